@@ -1,0 +1,132 @@
+"""The input checks that several rooms share, each with one wording.
+
+A message names the object, the numbers, the first culprits and the way out, and comes before any work is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scset_tools import _keys
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+SHOW = 5
+"""How many culprits a message lists."""
+
+
+def first(items: Sequence, n: int = SHOW) -> str:
+    """The first ``n`` items for a message, with an ellipsis if there are more."""
+    items = list(items)
+    shown = ", ".join(repr(str(i)) for i in items[:n])
+    return f"[{shown}{', ...' if len(items) > n else ''}]"
+
+
+def require_anndata(adata: object, *, caller: str) -> None:
+    """Raise TypeError unless ``adata`` is an AnnData; a MuData is told which call takes it."""
+    from anndata import AnnData
+
+    if isinstance(adata, AnnData):
+        return
+    if type(adata).__name__ == "MuData":
+        msg = (
+            f"{caller} takes an AnnData, but was given a MuData with modalities {first(getattr(adata, 'mod', {}))}. "
+            "Pass one modality (mdata['rna']), after copying the sample-level columns from mdata.obs into its obs."
+        )
+        raise TypeError(msg)
+    msg = f"{caller} takes an AnnData, but was given {type(adata).__name__}."
+    raise TypeError(msg)
+
+
+def require_obs(adata: AnnData, key: str) -> pd.Series:
+    """The column ``adata.obs[key]``, or a KeyError that lists the columns there are."""
+    if key not in adata.obs:
+        msg = f"{key!r} is not a column of adata.obs. Columns: {first(adata.obs.columns, 20)}."
+        raise KeyError(msg)
+    return adata.obs[key]
+
+
+def require_obsm(adata: AnnData, key: str) -> object:
+    """The array ``adata.obsm[key]``, or a KeyError that lists the keys there are."""
+    if key not in adata.obsm:
+        msg = f"{key!r} is not in adata.obsm. Keys: {first(adata.obsm.keys(), 20)}."
+        raise KeyError(msg)
+    return adata.obsm[key]
+
+
+def require_layer(adata: AnnData, key: str) -> object:
+    """The array ``adata.layers[key]``, or a KeyError that lists the layers there are."""
+    if key not in adata.layers:
+        msg = f"{key!r} is not in adata.layers. Layers: {first(adata.layers.keys(), 20)}."
+        raise KeyError(msg)
+    return adata.layers[key]
+
+
+def require_no_missing(values: pd.Series, key: str) -> None:
+    """Raise ValueError if a column that must be complete has missing values."""
+    missing = values.isna().to_numpy()
+    if missing.any():
+        msg = (
+            f"adata.obs[{key!r}] is missing for {missing.sum()} of {len(values)} cells "
+            f"(first: {first(values.index[missing])}). Assign these cells to a sample or drop them: "
+            f"adata = adata[adata.obs[{key!r}].notna()].copy()."
+        )
+        raise ValueError(msg)
+
+
+def is_constant_within_sample(values: pd.Series, sample_codes: np.ndarray) -> bool:
+    """Whether ``values`` takes one value in every sample; missing counts as a value."""
+    # as many distinct (sample, value) pairs as samples; codes are far quicker than groupby().nunique() on objects
+    codes = pd.factorize(values, use_na_sentinel=False)[0].astype(np.int64)
+    pairs = sample_codes.astype(np.int64) * (codes.max(initial=0) + 1) + codes
+    return len(pd.unique(pairs)) == len(pd.unique(sample_codes))
+
+
+def require_constant_within_sample(adata: AnnData, key: str, sample_key: str) -> pd.Series:
+    """The column ``adata.obs[key]``, or a ValueError naming the samples in which it varies."""
+    values, samples = require_obs(adata, key), require_obs(adata, sample_key)
+    if is_constant_within_sample(values, pd.factorize(samples)[0]):
+        return values
+    n_values = values.groupby(samples, observed=True).nunique(dropna=False)
+    bad = n_values.index[n_values.to_numpy() > 1]
+    culprits = {str(s): [str(v) for v in pd.unique(values[samples == s])[:4]] for s in bad[:SHOW]}
+    msg = (
+        f"adata.obs[{key!r}] must have one value per sample, but varies within {len(bad)} of {len(n_values)} samples of "
+        f"adata.obs[{sample_key!r}] (missing counts as a value). First ones: {culprits}. "
+        f"Either {key!r} is not a sample-level column, or {sample_key!r} is too coarse."
+    )
+    raise ValueError(msg)
+
+
+def sample_obs(adata: AnnData, sample_key: str) -> pd.DataFrame:
+    """One row per sample: the columns of ``adata.obs`` that are constant within samples, and ``n_cells``.
+
+    Parameters
+    ----------
+    adata
+        Cell-level AnnData.
+    sample_key
+        Column of ``adata.obs`` with the sample of each cell. Must not be missing.
+
+    Returns
+    -------
+    DataFrame indexed by sample name (sorted; strings). scvi-tools' own columns are left out and unused categories dropped.
+    """
+    samples = require_obs(adata, sample_key)
+    require_no_missing(samples, sample_key)
+    obs = adata.obs[[c for c in adata.obs.columns if not str(c).startswith("_scvi") and c != sample_key]]
+    codes, names = pd.factorize(samples.astype(object), sort=True)
+    keep = [c for c in obs.columns if is_constant_within_sample(obs[c], codes)]
+    first_cell = np.unique(codes, return_index=True)[1]
+    out = obs.iloc[first_cell][keep].copy()
+    out.index = pd.Index(pd.Index(names).astype(str), name=sample_key)
+    for c in keep:
+        if isinstance(out[c].dtype, pd.CategoricalDtype):
+            out[c] = out[c].cat.remove_unused_categories()
+    out[_keys.N_CELLS] = np.bincount(codes, minlength=len(names))
+    return out

@@ -1,0 +1,66 @@
+"""The one message between data and modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class SampleBatch:
+    """A ragged batch of samples: set ``i`` is ``x[ptr[i]:ptr[i + 1]]``.
+
+    Has ``to`` and ``pin_memory``, so that Lightning and PyTorch's loader move it like a tensor.
+
+    Attributes
+    ----------
+    x
+        Features, (cells, features), float32.
+    ptr
+        Where each sample begins and ends, (samples + 1,), int64.
+    sample
+        Number of each sample in its :class:`~scset_tools.data._index.SampleIndex`, (samples,), int64.
+    seed
+        Seed of each sample for whatever a module draws: a function of (seed, epoch, sample name), (samples,), int64.
+    rows
+        Row of each cell in the AnnData, (cells,), int64.
+    labels
+        Per-sample targets by registry key, each (samples,).
+    covariates
+        Per-cell covariates by registry key, each (cells,).
+    """
+
+    x: torch.Tensor
+    ptr: torch.Tensor
+    sample: torch.Tensor
+    seed: torch.Tensor
+    rows: torch.Tensor
+    labels: dict[str, torch.Tensor] = field(default_factory=dict)
+    covariates: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return len(self.sample)
+
+    @property
+    def sizes(self) -> torch.Tensor:
+        """Number of cells of each sample, (samples,)."""
+        return self.ptr.diff()
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> SampleBatch:
+        """The same batch on another device."""
+        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> SampleBatch:
+        """The same batch in page-locked memory."""
+        return self._map(lambda t: t.pin_memory())
+
+    def _map(self, move: Any) -> SampleBatch:
+        moved = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            moved[f.name] = {k: move(v) for k, v in value.items()} if isinstance(value, dict) else move(value)
+        return SampleBatch(**moved)

@@ -1,0 +1,94 @@
+"""Samples of a registered AnnData as ragged batches."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from torch.utils.data import Dataset
+
+from scset_tools.data._batch import SampleBatch
+from scset_tools.data._index import SampleIndex
+from scset_tools.data._rows import RowReader
+
+
+class SampleDataset(Dataset):
+    """``dataset[epoch, [3, 0, 7]]`` is the :class:`~scset_tools.data._batch.SampleBatch` of samples 3, 0 and 7 in an epoch.
+
+    Indexed by a list of samples, so that a batch costs one read of the array, and by the epoch, because workers that
+    outlive an epoch would not see an attribute that is set on their copy.
+
+    Parameters
+    ----------
+    manager
+        Manager of a registered AnnData.
+    n_cells
+        Number of cells drawn from each sample, without replacement; a smaller sample gives all it has. Default: all cells.
+        The draw depends on (seed, epoch, sample name) alone: not on workers, ranks, batch mates or other samples in the file.
+    seed
+        Seed of the draws.
+    """
+
+    def __init__(self, manager: AnnDataManager, *, n_cells: int | None = None, seed: int = 0) -> None:
+        registry = manager.data_registry
+        codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SAMPLE_KEY)).ravel().astype(np.int64)
+        names = manager.get_state_registry(REGISTRY_KEYS.SAMPLE_KEY).categorical_mapping
+        self.index = SampleIndex.from_codes(codes, names)
+        self.reader = RowReader(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+        self.n_cells, self.seed = n_cells, int(seed)
+        self._ids = [zlib.crc32(str(name).encode()) for name in self.index.names]
+        self._labels = {
+            key: torch.as_tensor(self.index.first(np.asarray(manager.get_from_registry(key)).ravel()))
+            for key in (REGISTRY_KEYS.LABELS_KEY,)
+            if key in registry
+        }
+        self._covariates = {
+            key: np.asarray(manager.get_from_registry(key)).ravel().astype(np.int64)
+            for key in (REGISTRY_KEYS.BATCH_KEY,)
+            if key in registry
+        }
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of cells that each sample gives, shape (samples,)."""
+        return self.index.sizes if self.n_cells is None else np.minimum(self.index.sizes, self.n_cells)
+
+    def rows_of(self, sample: int, epoch: int = 0) -> np.ndarray:
+        """Rows of the cells drawn from a sample in an epoch, ascending."""
+        rows = self.index.cells(sample)
+        if self.n_cells is None or len(rows) <= self.n_cells:
+            return rows
+        rng = np.random.default_rng((self.seed, epoch, self._ids[sample]))
+        return np.sort(rng.choice(rows, self.n_cells, replace=False))
+
+    def __getitem__(self, key: tuple[int, Sequence[int]]) -> SampleBatch:
+        epoch, samples = key
+        return self._batch(samples, [self.rows_of(s, epoch) for s in samples], epoch)
+
+    def chunks(self, sample: int, size: int, epoch: int = 0) -> Iterator[SampleBatch]:
+        """One sample in pieces of at most ``size`` cells, in row order: for samples too large for one batch."""
+        rows = self.rows_of(sample, epoch)
+        for start in range(0, len(rows), size):
+            yield self._batch([sample], [rows[start : start + size]], epoch)
+
+    def _batch(self, samples: Sequence[int], rows: list[np.ndarray], epoch: int) -> SampleBatch:
+        sizes = torch.tensor([len(r) for r in rows], dtype=torch.int64)
+        flat = np.concatenate(rows)
+        which = torch.as_tensor(np.asarray(samples, dtype=np.int64))
+        seeds = [np.random.SeedSequence((self.seed, epoch, self._ids[s])).generate_state(1, np.uint64) for s in samples]
+        return SampleBatch(
+            x=torch.from_numpy(self.reader(flat)),
+            ptr=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
+            sample=which,
+            seed=torch.from_numpy((np.concatenate(seeds) >> np.uint64(1)).astype(np.int64)),
+            rows=torch.from_numpy(flat),
+            labels={k: v[which] for k, v in self._labels.items()},
+            covariates={k: torch.from_numpy(v[flat]) for k, v in self._covariates.items()},
+        )

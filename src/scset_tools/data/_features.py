@@ -1,0 +1,115 @@
+"""One pass over the features of all cells: are they usable, and what is their scale?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scset_tools import _checks
+from scset_tools.data._rows import RowReader, row_major
+
+
+def describe_source(*, layer: str | None = None, use_rep: str | None = None) -> str:
+    """How messages name the array that a model reads."""
+    if use_rep is not None:
+        return f"adata.obsm[{use_rep!r}]"
+    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+
+
+def check_features(
+    source: Any, *, where: str, names: pd.Index, cells: pd.Index, forbid_zero_cells: bool = False
+) -> None:
+    """Raise ValueError for values that are not finite and, if asked, for cells whose features are all zero.
+
+    Parameters
+    ----------
+    source
+        Array of cells x features in any storage that :class:`~scset_tools.data._rows.RowReader` reads.
+    where
+        How to name the array in a message.
+    names, cells
+        Names of features and cells, for the message.
+    forbid_zero_cells
+        Whether a cell without any signal is an error: it has no direction, so cosine similarity to it means nothing.
+    """
+    n_bad, n_zero = 0, 0
+    first_bad: list[str] = []
+    first_zero: list[str] = []
+    for start, block in _stored_blocks(source):
+        values = block.data if sparse.issparse(block) else block
+        if not np.isfinite(values).all():
+            row, column = np.nonzero(~np.isfinite(block.toarray() if sparse.issparse(block) else block))
+            n_bad += len(row)
+            first_bad += [f"cell {cells[start + r]!r}, {names[c]!r}" for r, c in zip(row[:3], column[:3], strict=True)]
+        if forbid_zero_cells:
+            is_zero = (block != 0).getnnz(axis=1) == 0 if sparse.issparse(block) else ~block.any(axis=1)
+            n_zero += int(is_zero.sum())
+            first_zero += list(cells[start + np.flatnonzero(is_zero)[: _checks.SHOW]])
+    if n_bad:
+        msg = (
+            f"{where} has {n_bad} values that are not finite (first: {'; '.join(first_bad[:3])}). "
+            "Impute them, or drop the cells or features they are in."
+        )
+        raise ValueError(msg)
+    if n_zero:
+        msg = (
+            f"{where} has {n_zero} cells whose features are all zero (first: {_checks.first(first_zero)}): cosine "
+            "similarity to them is undefined. Drop them, for instance with scanpy.pp.filter_cells(adata, min_genes=1), "
+            "or use masking='random'."
+        )
+        raise ValueError(msg)
+
+
+def feature_moments(
+    source: Any, groups: np.ndarray | None = None, n_groups: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each feature over cells, by group of cells.
+
+    Parameters
+    ----------
+    source
+        Array of cells x features, read in blocks.
+    groups
+        Number of the group of each cell, shape (cells,). Default: all in one.
+    n_groups
+        Number of groups.
+
+    Returns
+    -------
+    Mean and standard deviation, each (n_groups, features), float32. A feature without spread gets the standard deviation 1,
+    so that dividing by it leaves it at zero.
+    """
+    reader = RowReader(source)
+    count = np.zeros(n_groups)
+    shift: np.ndarray | None = None
+    total = np.zeros((n_groups, reader.n_features))
+    squares = np.zeros((n_groups, reader.n_features))
+    for start, block in reader.chunks():
+        group = np.zeros(len(block), dtype=np.int64) if groups is None else groups[start : start + len(block)]
+        x = block.astype(np.float64)
+        if shift is None:  # sums of squares about a typical value do not cancel
+            shift = x.mean(axis=0)
+        x -= shift
+        for g in np.unique(group):
+            of_group = x[group == g]
+            count[g] += len(of_group)
+            total[g] += of_group.sum(axis=0)
+            squares[g] += (of_group**2).sum(axis=0)
+    n = np.maximum(count, 1)[:, None]
+    mean = total / n
+    sd = np.sqrt(np.maximum(squares / n - mean**2, 0))
+    sd[sd < 1e-6] = 1.0
+    return (mean + (0 if shift is None else shift)).astype(np.float32), sd.astype(np.float32)
+
+
+def _stored_blocks(source: Any) -> Any:
+    """Blocks of rows as they are stored: sparse stays sparse, and nothing larger than a block is made dense."""
+    source = row_major(source)
+    n_rows, n_features = source.shape
+    size = RowReader.rows_per_chunk(n_features)
+    for start in range(0, n_rows, size):
+        block = source[start : start + size]
+        yield start, block.compute() if hasattr(block, "compute") else block

@@ -1,0 +1,87 @@
+"""Which cells make up which sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from scset_tools import _checks
+
+
+@dataclass(frozen=True)
+class SampleIndex:
+    """Cells grouped by sample: ``order[indptr[i]:indptr[i + 1]]`` are the rows of sample ``i``, ascending.
+
+    Attributes
+    ----------
+    names
+        Sample names, shape (samples,).
+    order
+        Row numbers of all cells, grouped by sample, shape (cells,), int64.
+    indptr
+        Where each sample begins and ends in ``order``, shape (samples + 1,), int64.
+    """
+
+    names: np.ndarray
+    order: np.ndarray
+    indptr: np.ndarray
+
+    @classmethod
+    def from_codes(cls, codes: np.ndarray, names: np.ndarray) -> SampleIndex:
+        """Group cells by their sample's number; ``codes (cells,)`` index ``names (samples,)``."""
+        codes, names = np.asarray(codes).ravel(), np.asarray(names)
+        if len(codes) and (codes.min() < 0 or codes.max() >= len(names)):
+            msg = f"Sample codes must lie in [0, {len(names)}), but span [{codes.min()}, {codes.max()}]."
+            raise ValueError(msg)
+        sizes = np.bincount(codes, minlength=len(names))
+        order = np.argsort(codes, kind="stable")
+        return cls(names, order, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+
+    @classmethod
+    def from_obs(cls, obs: pd.DataFrame, sample_key: str) -> SampleIndex:
+        """Group cells by ``obs[sample_key]``; names are sorted, and categories without cells are left out."""
+        if sample_key not in obs:
+            msg = f"{sample_key!r} is not a column of adata.obs. Columns: {_checks.first(obs.columns, 20)}."
+            raise KeyError(msg)
+        _checks.require_no_missing(obs[sample_key], sample_key)
+        codes, names = pd.factorize(obs[sample_key].astype(object), sort=True)
+        return cls.from_codes(codes, np.asarray(names))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of cells of each sample, shape (samples,)."""
+        return np.diff(self.indptr)
+
+    def cells(self, sample: int) -> np.ndarray:
+        """Row numbers of the cells of one sample, ascending."""
+        return self.order[self.indptr[sample] : self.indptr[sample + 1]]
+
+    def cells_of(self, samples: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Row numbers of the cells of several samples, one sample after the other."""
+        if len(samples) == 0:
+            return np.zeros(0, dtype=np.int64)
+        return np.concatenate([self.cells(int(i)) for i in samples])
+
+    def positions(self, samples: Sequence | np.ndarray | None) -> np.ndarray:
+        """Numbers of the named samples; all for None. Unknown names raise KeyError."""
+        if samples is None:
+            return np.arange(len(self))
+        wanted = pd.Index(np.atleast_1d(np.asarray(samples, dtype=object)))
+        found = pd.Index(self.names.astype(object)).get_indexer(wanted)
+        if (found < 0).any():
+            msg = (
+                f"{(found < 0).sum()} of {len(wanted)} samples are not in the data: {_checks.first(wanted[found < 0])}. "
+                f"Known samples: {_checks.first(self.names)}."
+            )
+            raise KeyError(msg)
+        return found
+
+    def first(self, values: np.ndarray) -> np.ndarray:
+        """The per-sample value of a per-cell column that is constant within samples."""
+        return np.asarray(values)[self.order[self.indptr[:-1]]]

@@ -1,0 +1,367 @@
+"""The base of every model: set up, train, save, load, embed samples."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
+from scvi.model.base import BaseModelClass
+
+from scset_tools import _checks
+from scset_tools._docs import docs
+from scset_tools.data._dataset import SampleDataset
+from scset_tools.data._fields import CellBatchField, CellLayerField, CellObsmField, SampleField, SampleLabelField
+from scset_tools.data._splitter import SampleDataSplitter
+from scset_tools.model._inference import represent_samples
+from scset_tools.model._init_params import record_init_params
+from scset_tools.model._outputs import sample_adata
+from scset_tools.model._training import run_training
+from scset_tools.train import SampleTrainingPlan
+
+
+class SampleModelClass(BaseModelClass):
+    """Base of models that map a sample, a set of cells, to one vector.
+
+    A model sets ``_module_cls``, builds ``self.module`` in its constructor and inherits the rest.
+    """
+
+    _data_splitter_cls = SampleDataSplitter
+    _training_plan_cls = SampleTrainingPlan
+    _plan_defaults: dict[str, Any] = {}  # noqa: RUF012  (a model replaces it, nobody changes it)
+    _forbid_zero_cells = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            record_init_params(cls)
+
+    # ---- registration
+
+    @classmethod
+    @docs.dedent
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        sample_key: str,
+        *,
+        layer: str | None = None,
+        use_rep: str | None = None,
+        labels_key: str | None = None,
+        batch_key: str | None = None,
+        min_cells: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        """Register an AnnData for this model. Adds columns that begin with ``_scvi`` to ``obs``; ``X`` is not touched.
+
+        Parameters
+        ----------
+        %(param_adata)s
+        %(param_sample_key)s
+        %(param_layer)s
+        %(param_use_rep)s
+        %(param_labels_key)s
+        %(param_batch_key)s
+        min_cells
+            Fewest cells that each sample must have.
+        **kwargs
+            Passed to :meth:`scvi.data.AnnDataManager.register_fields`; used when a saved model is loaded.
+
+        Raises
+        ------
+        KeyError
+            If a key is not in ``adata``.
+        ValueError
+            If features are not finite, sample names are missing, a label varies within a sample, there is only one sample,
+            or a sample has fewer than ``min_cells`` cells.
+        TypeError
+            If given anything but an AnnData.
+        """
+        _checks.require_anndata(adata, caller=f"{cls.__name__}.setup_anndata")
+        setup_method_args = cls._get_setup_method_args(**locals())
+        if layer is not None and use_rep is not None:
+            msg = f"Give `layer` or `use_rep`, not both (layer={layer!r}, use_rep={use_rep!r})."
+            raise ValueError(msg)
+        if type(adata.obs).__name__ == "Dataset2D":
+            msg = "adata.obs is lazy. Read it first: adata.obs = adata.obs.to_memory()."
+            raise TypeError(msg)
+        _checks.require_obs(adata, sample_key)
+        _checks.require_no_missing(adata.obs[sample_key], sample_key)
+        fields = [
+            SampleField(REGISTRY_KEYS.SAMPLE_KEY, sample_key, min_cells=min_cells),
+            *([SampleLabelField(REGISTRY_KEYS.LABELS_KEY, labels_key, sample_key)] if labels_key is not None else []),
+            *([CellBatchField(REGISTRY_KEYS.BATCH_KEY, batch_key)] if batch_key is not None else []),
+            *cls._extra_fields(sample_key),
+            CellObsmField(REGISTRY_KEYS.X_KEY, use_rep, forbid_zero_cells=cls._forbid_zero_cells)
+            if use_rep is not None
+            else CellLayerField(REGISTRY_KEYS.X_KEY, layer, forbid_zero_cells=cls._forbid_zero_cells),
+        ]
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    @classmethod
+    def _extra_fields(cls, sample_key: str) -> list:
+        """Further fields of a model."""
+        return []
+
+    @property
+    def sample_names(self) -> list[str]:
+        """Names of the samples in the registered AnnData, sorted."""
+        return [str(n) for n in self.registry["field_registries"]["sample"]["state_registry"]["categorical_mapping"]]
+
+    @property
+    def name(self) -> str:
+        """Lower-case name: prefix of everything the model writes."""
+        return type(self).__name__.lower()
+
+    def get_var_names(self, legacy_mudata_format: bool = False) -> np.ndarray:  # noqa: FBT001, FBT002  (scvi's signature)
+        """Names of the features that the model reads, whether or not an AnnData is attached."""
+        state = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
+        return np.asarray(state["column_names"]).astype(str)
+
+    # ---- training
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        batch_size: int = 16,
+        n_cells: int | None = None,
+        train_size: float | None = None,
+        validation_size: float | None = None,
+        groups_key: str | None = None,
+        stratify: bool = False,
+        external_indexing: Sequence[Sequence[str]] | None = None,
+        early_stopping: bool = False,
+        checkpoint_dir: str | os.PathLike | None = None,
+        seed: int | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Number of passes over the training samples. Default: what makes about 400 steps, between 20 and 400.
+        accelerator, devices
+            As in scvi-tools: ``"auto"`` takes a GPU if there is one.
+        batch_size
+            Number of samples in a batch.
+        n_cells
+            Most cells read from a sample in a step, drawn anew each epoch. Default: all.
+        train_size, validation_size
+            Shares of the samples (or groups) to train on and to validate on. Default: 0.9 and the rest.
+        groups_key
+            Column of ``adata.obs`` with the donor or study of each sample; a group is never cut by the split.
+        stratify
+            Whether to split each class of ``labels_key`` in like proportions.
+        external_indexing
+            Names of the training, validation and test samples, instead of shares.
+        early_stopping
+            Whether to stop when ``early_stopping_monitor`` (``loss_validation``) has not improved for
+            ``early_stopping_patience`` epochs.
+        checkpoint_dir
+            Directory for the state of training, written after each epoch. If it already holds one, training goes on from
+            there, to the same final weights as without the interruption.
+        seed
+            Seed of the split, of the order of samples, and of every draw. Default: ``scvi.settings.seed``, or random.
+        datasplitter_kwargs
+            Further arguments of :class:`~scset_tools.data._splitter.SampleDataSplitter` (``num_workers``,
+            ``max_cells_per_batch``).
+        plan_kwargs
+            Arguments of :class:`~scset_tools.train.SampleTrainingPlan` (``lr``, ``lr_schedule``, ``weight_decay``).
+        **trainer_kwargs
+            Arguments of :class:`scvi.train.Trainer` and of Lightning's (``precision``, ``gradient_clip_val``,
+            ``accumulate_grad_batches``, ``callbacks``, ``early_stopping_patience``, ``enable_progress_bar``, ``strategy``).
+        """
+        if self.adata is None:
+            msg = "The model has no AnnData to train on: load it with one, load(directory, adata=adata)."
+            raise ValueError(msg)
+        run_training(
+            self,
+            max_epochs=max_epochs,
+            early_stopping=early_stopping,
+            checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
+            splitter_kwargs={
+                "train_size": train_size,
+                "validation_size": validation_size,
+                "groups_key": groups_key,
+                "stratify": stratify,
+                "external_indexing": external_indexing,
+                "batch_size": batch_size,
+                "n_cells": n_cells,
+                "seed": seed,
+                **(datasplitter_kwargs or {}),
+            },
+            plan_kwargs={**self._plan_defaults, **(plan_kwargs or {})},
+            trainer_kwargs={"accelerator": accelerator, "devices": devices, **trainer_kwargs},
+        )
+
+    # ---- results
+
+    @docs.dedent
+    def get_sample_representation(
+        self,
+        adata: AnnData | None = None,
+        *,
+        samples: Sequence[str] | None = None,
+        n_cells: int | None = None,
+        batch_size: int = 16,
+    ) -> pd.DataFrame:
+        """One vector per sample. Uses all cells, in memory that does not grow with their number.
+
+        Parameters
+        ----------
+        adata
+            Cells of the samples to embed; they need not be those of training. Default: the registered AnnData.
+        %(param_samples)s
+        %(param_n_cells)s
+        %(param_batch_size)s
+
+        Returns
+        -------
+        DataFrame of shape (samples, n_latent), float32, indexed by sample name.
+        """
+        self._check_if_trained(message=f"This {type(self).__name__} is not trained: its vectors come from random weights.")
+        adata = self._validate_anndata(adata)
+        try:
+            dataset = self._dataset(adata, n_cells)
+            positions = dataset.index.positions(samples)
+            vectors = represent_samples(self.module, dataset, positions, batch_size=batch_size)
+        finally:
+            self._release(adata)
+        names = pd.Index(dataset.index.names[positions].astype(str), name=self._sample_key)
+        return pd.DataFrame(vectors, index=names)
+
+    @docs.dedent
+    def to_sample_adata(
+        self,
+        adata: AnnData | None = None,
+        *,
+        samples: Sequence[str] | None = None,
+        n_cells: int | None = None,
+        batch_size: int = 16,
+        key_added: str | None = None,
+    ) -> AnnData:
+        """A sample-level AnnData: one row per sample, ready for scanpy and :mod:`scset_tools.tl`.
+
+        Parameters
+        ----------
+        adata
+            Cells of the samples to embed. Default: the registered AnnData.
+        %(param_samples)s
+        %(param_n_cells)s
+        %(param_batch_size)s
+        key_added
+            Prefix of what is written. Default: the model's name in lower case.
+
+        Returns
+        -------
+        AnnData with ``X`` and ``obsm["X_<key_added>"]`` (samples, n_latent; float32), ``obs`` with the columns that are
+        constant within samples and ``n_cells``, and ``uns["<key_added>"]`` with arguments and provenance.
+        """
+        representation = self.get_sample_representation(adata, samples=samples, n_cells=n_cells, batch_size=batch_size)
+        cells = self.adata if adata is None else adata
+        return sample_adata(
+            representation, cells, sample_key=self._sample_key, name=key_added or self.name, provenance=self._provenance()
+        )
+
+    def _provenance(self) -> dict[str, Any]:
+        from scset_tools import __version__
+
+        return {
+            "model": type(self).__name__,
+            "version": __version__,
+            "scvi_version": self.registry["scvi_version"],
+            "setup_args": self.registry["setup_args"],
+            "init_params": self.init_params_["non_kwargs"],
+            "is_trained": bool(self.is_trained_),
+            "run": self.run_name,
+            "train_samples": getattr(self, "train_samples_", None),
+            "validation_samples": getattr(self, "validation_samples_", None),
+        }
+
+    # ---- saving and loading
+
+    @classmethod
+    def load(cls, dir_path: str, adata: AnnData | bool | None = None, **kwargs: Any) -> Self:  # noqa: FBT001  (scvi's)
+        """Load a saved model.
+
+        Parameters
+        ----------
+        dir_path
+            Directory given to :meth:`save`.
+        adata
+            Cells to attach, of the samples of training or of others. None takes those saved with the model
+            (``save_anndata=True``); False attaches none, and the model embeds any AnnData given to it.
+        **kwargs
+            Further arguments of :meth:`scvi.model.base.BaseModelClass.load`.
+        """
+        if adata is None:
+            return super().load(dir_path, **kwargs)
+        # scvi compares adata.var_names even if the model reads obsm, and takes an all-zero X for a minified object: load
+        # without data, and let the fields check what they read
+        model = super().load(dir_path, adata=False, **kwargs)
+        if adata is not False:
+            model._attach(adata)
+        return model
+
+    def _attach(self, adata: AnnData) -> None:
+        registry = self.registry
+        type(self).setup_anndata(adata, source_registry=registry, **registry["setup_args"])
+        self._adata = adata
+        self._adata_manager = self._get_most_recent_anndata_manager(adata, required=True)
+        self._register_manager_for_instance(self._adata_manager)
+        self.registry_ = self._adata_manager._registry
+        self.summary_stats = self._adata_manager.summary_stats
+
+    # ---- shared by models
+
+    @property
+    def _sample_key(self) -> str:
+        return str(self.registry["setup_args"]["sample_key"])
+
+    @property
+    def _n_input(self) -> int:
+        return len(self.get_var_names())
+
+    def _features_of_training_data(self) -> Any:
+        return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+
+    def _dataset(self, adata: AnnData, n_cells: int | None = None) -> SampleDataset:
+        manager = self.get_anndata_manager(adata, required=True)
+        return SampleDataset(manager, n_cells=n_cells, seed=settings.seed or 0)
+
+    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:  # noqa: FBT001, FBT002
+        if adata is None and self.adata is None:
+            msg = "The model was loaded without an AnnData: give one with the cells to embed."
+            raise ValueError(msg)
+        if adata is not None:
+            _checks.require_anndata(adata, caller=type(self).__name__)
+        if self.adata_manager is None and adata is not None:
+            # scvi would make the first AnnData that is embedded the model's own
+            type(self).setup_anndata(adata, source_registry=self.registry, **self.registry["setup_args"])
+            self._register_manager_for_instance(self._get_most_recent_anndata_manager(adata, required=True))
+            return adata
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Category .* in adata.obs")
+            return super()._validate_anndata(adata, copy_if_view)
+
+    def _release(self, adata: AnnData) -> None:
+        """Forget an AnnData that was only embedded: scvi-tools keeps each one for as long as the class lives."""
+        if adata is not self.adata:
+            key = adata.uns.get("_scvi_uuid")
+            self._per_instance_manager_store.get(self.id, {}).pop(key, None)
+            type(self)._setup_adata_manager_store.pop(key, None)

@@ -1,0 +1,40 @@
+"""What every module of this package writes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+
+import torch
+from scvi.module.base import BaseModuleClass, LossOutput
+
+from scset_tools.data._batch import SampleBatch
+
+Pieces = Callable[[], Iterator[SampleBatch]]
+"""One sample in pieces: each call starts over."""
+
+
+class SampleModule(BaseModuleClass):
+    """A network over samples, and its loss.
+
+    Subclasses scvi-tools' base for ``device`` and ``on_load``; its ``inference`` and ``generative``, made for variational
+    autoencoders, are neither required nor used.
+    """
+
+    metrics: tuple[str, ...] = ()
+    """Names of the metrics that ``loss`` returns beside the loss."""
+
+    @abstractmethod
+    def loss(self, batch: SampleBatch) -> LossOutput:
+        """Loss of a batch, averaged over its samples."""
+
+    @abstractmethod
+    def represent(self, batch: SampleBatch) -> torch.Tensor:
+        """One vector per sample, (samples, n_latent). No randomness, and no influence of batch mates."""
+
+    @abstractmethod
+    def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
+        """The vector of one sample of any size in bounded memory, (1, n_latent), equal to ``represent``."""
+
+    def after_step(self, step: int) -> None:
+        """Called after each step of the optimiser; a module that averages its weights does so here."""

@@ -1,0 +1,70 @@
+"""Run a trained module over samples, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from scset_tools.data._batch import SampleBatch
+from scset_tools.data._dataset import SampleDataset
+from scset_tools.data._splitter import sample_loader
+from scset_tools.model._base_module import Pieces
+
+MAX_CELLS = 32_768
+"""Most cells that are read and encoded at once; a larger sample is encoded in pieces."""
+
+
+def represent_samples(
+    module: torch.nn.Module, dataset: SampleDataset, positions: np.ndarray, *, batch_size: int
+) -> np.ndarray:
+    """Vectors of the numbered samples, in that order, (len(positions), n_latent), float32."""
+    vectors: dict[int, np.ndarray] = {}
+    for samples, out in _run(
+        dataset, positions, batch_size, module, module.represent, module.represent_in_pieces
+    ):
+        vectors.update(zip(samples, out, strict=True))
+    return np.stack([vectors[int(p)] for p in positions])
+
+
+def score_cells(
+    module: torch.nn.Module,
+    dataset: SampleDataset,
+    *,
+    score: Callable[[SampleBatch], torch.Tensor],
+    score_in_pieces: Callable[[Pieces], torch.Tensor],
+) -> np.ndarray:
+    """Scores of all cells, (cells, n_scores), in the order of the AnnData; NaN for a cell that was not drawn."""
+    n_cells = dataset.reader.n_rows
+    scores: np.ndarray | None = None
+    for samples, out in _run(dataset, np.arange(len(dataset)), 16, module, score, score_in_pieces):
+        if scores is None:
+            scores = np.full((n_cells, out.shape[1]), np.nan, dtype=np.float32)
+        scores[np.concatenate([dataset.rows_of(s) for s in samples])] = out
+    return np.zeros((0, 1), np.float32) if scores is None else scores
+
+
+@torch.inference_mode()
+def _run(
+    dataset: SampleDataset,
+    positions: np.ndarray,
+    batch_size: int,
+    module: torch.nn.Module,
+    on_batch: Callable[[SampleBatch], torch.Tensor],
+    on_pieces: Callable[[Pieces], torch.Tensor],
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    module.eval()
+    distinct = np.unique(positions)
+    is_large = dataset.sizes[distinct] > MAX_CELLS
+    loader = sample_loader(dataset, distinct[~is_large], batch_size=batch_size, max_cells=MAX_CELLS)
+    for batch in loader if len(distinct[~is_large]) else ():
+        out = on_batch(batch.to(module.device))
+        yield batch.sample.tolist(), out.float().cpu().numpy()
+    for sample in distinct[is_large].tolist():
+
+        def pieces(sample: int = sample) -> Iterator[SampleBatch]:
+            for piece in dataset.chunks(sample, MAX_CELLS):
+                yield piece.to(module.device)
+
+        yield [sample], on_pieces(pieces).float().cpu().numpy()

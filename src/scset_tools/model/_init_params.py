@@ -1,0 +1,46 @@
+"""Record the arguments of a model's constructor, for saving and loading.
+
+scvi-tools reads the local variables of whichever constructor calls its helper against the signature of the leaf class: a
+subclass that forgets the call, or reassigns an argument, silently saves the wrong arguments.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+DROPPED_ON_LOAD = frozenset({"pretrained_model", "unlabeled_category", "datamodule"})
+"""Names that scvi-tools removes from the arguments when it loads a model."""
+
+
+def record_init_params(cls: type) -> None:
+    """Wrap ``cls.__init__`` so that the outermost call sets ``init_params_`` in the form that scvi-tools saves.
+
+    Raises
+    ------
+    TypeError
+        If an argument has a name that scvi-tools drops on load.
+    """
+    init = cls.__init__
+    signature = inspect.signature(init)
+    if clash := sorted(DROPPED_ON_LOAD & set(signature.parameters)):
+        msg = f"{cls.__name__}.__init__ has arguments that scvi-tools drops when it loads a model: {clash}. Rename them."
+        raise TypeError(msg)
+    var_keyword = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+
+    @functools.wraps(init)
+    def recording_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        is_outermost = not getattr(self, "_is_initialising", False)
+        self._is_initialising = True
+        init(self, *args, **kwargs)
+        if not is_outermost:
+            return
+        del self._is_initialising
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        given = {k: v for k, v in list(bound.arguments.items())[1:] if k not in ("adata", "registry")}
+        extra = {var_keyword: given.pop(var_keyword)} if var_keyword in given else {}
+        self.init_params_ = {"kwargs": extra, "non_kwargs": given}
+
+    cls.__init__ = recording_init

@@ -1,0 +1,115 @@
+"""Put splitter, plan, callbacks and trainer together and run them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from scvi.train import SaveCheckpoint, TrainRunner
+from scvi.train._callbacks import LoudEarlyStopping  # not exported
+
+from scset_tools.train import ResumeCheckpoint, SaveBestModel
+
+MONITOR = "loss_validation"
+
+
+def default_max_epochs(n_samples: int, batch_size: int) -> int:
+    """Epochs that make about 400 steps of the optimiser, between 20 and 400."""
+    n_steps_per_epoch = -(-n_samples // batch_size)
+    return min(400, max(20, round(400 / n_steps_per_epoch)))
+
+
+def run_training(
+    model: Any,
+    *,
+    max_epochs: int | None,
+    early_stopping: bool,
+    checkpoint_dir: Path | None,
+    splitter_kwargs: dict[str, Any],
+    plan_kwargs: dict[str, Any],
+    trainer_kwargs: dict[str, Any],
+) -> None:
+    """Train ``model.module`` and set what scvi-tools models have after training (history, indices, trainer)."""
+    is_distributed = _is_distributed(trainer_kwargs.get("strategy"))
+    splitter = model._data_splitter_cls(model.adata_manager, distributed_sampler=is_distributed, **splitter_kwargs)
+    plan = model._training_plan_cls(model.module, **{"seed": splitter.seed, **plan_kwargs})
+    trainer_kwargs = _trainer_arguments(
+        trainer_kwargs, n_validation=splitter.n_val, early_stopping=early_stopping, is_distributed=is_distributed
+    )
+    if checkpoint_dir is not None:
+        resume = ResumeCheckpoint(checkpoint_dir)
+        trainer_kwargs["callbacks"].append(resume)
+        if resume.path.exists():
+            trainer_kwargs.setdefault("ckpt_path", str(resume.path))
+    if max_epochs is None:
+        max_epochs = default_max_epochs(splitter.n_train, splitter.batch_size)
+    # as names and before training: a checkpoint of the model has them, and rows mean nothing in another AnnData
+    model.train_samples_, model.validation_samples_, model.test_samples_ = splitter.names()
+    runner = TrainRunner(model, training_plan=plan, data_splitter=splitter, max_epochs=max_epochs, **trainer_kwargs)
+    earlier, was_trained = model.history_, model.is_trained_
+    model.is_trained_ = False  # scvi's own merge of histories drops metrics that the first run did not have
+    try:
+        runner()
+    finally:
+        model.is_trained_ = model.is_trained_ or was_trained
+        model.history_ = _join(earlier if was_trained else None, model.history_)
+
+
+def _is_distributed(strategy: Any) -> bool:
+    name = strategy if isinstance(strategy, str) else getattr(strategy, "strategy_name", type(strategy).__name__)
+    return any(word in str(name).lower() for word in ("ddp", "fsdp"))
+
+
+def _trainer_arguments(
+    given: dict[str, Any], *, n_validation: int, early_stopping: bool, is_distributed: bool
+) -> dict[str, Any]:
+    out = {
+        "log_every_n_steps": 1,
+        "early_stopping_monitor": MONITOR,
+        "checkpointing_monitor": MONITOR,
+        # scvi-tools asks cuDNN for a search of its fastest kernel whenever a size changes, and here every batch has its own
+        "benchmark": False,
+        **given,
+        "callbacks": list(given.get("callbacks") or []),  # scvi's trainer appends to it
+        "early_stopping": early_stopping,
+    }
+    wants_best = out.pop("enable_checkpointing", False)
+    if wants_best and not any(isinstance(c, SaveCheckpoint) for c in out["callbacks"]):
+        out["callbacks"].append(SaveBestModel(monitor=out["checkpointing_monitor"]))
+    if n_validation:
+        out.setdefault("check_val_every_n_epoch", 1)  # scvi's default is never
+    elif early_stopping and "validation" in out["early_stopping_monitor"]:
+        msg = (
+            f"early_stopping watches {out['early_stopping_monitor']!r}, but there are no validation samples. Leave some "
+            "(train_size=0.8), or watch early_stopping_monitor='loss_train'."
+        )
+        raise ValueError(msg)
+    if early_stopping and is_distributed:
+        # scvi's trainer drops it with several processes; here each sees all validation samples, so that they agree
+        out["early_stopping"] = False
+        out["callbacks"].append(
+            LoudEarlyStopping(
+                monitor=out["early_stopping_monitor"],
+                min_delta=out.pop("early_stopping_min_delta", 0.0),
+                patience=out.pop("early_stopping_patience", 45),
+                mode=out.pop("early_stopping_mode", "min"),
+                warmup_epochs=out.pop("early_stopping_warmup_epochs", 0),
+            )
+        )
+    return out
+
+
+def _join(earlier: dict[str, pd.DataFrame] | None, later: dict[str, pd.DataFrame] | None) -> dict[str, pd.DataFrame]:
+    """Histories of two runs, one after the other, as numbers; a metric of only one run is kept."""
+    later = {name: frame.astype(float) for name, frame in (later or {}).items()}
+    if not earlier:
+        return later
+    n_before = max((int(frame.index.max()) + 1 for frame in earlier.values() if len(frame)), default=0)
+    joined = dict(earlier)
+    for name, frame in later.items():
+        frame = frame.set_axis(frame.index + n_before)
+        joined[name] = pd.concat([earlier[name], frame]) if name in earlier else frame
+    return joined
+
+

@@ -1,0 +1,122 @@
+"""Checkpoints: of the best model, and of the whole state of training."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from scvi.train import SaveCheckpoint
+
+
+class SaveBestModel(SaveCheckpoint):
+    """Saves the model whenever ``monitor`` is at its best; the directory is ``best_model_path``.
+
+    scvi-tools' :class:`scvi.train.SaveCheckpoint` for several processes too: there, every process writes and deletes the same
+    directory. Takes the same arguments.
+    """
+
+    def __init__(self, *, monitor: str = "loss_validation", **kwargs: Any) -> None:
+        super().__init__(monitor=monitor, **kwargs)
+        self._is_saving = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Agree on one directory: the default has the time of each process in its name."""
+        self.dirpath = trainer.strategy.broadcast(self.dirpath)
+        super().setup(trainer, pl_module, stage)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Save the model beside a checkpoint of this callback (not of another), and leave submodules in their mode."""
+        if not self._is_saving:
+            return
+        model = trainer._model
+        modes = {m: m.training for m in model.module.modules()}
+        was_trained = model.is_trained_
+        if trainer.is_global_zero:
+            super().on_save_checkpoint(trainer, *args)
+        model.is_trained_ = was_trained
+        for m, mode in modes.items():
+            m.training = mode
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        self._is_saving = True
+        try:
+            super()._save_checkpoint(trainer, filepath)
+        finally:
+            self._is_saving = False
+
+    def _remove_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        ModelCheckpoint._remove_checkpoint(self, trainer, filepath)
+        if trainer.is_global_zero:
+            rmtree(filepath.removesuffix(".ckpt"), ignore_errors=True)
+        trainer.strategy.barrier("SaveBestModel._remove_checkpoint")
+
+    def _update_best_and_save(self, current: Any, trainer: pl.Trainer, monitor_candidates: dict) -> None:
+        ModelCheckpoint._update_best_and_save(self, current, trainer, monitor_candidates)
+        trainer.strategy.barrier("SaveBestModel._update_best_and_save")
+        if trainer.is_global_zero and os.path.isfile(self.best_model_path):
+            os.remove(self.best_model_path)
+        self.best_model_path = self.best_model_path.removesuffix(".ckpt")
+
+
+class ResumeCheckpoint(Callback):
+    """Keeps the whole state of training in one file, so that an interrupted run goes on as if nothing had happened.
+
+    The file holds weights, optimiser, schedule, epoch and history. It is written beside its final place and then moved over
+    it, so that a run killed while writing leaves the previous file whole.
+
+    Parameters
+    ----------
+    directory
+        Where ``last.ckpt`` lies.
+    every_n_epochs
+        How often it is written.
+    """
+
+    def __init__(self, directory: str | os.PathLike, *, every_n_epochs: int = 1) -> None:
+        self.path = Path(directory) / "last.ckpt"
+        self.every_n_epochs = every_n_epochs
+        self._history: dict[str, dict] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file."""
+        if (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        unfinished = self.path.with_suffix(".unfinished")
+        if trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(unfinished)
+        if trainer.is_global_zero:
+            os.replace(unfinished, self.path)
+        trainer.strategy.barrier("ResumeCheckpoint")
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+        """Add the history to the checkpoint, in plain types."""
+        history = {
+            name: {"index": [int(i) for i in frame.index], "values": [float(v) for v in frame[name]], "by": frame.index.name}
+            for name, frame in (getattr(trainer.logger, "history", None) or {}).items()
+        }
+        for name, value in trainer.callback_metrics.items():  # of this epoch, which the logger gets only after this hook
+            if name.endswith("_train"):
+                column = history.setdefault(name, {"index": [], "values": [], "by": "epoch"})
+                if trainer.current_epoch not in column["index"]:
+                    column["index"].append(int(trainer.current_epoch))
+                    column["values"].append(float(value))
+        checkpoint["history"] = history
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+        """Take the history of the interrupted run."""
+        self._history = checkpoint.get("history", {})
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the history of the interrupted run back into the logger."""
+        data = getattr(getattr(trainer.logger, "experiment", None), "data", None)
+        if data is None:
+            return
+        for name, column in self._history.items():
+            index = pd.Index(column["index"], name=column["by"])
+            data[name] = pd.DataFrame({name: column["values"]}, index=index, dtype=object)

@@ -1,0 +1,150 @@
+"""Optimise a module's loss: optimiser, schedule, logging and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from torchmetrics import MeanMetric
+
+from scset_tools._checks import first
+
+SCHEDULES = ("constant", "cosine", "plateau")
+
+
+class SampleTrainingPlan(pl.LightningModule):
+    """Optimises ``module.loss(batch)`` and logs ``loss_train``, ``loss_validation`` and the module's other metrics.
+
+    Not a subclass of scvi-tools' plan, which logs an evidence bound and passes a variational autoencoder's arguments to the
+    module. The attributes that scvi-tools' runner and its mlflow logger read are there.
+
+    Parameters
+    ----------
+    module
+        A module with ``metrics`` (names), ``loss(batch) -> LossOutput`` and, if it keeps averaged weights, ``after_step``.
+    lr, lr_min
+        Learning rate at the start, and at the end of a cosine schedule.
+    lr_schedule
+        ``"constant"``, ``"cosine"`` (from ``lr`` to ``lr_min`` over the run) or ``"plateau"`` (divided by
+        ``1 / lr_factor`` after ``lr_patience`` epochs without a better ``lr_scheduler_metric``).
+    n_steps_warmup
+        Number of steps over which the learning rate grows linearly to ``lr``.
+    weight_decay
+        Decoupled weight decay (AdamW) of matrices. Biases, norms and single vectors are not decayed.
+    eps, betas
+        Of AdamW.
+    seed
+        Seed of what a module draws in a training step (dropout, noise). Each step is seeded by (seed, step, rank), so that a
+        run that is interrupted and resumed draws what an uninterrupted one would have drawn.
+    """
+
+    # read by scvi.train.TrainRunner and scvi.utils.mlflow_logger
+    n_obs_training: int | None = None
+    n_obs_validation: int | None = None
+    n_epochs_kl_warmup = n_steps_kl_warmup = None
+    max_kl_weight = min_kl_weight = 0.0
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        *,
+        lr: float = 1e-3,
+        lr_min: float = 0.0,
+        lr_schedule: Literal["constant", "cosine", "plateau"] = "constant",
+        n_steps_warmup: int = 0,
+        lr_factor: float = 0.5,
+        lr_patience: int = 10,
+        lr_scheduler_metric: str = "loss_validation",
+        weight_decay: float = 1e-2,
+        eps: float = 1e-8,
+        betas: tuple[float, float] = (0.9, 0.999),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if lr_schedule not in SCHEDULES:
+            msg = f"lr_schedule={lr_schedule!r} is not one of {first(SCHEDULES)}."
+            raise ValueError(msg)
+        self.module = module
+        self.lr, self.lr_min, self.lr_schedule, self.n_steps_warmup = lr, lr_min, lr_schedule, n_steps_warmup
+        self.lr_factor, self.lr_patience, self.lr_scheduler_metric = lr_factor, lr_patience, lr_scheduler_metric
+        self.weight_decay, self.eps, self.betas, self.seed = weight_decay, eps, betas, seed
+        self.reduce_lr_on_plateau = lr_schedule == "plateau"
+        self.meters = torch.nn.ModuleDict(
+            {
+                f"{name}_{part}": MeanMetric(nan_strategy="ignore")
+                for name in ("loss", *module.metrics)
+                for part in ("train", "validation", "test")
+            }
+        )
+
+    def setup(self, stage: str) -> None:
+        """Put the module in training mode: scvi-tools leaves it in eval mode, and Lightning keeps the mode it finds."""
+        if stage == "fit":
+            self.module.train()
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        """Loss of one batch, with whatever it draws seeded by the step."""
+        key = (self.seed * 1_000_003 + self.global_step) * 1_000_003 + batch_idx * 1_009 + self.global_rank
+        torch.manual_seed(key % 2**63)
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the loss of one batch of validation samples."""
+        self._step(batch, "validation")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the loss of one batch of test samples."""
+        self._step(batch, "test")
+
+    def _step(self, batch: Any, part: str) -> torch.Tensor:
+        out = self.module.loss(batch)
+        # metrics as objects: Lightning's own mean over processes is too large when they saw unequal numbers of samples
+        for name, value in {"loss": out.loss, **out.extra_metrics}.items():
+            meter = self.meters[f"{name}_{part}"]
+            meter.update(value.detach().float(), weight=out.n_obs_minibatch)
+            self.log(
+                f"{name}_{part}",
+                meter,
+                on_step=False,
+                on_epoch=True,
+                prog_bar=name == "loss",
+                batch_size=max(int(out.n_obs_minibatch), 1),
+            )
+        return out.loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Let the module average its weights after the optimiser really stepped (accumulated batches do not count)."""
+        super().optimizer_step(*args, **kwargs)
+        self.module.after_step(self.global_step)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with decay on matrices only, and the learning-rate schedule."""
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        is_matrix = [p.ndim > 1 and min(p.shape) > 1 for p in trained]
+        groups = [
+            {"params": [p for p, m in zip(trained, is_matrix, strict=True) if m], "weight_decay": self.weight_decay},
+            {"params": [p for p, m in zip(trained, is_matrix, strict=True) if not m], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.lr, eps=self.eps, betas=self.betas)
+        if self.lr_schedule == "plateau":
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, factor=self.lr_factor, patience=self.lr_patience, min_lr=self.lr_min
+            )
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": self.lr_scheduler_metric}}
+        if self.lr_schedule == "constant" and not self.n_steps_warmup:
+            return optimizer
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor_at)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _lr_factor_at(self, step: int) -> float:
+        """lr(step) / lr: linear warm-up, then lr_min + (lr - lr_min) (1 + cos(pi t)) / 2 with t from 0 to 1 for a cosine."""
+        if step < self.n_steps_warmup:
+            return (step + 1) / self.n_steps_warmup
+        if self.lr_schedule == "constant":
+            return 1.0
+        n_steps = self.trainer.estimated_stepping_batches
+        done = min(1.0, (step - self.n_steps_warmup) / max(1, n_steps - self.n_steps_warmup))
+        low = self.lr_min / self.lr
+        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done))
