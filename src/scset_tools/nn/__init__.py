@@ -1,0 +1,47 @@
+"""Networks and losses for sets of vectors; torch alone."""
+
+from ._attention import ISAB, MAB, PMA, SAB
+from ._ema import ema_decay_at, ema_update
+from ._masking import block_mask, n_hidden_cells, random_mask, rank_within_set
+from ._mlp import MLP, ProjectionHead
+from ._ragged import (
+    from_padded,
+    ptr_from_sizes,
+    sample_of_cell,
+    segment_mean,
+    segment_softmax,
+    segment_sum,
+    sizes,
+    to_padded,
+)
+from ._random import cell_uniform, sample_uniform
+from ._set_encoder import SetEncoder
+from ._views import farthest_point_view, random_view
+
+__all__ = [
+    "ISAB",
+    "MAB",
+    "MLP",
+    "PMA",
+    "SAB",
+    "ProjectionHead",
+    "SetEncoder",
+    "block_mask",
+    "cell_uniform",
+    "ema_decay_at",
+    "ema_update",
+    "farthest_point_view",
+    "from_padded",
+    "n_hidden_cells",
+    "ptr_from_sizes",
+    "random_mask",
+    "random_view",
+    "rank_within_set",
+    "sample_of_cell",
+    "sample_uniform",
+    "segment_mean",
+    "segment_softmax",
+    "segment_sum",
+    "sizes",
+    "to_padded",
+]

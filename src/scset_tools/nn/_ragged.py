@@ -1,0 +1,217 @@
+"""Ragged batches of sets: rows packed one sample after the other, with the boundaries in ``ptr``.
+
+Set ``i`` of a batch is ``x[ptr[i]:ptr[i + 1]]``; an empty set has two equal boundaries. All functions here are plain
+tensor operations with gradients, and none of them lets one sample see another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "from_padded",
+    "ptr_from_sizes",
+    "sample_of_cell",
+    "segment_mean",
+    "segment_softmax",
+    "segment_sum",
+    "sizes",
+    "to_padded",
+]
+
+
+def ptr_from_sizes(n_cells: Sequence[int] | torch.Tensor) -> torch.Tensor:
+    """Boundaries of sets with the given numbers of cells.
+
+    Parameters
+    ----------
+    n_cells
+        Number of cells of each sample, shape (samples,).
+
+    Returns
+    -------
+    int64 tensor of shape (samples + 1,) that starts at 0, on the device of ``n_cells``.
+
+    Raises
+    ------
+    ValueError
+        If a size is negative or the sizes are not one-dimensional.
+    """
+    counts = torch.as_tensor(n_cells, dtype=torch.int64)
+    if counts.ndim != 1:
+        raise ValueError(f"`n_cells` must have one entry per sample, found shape {tuple(counts.shape)}.")
+    if (counts < 0).any():
+        first = int((counts < 0).nonzero()[0, 0])
+        raise ValueError(f"`n_cells` must not be negative, found {int(counts[first])} for sample {first}.")
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def sizes(ptr: torch.Tensor) -> torch.Tensor:
+    """Number of cells of each sample, shape (samples,), from the boundaries ``ptr`` (samples + 1,)."""
+    return ptr.diff()
+
+
+def sample_of_cell(ptr: torch.Tensor, *, n_cells: int | None = None) -> torch.Tensor:
+    """Sample number of every cell, shape (cells,): the long form of ``ptr``.
+
+    Parameters
+    ----------
+    ptr
+        Boundaries, shape (samples + 1,).
+    n_cells
+        ``ptr[-1]`` where the caller knows it (``len(x)``). Without it the value is read from the device, which makes
+        a GPU wait for all earlier work.
+    """
+    total = int(ptr[-1]) if n_cells is None else n_cells
+    samples = torch.arange(len(ptr) - 1, device=ptr.device)
+    return torch.repeat_interleave(samples, sizes(ptr), output_size=total)
+
+
+def to_padded(x: torch.Tensor, ptr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spread a ragged batch over a dense one; slots past the end of a sample hold zeros.
+
+    Parameters
+    ----------
+    x
+        Rows of all samples, shape (cells, ...).
+    ptr
+        Boundaries, shape (samples + 1,).
+
+    Returns
+    -------
+    dense
+        Shape (samples, longest, ...), where ``longest`` is the size of the largest sample.
+    is_real
+        Boolean (samples, longest), True where a slot holds a cell.
+    """
+    _check_ptr(x, ptr)
+    counts = sizes(ptr)
+    n_samples = len(counts)
+    longest = int(counts.max()) if n_samples else 0
+    is_real = torch.arange(longest, device=x.device) < counts[:, None]  # (samples, longest)
+    sample = sample_of_cell(ptr, n_cells=len(x))
+    slot = sample * longest + torch.arange(len(x), device=x.device) - ptr[sample]  # (cells,)
+    flat = x.new_zeros(n_samples * longest, *x.shape[1:]).index_copy(0, slot, x)
+    return flat.view(n_samples, longest, *x.shape[1:]), is_real
+
+
+def from_padded(dense: torch.Tensor, is_real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pack the real slots of a dense batch; what the other slots hold never matters, NaN included.
+
+    Parameters
+    ----------
+    dense
+        Shape (samples, slots, ...).
+    is_real
+        Boolean (samples, slots), True where a slot holds a cell. The real slots may lie anywhere in a row.
+
+    Returns
+    -------
+    x
+        Shape (cells, ...), samples one after the other, the order of the slots kept.
+    ptr
+        Boundaries, shape (samples + 1,).
+    """
+    if is_real.dtype != torch.bool or is_real.shape != dense.shape[:2]:
+        raise ValueError(
+            f"`is_real` must be boolean of shape {tuple(dense.shape[:2])} like the first two dimensions of `dense`, "
+            f"found {is_real.dtype} of shape {tuple(is_real.shape)}."
+        )
+    counts = is_real.sum(1)
+    return dense[is_real], torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def segment_sum(x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+    """Sum over the cells of each sample.
+
+    Parameters
+    ----------
+    x
+        Shape (cells, ...), floating point.
+    ptr
+        Boundaries, shape (samples + 1,).
+
+    Returns
+    -------
+    Shape (samples, ...), dtype of ``x``; summed in float32 or better. An empty set gives zeros.
+    """
+    return _sums(x, ptr).to(x.dtype)
+
+
+def segment_mean(x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+    """Mean over the cells of each sample.
+
+    Parameters
+    ----------
+    x
+        Shape (cells, ...), floating point.
+    ptr
+        Boundaries, shape (samples + 1,).
+
+    Returns
+    -------
+    Shape (samples, ...), dtype of ``x``; summed in float32 or better. An empty set gives zeros, not NaN.
+    """
+    total = _sums(x, ptr)
+    counts = sizes(ptr).clamp(min=1).to(total.dtype)
+    return (total / counts.view(-1, *[1] * (x.ndim - 1))).to(x.dtype)
+
+
+def segment_softmax(scores: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+    """Softmax over the cells of each sample, separately for every trailing entry.
+
+    Parameters
+    ----------
+    scores
+        Shape (cells, ...), floating point. ``-inf`` gives a weight of zero.
+    ptr
+        Boundaries, shape (samples + 1,).
+
+    Returns
+    -------
+    Shape (cells, ...), dtype of ``scores``, computed in float32 or better. The weights of a sample sum to one; where
+    all scores of a sample are ``-inf`` they are all zero.
+    """
+    parts = scores.to(_accumulation_dtype(scores)).split(_check_ptr(scores, ptr))
+    weights = []
+    for part in parts:
+        if len(part) == 0:
+            weights.append(part)
+            continue
+        # A maximum of -inf would turn -inf - -inf into NaN: shift by zero there instead.
+        top = part.detach().amax(0, keepdim=True)
+        raw = (part - top.masked_fill(top == -torch.inf, 0)).exp()
+        total = raw.sum(0, keepdim=True)
+        weights.append(raw / total.masked_fill(total == 0, 1))
+    return torch.cat(weights).to(scores.dtype) if weights else scores
+
+
+def _sums(x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+    # One sum per sample beats index_add and segment_reduce on CPU, and gives the same bits on every run on a GPU.
+    parts = x.to(_accumulation_dtype(x)).split(_check_ptr(x, ptr))
+    if not parts:
+        return x.new_zeros((0, *x.shape[1:]), dtype=_accumulation_dtype(x))
+    return torch.stack([part.sum(0) for part in parts])
+
+
+def _accumulation_dtype(x: torch.Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _check_ptr(x: torch.Tensor, ptr: torch.Tensor) -> list[int]:
+    """Sizes as Python numbers, after checking that ``ptr`` covers the rows of ``x``."""
+    bounds = ptr.tolist()
+    if not bounds or bounds[0] != 0 or bounds[-1] != len(x):
+        ends = f"{bounds[0]} to {bounds[-1]}" if bounds else "nothing"
+        raise ValueError(f"`ptr` must run from 0 to the number of cells ({len(x)}), but it runs from {ends}.")
+    counts = [after - before for before, after in itertools.pairwise(bounds)]
+    if counts and min(counts) < 0:
+        first = next(i for i, count in enumerate(counts) if count < 0)
+        raise ValueError(f"`ptr` must not decrease, but falls from {bounds[first]} to {bounds[first + 1]} at {first}.")
+    return counts
