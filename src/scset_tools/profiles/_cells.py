@@ -1,0 +1,182 @@
+"""What a profile sees of an AnnData: the cells of the samples in use, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scset_tools import _checks
+from scset_tools.data._rows import RowReader
+
+BLOCK_VALUES = 2**23
+"""Most values in a dense block (32 MB of float32), so that memory does not grow with cells or genes."""
+BLOCK_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells grouped by sample; the only view of the data that the algorithms of this room have.
+
+    Attributes
+    ----------
+    source
+        Array of cells x features, wherever it lives; None for profiles that do not look at it.
+    obs
+        ``adata.obs``, one row per row of ``source``.
+    codes
+        Number of the sample of each row, shape (rows,), int64; -1 for rows that are not in use.
+    names
+        Names of the samples in use, shape (samples,), strings.
+    features
+        Names of the columns of ``source``.
+    """
+
+    source: Any
+    obs: pd.DataFrame
+    codes: np.ndarray
+    names: np.ndarray
+    features: pd.Index
+
+    @cached_property
+    def reader(self) -> RowReader:
+        """Reader of ``source``; made once, because a CSC matrix is converted when it is made."""
+        return RowReader(self.source)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Row numbers of the cells in use, ascending."""
+        return np.flatnonzero(self.codes >= 0)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells in use."""
+        return len(self.rows)
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples in use."""
+        return len(self.names)
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of ``source``."""
+        return len(self.features)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Number of cells of each sample, shape (samples,)."""
+        return np.bincount(self.codes[self.rows], minlength=self.n_samples)
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All cells in use in storage order, as (row numbers, dense float32 block)."""
+        reader = self.reader
+        size = int(np.clip(BLOCK_VALUES // max(reader.n_features, 1), 1, BLOCK_ROWS))
+        for rows in self._windows(size):
+            if (
+                reader.is_out_of_core
+            ):  # one slice, then a choice in memory: picking scattered rows on disk is far slower
+                slab = reader(np.arange(rows[0], rows[-1] + 1))
+                x = slab if len(slab) == len(rows) else slab[rows - rows[0]]
+            else:
+                x = reader(rows)
+            self._check_finite(x, rows)
+            yield rows, x
+
+    def draw(self, n: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """At most ``n`` cells, drawn uniformly without replacement, as (row numbers, dense block) in storage order."""
+        rows = self.rows
+        if n is not None and n < len(rows):
+            rows = rows[np.sort(rng.choice(len(rows), n, replace=False, shuffle=False))]
+        codes = np.full_like(self.codes, -1)
+        codes[rows] = self.codes[rows]
+        drawn = replace(self, codes=codes)
+        drawn.__dict__["reader"] = self.reader
+        x = np.empty((len(rows), self.n_features), dtype=np.float32)
+        start = 0
+        for block_rows, block in drawn.blocks():
+            x[start : start + len(block_rows)] = block
+            start += len(block_rows)
+        return rows, x
+
+    def sums(self, groups: np.ndarray, n_groups: int) -> np.ndarray:
+        """Sum over the cells in use of each group, shape (n_groups, features), float64.
+
+        ``groups (rows,)`` has a group number for every row in use. Sparse data in memory are never made dense.
+        """
+        total = GroupSums(n_groups, self.n_features)
+        if sparse.issparse(self.reader.source):
+            for rows in self._windows(BLOCK_ROWS):
+                x = self.reader.source[rows]
+                if not np.isfinite(x.data).all():
+                    self._check_finite(x.toarray(), rows)
+                total.add(groups[rows], x)
+        else:
+            for rows, x in self.blocks():
+                total.add(groups[rows], x)
+        return total.sums
+
+    def column(self, key: str) -> pd.Series:
+        """Column of ``obs`` for the cells in use; KeyError or ValueError if it is not there or not complete."""
+        if key not in self.obs:
+            msg = f"{key!r} is not a column of adata.obs. Columns: {_checks.first(self.obs.columns, 20)}."
+            raise KeyError(msg)
+        values = self.obs[key]
+        if self.n_cells < len(values):
+            values = values.iloc[self.rows]
+        missing = values.isna().to_numpy()
+        if missing.any():
+            msg = (
+                f"adata.obs[{key!r}] is missing for {missing.sum()} of {len(values)} cells "
+                f"(first: {_checks.first(values.index[missing])}). Give these cells a value of their own "
+                f"(adata.obs[{key!r}] = adata.obs[{key!r}].astype(object).fillna('unassigned')) or drop them."
+            )
+            raise ValueError(msg)
+        return values
+
+    def _windows(self, size: int) -> Iterator[np.ndarray]:
+        """Rows in use within each stretch of ``size`` rows that has any."""
+        edges = np.arange(0, len(self.codes) + size, size)
+        bounds = np.searchsorted(self.rows, edges)
+        for start, stop in pairwise(bounds):
+            if stop > start:
+                yield self.rows[start:stop]
+
+    def _check_finite(self, x: np.ndarray, rows: np.ndarray) -> None:
+        if np.isfinite(x).all():
+            return
+        bad_cells, bad_features = np.nonzero(~np.isfinite(x))
+        cells = self.obs.index[rows[np.unique(bad_cells)]]
+        samples = self.names[np.unique(self.codes[rows[bad_cells]])]
+        msg = (
+            f"The data have NaN or infinite values: {len(bad_cells)} in one block, in features "
+            f"{_checks.first(self.features[np.unique(bad_features)])}, cells {_checks.first(cells)} of samples "
+            f"{_checks.first(samples)}. Drop these cells or features, or impute them, before a profile is computed."
+        )
+        raise ValueError(msg)
+
+
+class GroupSums:
+    """Sums of rows by group, accumulated over blocks in float64.
+
+    The same product with an indicator matrix as :func:`scanpy.get.aggregate`, which takes neither files, zarr nor dask
+    arrays and wants all rows at once.
+    """
+
+    def __init__(self, n_groups: int, n_features: int) -> None:
+        self.sums = np.zeros((n_groups, n_features))
+
+    def add(self, groups: np.ndarray, x: np.ndarray | sparse.csr_matrix) -> None:
+        """Add the rows of ``x (cells, features)`` to the sums of ``groups (cells,)``."""
+        # a block holds few of the groups: a product over all of them would cost n_groups x n_features per block
+        present, position = np.unique(groups, return_inverse=True)
+        n = len(groups)
+        indicator = sparse.csr_matrix((np.ones(n), (position, np.arange(n))), shape=(len(present), n))
+        product = indicator @ x
+        self.sums[present] += product.toarray() if sparse.issparse(product) else product
