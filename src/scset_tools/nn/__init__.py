@@ -1,6 +1,7 @@
 """Networks and losses for sets of vectors; torch alone."""
 
 from ._attention import ISAB, MAB, PMA, SAB
+from ._attribution import IntegratedGradients, average_gradient, gradient, gradient_x_input, integrated_gradients
 from ._ema import ema_decay_at, ema_update
 from ._masking import block_mask, n_hidden_cells, random_mask, rank_within_set
 from ._mlp import MLP, ProjectionHead
@@ -24,14 +25,19 @@ __all__ = [
     "MLP",
     "PMA",
     "SAB",
+    "IntegratedGradients",
     "ProjectionHead",
     "SetEncoder",
+    "average_gradient",
     "block_mask",
     "cell_uniform",
     "ema_decay_at",
     "ema_update",
     "farthest_point_view",
     "from_padded",
+    "gradient",
+    "gradient_x_input",
+    "integrated_gradients",
     "n_hidden_cells",
     "ptr_from_sizes",
     "random_mask",
