@@ -1,0 +1,96 @@
+"""Sphinx configuration: `make docs` builds with warnings as errors, without any network.
+
+With SCSET_TOOLS_DOCS_ONLINE=1 (Read the Docs, continuous integration) names of other libraries become links.
+"""
+
+import os
+import sys
+import warnings
+from datetime import datetime
+from importlib.metadata import metadata
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "extensions"))
+
+info = metadata("scset-tools")
+project = "scset_tools"
+author = "The scset_tools developers"
+copyright = f"{datetime.now():%Y}, {author}"
+version = release = info["Version"]
+repository_url = dict(entry.split(", ") for entry in info.get_all("Project-URL") or []).get("Source")
+
+extensions = [
+    "myst_nb",
+    "sphinx_copybutton",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib.bibtex",
+    *sorted(path.stem for path in (HERE / "extensions").glob("*.py")),
+]
+exclude_patterns = ["_build", "**.ipynb_checkpoints", "jupyter_execute"]
+templates_path = ["_templates"]
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
+
+nitpicky = True
+# Names of other libraries: links where there is a network, plain text elsewhere, never a broken build.
+nitpick_ignore_regex = [
+    (
+        r"py:.*",
+        r"~?(anndata|collections|h5py|lightning|matplotlib|mudata|np|numpy|ot|pandas|pathlib|pd|pytorch_lightning|scanpy"
+        r"|scipy|scvi|seaborn|sklearn|sksurv|statsmodels|torch|torchmetrics|types|typing|umap|zarr)\..*",
+    ),
+    (r"py:(class|obj|data)", r"Any|None|array|bool|bytes|dict|float|int|list|object|str|tuple|type|Self|T|P|R"),
+    (r"py:(exc|class)", r"[A-Z]\w+(Error|Warning)|Exception"),
+]
+
+autosummary_generate = True
+autosummary_imported_members = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_class_signature = "mixed"
+default_role = "literal"
+napoleon_google_docstring = False
+napoleon_numpy_docstring = True
+napoleon_use_rtype = True
+napoleon_use_param = True
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = os.environ.get("SCSET_TOOLS_DOCS_EXECUTE", "off")
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+intersphinx_mapping = (
+    {
+        "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
+        "matplotlib": ("https://matplotlib.org/stable/", None),
+        "mudata": ("https://mudata.readthedocs.io/stable/", None),
+        "numpy": ("https://numpy.org/doc/stable/", None),
+        "pandas": ("https://pandas.pydata.org/docs/", None),
+        "python": ("https://docs.python.org/3", None),
+        "scanpy": ("https://scanpy.readthedocs.io/en/stable/", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy/", None),
+        "scvi": ("https://docs.scvi-tools.org/en/stable/", None),
+        "sklearn": ("https://scikit-learn.org/stable/", None),
+        "torch": ("https://docs.pytorch.org/docs/stable/", None),
+    }
+    if os.environ.get("SCSET_TOOLS_DOCS_ONLINE")
+    else {}
+)
+
+html_theme = "sphinx_book_theme"
+html_title = project
+html_theme_options = {"path_to_docs": "docs/"}
+if repository_url:
+    html_theme_options |= {"repository_url": repository_url, "use_repository_button": True}
+
+# Importing the package for autodoc imports others; what they warn of at import is no fault of these pages.
+warnings.filterwarnings("ignore", category=DeprecationWarning)
