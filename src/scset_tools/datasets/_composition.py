@@ -79,7 +79,9 @@ def composition_cohort(
         If a cell type has no cells in the pool, or a number is out of range.
     """
     rng = np.random.default_rng(rng)
-    latents, labels, base_names, features = standardised_latents(adata, cell_type_key, use_rep, n_features)
+    latents, labels, base_names, features = standardised_latents(
+        adata, cell_type_key, use_rep=use_rep, n_features=n_features
+    )
     types = usable_types(labels, cell_types, pool, n_default=4)
     if not 2 <= n_subtypes <= len(types):
         msg = f"n_subtypes={n_subtypes} must be 2 to {len(types)}: each subtype is enriched for one of {types}."
@@ -95,7 +97,7 @@ def composition_cohort(
     sizes = sample_sizes(n_cells, n_samples, at_least=len(types), rng=rng)
     subtype = np.arange(n_samples) % n_subtypes
     counts = np.stack([largest_remainder(proportions[s] * n) for s, n in zip(subtype, sizes, strict=True)])
-    rows, sample, type_ = draw(counts, labels, types, pool, rng)
+    rows, sample, type_ = draw(counts, labels, types, pool=pool, rng=rng)
     x = latents[rows] + jitter * rng.standard_normal((len(rows), latents.shape[1]))
 
     names = np.array([f"subtype_{j}" for j in range(n_subtypes)])
@@ -104,10 +106,10 @@ def composition_cohort(
         sample,
         types[type_],
         base_names[rows],
-        pool,
+        pool=pool,
         donor=np.arange(n_samples),
         study=round_,
         subtype=names[subtype],
     )
     truth = {"kind": "composition", "cell_types": types, "subtypes": names, "proportions": proportions}
-    return cohort(x, obs, features, truth, rng)
+    return cohort(x, obs, features, truth=truth, rng=rng)

@@ -118,7 +118,7 @@ def cytometry_cohort(
     proportions = np.exp(log_odds) / np.exp(log_odds).sum(axis=1, keepdims=True)
     counts = np.stack([rng.multinomial(n, p) for n, p in zip(sizes, proportions, strict=True)])
 
-    rows, sample, type_ = draw(counts, labels, types, pool, rng)
+    rows, sample, type_ = draw(counts, labels, types, pool=pool, rng=rng)
     noisy = counts_of[rows] * np.exp(0.15 * rng.standard_normal((len(rows), len(genes))))
     x = np.arcsinh((noisy + rng.standard_normal(noisy.shape)) / 5)
     is_shifted = is_disease[sample] & (types[type_] == marker_type)
@@ -134,7 +134,7 @@ def cytometry_cohort(
     if covariates:
         columns |= {"age": age[donor], "sex": sex[donor]}
     base_names = adata.obs_names.to_numpy(dtype=str)
-    obs = cell_obs(sample, types[type_], base_names[rows], pool, donor=donor, study=donor, **columns)
+    obs = cell_obs(sample, types[type_], base_names[rows], pool=pool, donor=donor, study=donor, **columns)
     obs["condition"] = obs["condition"].cat.reorder_categories(["healthy", "disease"])
     truth = {
         "kind": "cytometry",
@@ -150,7 +150,7 @@ def cytometry_cohort(
     }
     if covariates:
         truth |= {"age_type": age_type, "age_effect_per_10_years": AGE_EFFECT}
-    return cohort(x, obs, genes, truth, rng)
+    return cohort(x, obs, genes, truth=truth, rng=rng)
 
 
 def _normalised_counts(adata: AnnData, markers: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:

@@ -71,7 +71,9 @@ def perturbation_cohort(
         If there are fewer than three cell types, too few latents, or a number is out of range.
     """
     rng = np.random.default_rng(rng)
-    latents, labels, base_names, features = standardised_latents(adata, cell_type_key, use_rep, n_features)
+    latents, labels, base_names, features = standardised_latents(
+        adata, cell_type_key, use_rep=use_rep, n_features=n_features
+    )
     types = usable_types(labels, cell_types, pool, n_default=4)
     if len(types) < 3:
         msg = f"Equal and opposite shifts need at least 3 cell types (two shifted, one not), got {_checks.first(types.tolist())}."
@@ -86,7 +88,7 @@ def perturbation_cohort(
     sizes = sample_sizes(n_cells, n_samples, at_least=len(types), rng=rng)
     is_perturbed = np.arange(n_samples) % 2 == 1
     counts = np.stack([_equal_counts(n, len(types)) for n in sizes])
-    rows, sample, type_ = draw(counts, labels, types, pool, rng)
+    rows, sample, type_ = draw(counts, labels, types, pool=pool, rng=rng)
     x = latents[rows] + jitter * rng.standard_normal((len(rows), latents.shape[1]))
     x += effect[type_] * is_perturbed[sample][:, None]
 
@@ -95,7 +97,7 @@ def perturbation_cohort(
         sample,
         types[type_],
         base_names[rows],
-        pool,
+        pool=pool,
         donor=np.arange(n_samples),
         study=np.arange(n_samples) // 2,
         subtype=names[is_perturbed.astype(int)],
@@ -110,7 +112,7 @@ def perturbation_cohort(
         "down_type": str(types[1]),
         "effect": effect,
     }
-    return cohort(x, obs, features, truth, rng)
+    return cohort(x, obs, features, truth=truth, rng=rng)
 
 
 def _equal_counts(n: int, n_types: int) -> np.ndarray:

@@ -46,7 +46,7 @@ def base_cells(adata: AnnData | None, cell_type_key: str | None) -> tuple[AnnDat
 
 
 def standardised_latents(
-    adata: AnnData | None, cell_type_key: str | None, use_rep: str | None, n_features: int | None
+    adata: AnnData | None, cell_type_key: str | None, *, use_rep: str | None, n_features: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Latents with mean 0 and standard deviation 1 over all base cells, cell types, cell names, latent names.
 
@@ -98,7 +98,7 @@ def usable_types(
         raise ValueError(msg)
     empty = [t for t in cell_types if not len(in_pool(labels, t, pool))]
     if empty:
-        msg = f"No cells of {_checks.first(empty)} in pool={pool}. Cell types: {_checks.first(np.unique(labels), 20)}."
+        msg = f"No cells of {_checks.first(empty)} in pool={pool}. Cell types: {_checks.first(np.unique(labels).tolist(), 20)}."
         raise ValueError(msg)
     return np.array(cell_types)
 
@@ -126,7 +126,7 @@ def largest_remainder(expected: np.ndarray) -> np.ndarray:
 
 
 def draw(
-    counts: np.ndarray, labels: np.ndarray, types: np.ndarray, pool: tuple[int, int] | None, rng: np.random.Generator
+    counts: np.ndarray, labels: np.ndarray, types: np.ndarray, *, pool: tuple[int, int] | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Base cell, sample and type of each new cell, for ``counts`` (samples, types); drawn with replacement."""
     n_samples, n_types = counts.shape
@@ -143,8 +143,8 @@ def cell_obs(
     sample: np.ndarray,
     cell_type: np.ndarray,
     base_cell: np.ndarray,
-    pool: tuple[int, int] | None,
     *,
+    pool: tuple[int, int] | None,
     donor: np.ndarray,
     study: np.ndarray,
     **sample_columns: np.ndarray,
@@ -170,7 +170,7 @@ def cell_obs(
 
 
 def cohort(
-    x: np.ndarray, obs: pd.DataFrame, features: np.ndarray, truth: dict[str, Any], rng: np.random.Generator
+    x: np.ndarray, obs: pd.DataFrame, features: np.ndarray, *, truth: dict[str, Any], rng: np.random.Generator
 ) -> AnnData:
     """The AnnData, with rows shuffled: real files rarely keep the cells of a sample together."""
     from anndata import AnnData
