@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
@@ -329,6 +331,18 @@ class SampleModelClass(BaseModelClass):
 
     # ---- shared by models
 
+    @staticmethod
+    @contextmanager
+    def _seeded(random_state: int | None) -> Iterator[None]:
+        """Draw initial weights from a seed, and leave the global generator of torch as it was found."""
+        seed = settings.seed if random_state is None else random_state
+        if seed is None:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+
     @property
     def _sample_key(self) -> str:
         return str(self.registry["setup_args"]["sample_key"])
@@ -336,9 +350,6 @@ class SampleModelClass(BaseModelClass):
     @property
     def _n_input(self) -> int:
         return len(self.get_var_names())
-
-    def _features_of_training_data(self) -> Any:
-        return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
 
     def _dataset(self, adata: AnnData, n_cells: int | None = None) -> SampleDataset:
         manager = self.get_anndata_manager(adata, required=True)

@@ -1,0 +1,311 @@
+"""MAESTRO, as users call it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+
+from scset_tools import _checks, _keys
+from scset_tools._docs import docs
+from scset_tools.data._features import feature_moments
+from scset_tools.model._base import SampleModelClass
+from scset_tools.model._inference import score_cells
+from scset_tools.model._outputs import write_cell_scores
+from scset_tools.model.maestro._decoder import DECODERS
+from scset_tools.model.maestro._module import MAESTROModule
+from scset_tools.model.maestro._presets import PRESETS, Preset
+from scset_tools.model.maestro._reconstruction import reconstruct_samples
+from scset_tools.model.maestro._views import MASKINGS, VIEWS
+
+
+class MAESTRO(SampleModelClass):
+    """Masked set transformer with self-distillation: one vector per sample, learned without labels.
+
+    A student encoder sees a crop of each sample with a part of its cells hidden and learns to reconstruct what is hidden
+    (optimal transport between sets), and to agree with a teacher, its own moving average, that sees all cells. Made for
+    cytometry; any numeric features of cells serve.
+
+    Parameters
+    ----------
+    adata
+        AnnData registered with :meth:`setup_anndata`.
+    registry
+        Registry of a saved model; used by :meth:`load`.
+    n_hidden, n_latent
+        Width of the attention blocks, and length of a sample's vector.
+    n_layers, n_heads, n_inducing
+        Number of ISAB blocks of the encoder, of attention heads, and of inducing points of each block.
+    n_cells
+        Most cells of a student's crop; a smaller sample is taken whole.
+    mask_rates
+        Shares of the cells that are hidden, one view of each crop for each.
+    masking
+        ``"block"`` hides blocks of similar cells (the paper), ``"random"`` cells at random.
+    views
+        Crops of each sample: ``"random"`` cells, ``"farthest"`` points (which keep rare cells in sight), or both.
+    decoder
+        ``"sab"``: decoded cells attend to each other (the paper; quadratic). ``"isab"``: through inducing points (linear).
+    reconstruct
+        Whether the loss compares the ``"masked"`` cells (as the reference code does) or ``"all"`` cells of the crop.
+    reconstruction_weight, distillation_weight
+        Weights of the two losses. 0 leaves a loss out, with the parts that serve it alone.
+    n_prototypes
+        Width of the projected outputs that student and teacher agree on.
+    student_temperature, teacher_temperature
+        Temperatures of the two distributions.
+    center_momentum
+        Momentum of the centre of the teacher's outputs.
+    ema_decay
+        How much of the teacher stays in each step.
+    dropout_rate
+        Dropout inside the attention blocks of the student.
+    standardize
+        Whether features are centred and scaled by their mean and standard deviation over the training cells; within each
+        batch if ``batch_key`` was given. Without it cells enter as they are.
+    represent_with
+        Whether samples are represented by the ``"student"`` or the ``"teacher"``.
+    random_state
+        Seed of the initial weights. Default: ``scvi.settings.seed``, or random.
+
+    Notes
+    -----
+    Follows the MAESTRO paper; the user guide lists where paper and published code disagree and which is followed.
+
+    Examples
+    --------
+    >>> import scset_tools as sst
+    >>> adata = sst.datasets.perturbation_cohort(n_samples=6, n_cells=40)
+    >>> sst.MAESTRO.setup_anndata(adata, sample_key="sample")
+    >>> model = sst.MAESTRO(adata, n_hidden=16, n_latent=4, n_inducing=4)
+    >>> model.train(max_epochs=1, enable_progress_bar=False, accelerator="cpu")
+    >>> model.to_sample_adata().shape
+    (6, 4)
+    """
+
+    _module_cls = MAESTROModule
+    _plan_defaults = {"lr": 1e-3, "lr_min": 1e-6, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        registry: dict | None = None,
+        *,
+        n_hidden: int = 128,
+        n_latent: int = 64,
+        n_layers: int = 3,
+        n_heads: int = 4,
+        n_inducing: int = 32,
+        n_cells: int = 1000,
+        mask_rates: Sequence[float] = (0.2, 0.4, 0.6, 0.8),
+        masking: Literal["block", "random"] = "block",
+        views: Sequence[Literal["random", "farthest"]] = ("random",),
+        decoder: Literal["sab", "isab"] = "sab",
+        reconstruct: Literal["masked", "all"] = "masked",
+        reconstruction_weight: float = 1.0,
+        distillation_weight: float = 1.0,
+        n_prototypes: int = 256,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.07,
+        center_momentum: float = 0.9,
+        ema_decay: float = 0.999,
+        dropout_rate: float = 0.0,
+        standardize: bool = True,
+        represent_with: Literal["student", "teacher"] = "student",
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(adata, registry)
+        _require_choice("masking", masking, MASKINGS)
+        _require_choice("decoder", decoder, DECODERS)
+        _require_choice("reconstruct", reconstruct, ("masked", "all"))
+        _require_choice("represent_with", represent_with, ("student", "teacher"))
+        for view in views:
+            _require_choice("views", view, VIEWS)
+        if not mask_rates or not all(0 <= rate < 1 for rate in mask_rates):
+            msg = f"mask_rates={tuple(mask_rates)} must be one or more shares in [0, 1)."
+            raise ValueError(msg)
+        if not reconstruction_weight and not distillation_weight:
+            msg = "reconstruction_weight and distillation_weight are both 0: there is nothing to learn from."
+            raise ValueError(msg)
+        if represent_with == "teacher" and not distillation_weight:
+            msg = "represent_with='teacher' needs distillation_weight > 0: without distillation there is no teacher."
+            raise ValueError(msg)
+        mean, scale = self._moments(standardize=standardize)
+        with self._seeded(random_state):
+            self.module = self._module_cls(
+                mean,
+                scale,
+                n_hidden=n_hidden,
+                n_latent=n_latent,
+                n_inducing=n_inducing,
+                n_heads=n_heads,
+                n_layers=n_layers,
+                n_cells=n_cells,
+                mask_rates=mask_rates,
+                masking=masking,
+                views=views,
+                decoder=decoder,
+                reconstruct=reconstruct,
+                reconstruction_weight=reconstruction_weight,
+                distillation_weight=distillation_weight,
+                n_prototypes=n_prototypes,
+                student_temperature=student_temperature,
+                teacher_temperature=teacher_temperature,
+                center_momentum=center_momentum,
+                ema_decay=ema_decay,
+                dropout_rate=dropout_rate,
+                represent_with=represent_with,
+            )
+        self._model_summary_string = (
+            f"MAESTRO with n_hidden: {n_hidden}, n_latent: {n_latent}, n_inducing: {n_inducing}, masking: {masking} at "
+            f"{tuple(mask_rates)}, loss: {reconstruction_weight} x reconstruction + {distillation_weight} x distillation; "
+            f"{self.summary_stats['n_sample']} samples, {self._n_input} features."
+        )
+
+    @staticmethod
+    def preset(name: Literal["default", "paper"]) -> Preset:
+        """Arguments by name: ``p = MAESTRO.preset("paper")``, then ``MAESTRO(adata, **p.model)`` and ``train(**p.train)``."""
+        _require_choice("name", name, tuple(PRESETS))
+        return PRESETS[name]()
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        n_cells: int | None = 20_000,
+        gradient_clip_val: float | None = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Number of passes over the training samples. Default: what makes about 400 steps, between 20 and 400.
+        n_cells
+            Most cells of a sample that the teacher sees, and that the student's crop is taken from, drawn anew each epoch.
+            None: the full set, as in the paper.
+        gradient_clip_val
+            Largest norm of the gradient.
+        **kwargs
+            Arguments of :meth:`scset_tools.model.SampleModelClass.train` (``batch_size``, ``train_size``, ``groups_key``,
+            ``early_stopping``, ``checkpoint_dir``, ``plan_kwargs``, ``precision``, ...).
+        """
+        if n_cells is not None and n_cells < self.module.n_cells:
+            msg = (
+                f"n_cells={n_cells} is less than the {self.module.n_cells} cells of a student's crop: the teacher must see at "
+                "least as many. Raise it, or build the model with fewer n_cells."
+            )
+            raise ValueError(msg)
+        super().train(max_epochs, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
+
+    def get_attention(self, adata: AnnData | None = None) -> pd.DataFrame:
+        """Weight of each cell in the pooling of its sample.
+
+        Parameters
+        ----------
+        adata
+            Cells to score. Default: the registered AnnData.
+
+        Returns
+        -------
+        DataFrame of shape (cells, n_heads), indexed by ``adata.obs_names``; the weights of a sample sum to 1 in each head.
+        """
+        self._check_if_trained(message="This MAESTRO is not trained: its attention comes from random weights.")
+        adata = self._validate_anndata(adata)
+        try:
+            weights = score_cells(
+                self.module,
+                self._dataset(adata),
+                score=self.module.attention,
+                score_in_pieces=self.module.attention_in_pieces,
+            )
+        finally:
+            self._release(adata)
+        return pd.DataFrame(weights, index=adata.obs_names, columns=[f"head_{i}" for i in range(weights.shape[1])])
+
+    def annotate_attention(self, adata: AnnData | None = None, *, key_added: str | None = None) -> None:
+        """Write the attention on each cell, times the number of cells of its sample: 1 is as much as the average cell.
+
+        Parameters
+        ----------
+        adata
+            Cells to annotate. Default: the registered AnnData.
+        key_added
+            Default: ``"maestro_attention"``.
+
+        Writes
+        ------
+        ``obs[key_added]``, the mean over heads, and ``obsm[key_added]``, one column per head (float32).
+        """
+        cells = self.adata if adata is None else adata
+        weights = self.get_attention(cells)
+        n_cells = cells.obs.groupby(self._sample_key, observed=True)[self._sample_key].transform("size").to_numpy()
+        write_cell_scores(cells, weights.mul(n_cells, axis=0), key_added or _keys.attention(self.name))
+
+    @docs.dedent
+    def reconstruct(
+        self,
+        samples: Sequence[str] | str | None = None,
+        *,
+        adata: AnnData | None = None,
+        mask_rate: float = 0.5,
+        masking: Literal["block", "random"] | None = None,
+        seed: int = 0,
+    ) -> AnnData:
+        """Hide cells of samples and predict them from the rest (the paper's Figure 2).
+
+        Parameters
+        ----------
+        %(param_samples)s
+        adata
+            Cells of the samples. Default: the registered AnnData.
+        mask_rate
+            Share of the cells that is hidden.
+        masking
+            How they are chosen. Default: as in training.
+        seed
+            Seed of the crop and of what is hidden.
+
+        Returns
+        -------
+        AnnData of input, hidden and predicted cells in the units of the data: ``obs["role"]`` (``"input"``, ``"hidden"``,
+        ``"predicted"``) and ``obs["sample"]``.
+        """
+        if self.module.decoder is None:
+            msg = "This MAESTRO has no decoder: it was built with reconstruction_weight=0."
+            raise ValueError(msg)
+        self._check_if_trained(message="This MAESTRO is not trained: what it reconstructs comes from random weights.")
+        masking = self.module.masking if masking is None else masking
+        _require_choice("masking", masking, MASKINGS)
+        adata = self._validate_anndata(adata)
+        try:
+            dataset = self._dataset(adata)
+            names = [samples] if isinstance(samples, str) else samples
+            positions = dataset.index.positions(names)
+            return reconstruct_samples(
+                self.module, dataset, positions, mask_rate=mask_rate, masking=masking, seed=seed, var_names=self.get_var_names()
+            )
+        finally:
+            self._release(adata)
+
+    def _moments(self, *, standardize: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        n_batches = self.summary_stats.get("n_batch", 1)
+        if self.adata is None or not standardize:  # without data the values come with the saved weights
+            return torch.zeros(n_batches, self._n_input), torch.ones(n_batches, self._n_input)
+        codes = None
+        if REGISTRY_KEYS.BATCH_KEY in self.adata_manager.data_registry:
+            codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel().astype(int)
+        source = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        mean, scale = feature_moments(source, codes, n_batches)
+        return torch.from_numpy(mean), torch.from_numpy(scale)
+
+
+def _require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        msg = f"{name}={value!r} is not one of {_checks.first(choices)}."
+        raise ValueError(msg)

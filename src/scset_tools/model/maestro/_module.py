@@ -1,0 +1,230 @@
+"""Network and loss of MAESTRO."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module.base import LossOutput
+from torch import nn
+
+from scset_tools.data._batch import SampleBatch
+from scset_tools.model._base_module import Pieces, SampleModule
+from scset_tools.model.maestro._decoder import SetDecoder
+from scset_tools.model.maestro._views import StudentViews, hide, student_views
+from scset_tools.nn import (
+    ProjectionHead,
+    SetEncoder,
+    ema_decay_at,
+    ema_update,
+    ptr_from_sizes,
+    stream_attention,
+    stream_embed,
+)
+from scset_tools.nn.loss import DistillationLoss, SinkhornLoss
+
+MAX_TEACHER_CELLS = 131_072
+"""Most cells that the teacher encodes in one piece; a larger batch is streamed sample by sample."""
+
+
+class Student(nn.Module):
+    """What learns, and what the teacher averages: encoder and, for distillation, projection head."""
+
+    def __init__(self, encoder: SetEncoder, head: nn.Module | None) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+
+class MAESTROModule(SampleModule):
+    """Masked set transformer with self-distillation (MAESTRO, Algorithm 3).
+
+    Parameters
+    ----------
+    mean, scale
+        Location and scale of each feature in each batch, (batches, features): cells enter as ``(x - mean) / scale``.
+
+    The other parameters are those of :class:`~scset_tools.model.maestro.MAESTRO`.
+    """
+
+    def __init__(
+        self,
+        mean: torch.Tensor,
+        scale: torch.Tensor,
+        *,
+        n_hidden: int,
+        n_latent: int,
+        n_inducing: int,
+        n_heads: int,
+        n_layers: int,
+        n_cells: int,
+        mask_rates: Sequence[float],
+        masking: str,
+        views: Sequence[str],
+        decoder: str,
+        reconstruct: str,
+        reconstruction_weight: float,
+        distillation_weight: float,
+        n_prototypes: int,
+        student_temperature: float,
+        teacher_temperature: float,
+        center_momentum: float,
+        ema_decay: float,
+        dropout_rate: float,
+        represent_with: str,
+    ) -> None:
+        super().__init__()
+        n_input = mean.shape[1]
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        self.n_cells, self.mask_rates, self.masking, self.views = n_cells, tuple(mask_rates), masking, tuple(views)
+        self.reconstruct, self.represent_with, self.ema_decay = reconstruct, represent_with, ema_decay
+        self.reconstruction_weight, self.distillation_weight = reconstruction_weight, distillation_weight
+        encoder = SetEncoder(
+            n_input,
+            n_hidden,
+            n_latent,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            n_inducing=n_inducing,
+            dropout_rate=dropout_rate,
+        )
+        # parts without a share in the loss are not made: several processes would wait for their gradients
+        head = ProjectionHead(n_latent, n_prototypes, n_hidden=n_hidden) if distillation_weight else None
+        self.student = Student(encoder, head)
+        self.hidden_token = nn.Parameter(torch.zeros(n_input))
+        self.decoder = None
+        if reconstruction_weight:
+            self.decoder = SetDecoder(
+                n_latent,
+                n_hidden,
+                n_input,
+                n_cells=n_cells,
+                n_heads=n_heads,
+                kind=decoder,
+                n_inducing=n_inducing,
+                dropout_rate=dropout_rate,
+            )
+            self.transport = SinkhornLoss()
+        self.teacher = None
+        if distillation_weight:
+            self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
+            self.distillation = DistillationLoss(
+                n_prototypes,
+                student_temperature=student_temperature,
+                teacher_temperature=teacher_temperature,
+                center_momentum=center_momentum,
+            )
+        self.metrics = (*(["reconstruction"] if self.decoder else []), *(["distillation"] if self.teacher else []))
+
+    def train(self, mode: bool = True) -> MAESTROModule:  # noqa: FBT001, FBT002  (torch's signature)
+        """Set the mode of training; the teacher has no dropout in either."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+    # ---- loss
+
+    def loss(self, batch: SampleBatch) -> LossOutput:
+        r"""``reconstruction_weight * L_rec + distillation_weight * L_SD`` (Algorithm 3, steps 2-9), mean over views."""
+        x = self.standardize(batch)
+        views = student_views(
+            batch.x,  # cosine similarity is that of the features as given
+            batch.ptr,
+            batch.seed,
+            n_cells=self.n_cells,
+            mask_rates=self.mask_rates,
+            masking=self.masking,
+            views=self.views,
+        )
+        z = self.encode_views(x, views)
+        total = z.new_zeros((), dtype=torch.float32)
+        metrics = {}
+        if self.decoder is not None:
+            metrics["reconstruction"] = self._reconstruction_loss(x, views, z)
+            total = total + self.reconstruction_weight * metrics["reconstruction"]
+        if self.teacher is not None:
+            metrics["distillation"] = self._distillation_loss(x, batch.ptr, views, z)
+            total = total + self.distillation_weight * metrics["distillation"]
+        return LossOutput(loss=total, n_obs_minibatch=batch.n_samples, extra_metrics=metrics)
+
+    def _reconstruction_loss(self, x: torch.Tensor, views: StudentViews, z: torch.Tensor) -> torch.Tensor:
+        """Transport cost between cells and their reconstruction (eq. 10), per feature: 1 is the spread of the data."""
+        decoded, is_target, ptr = self.decode(views, z)
+        cost = self.transport(x[views.index[is_target]], decoded, ptr, ptr)  # (views,)
+        return cost.mean() / x.shape[1]
+
+    def _distillation_loss(
+        self, x: torch.Tensor, ptr: torch.Tensor, views: StudentViews, z: torch.Tensor
+    ) -> torch.Tensor:
+        """KL of the student's views from the teacher, who sees all cells (eq. 11-14; the teacher is the target)."""
+        with torch.no_grad():
+            target = self.teacher.head(self._encode_all(self.teacher.encoder, x, ptr))  # (samples, n_prototypes)
+        value = self.distillation(self.student.head(z), target, views.sample_of_view)
+        if self.training and torch.is_grad_enabled():
+            self.distillation.update_center(target)
+        return value
+
+    def decode(self, views: StudentViews, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Decoded cells (n, features), which cells of the views they answer to (bool), and their boundaries (views + 1,)."""
+        is_all = self.reconstruct == "all"
+        is_target = torch.ones_like(views.is_hidden) if is_all else views.is_hidden
+        sizes = views.ptr.diff()
+        ptr = ptr_from_sizes(sizes if is_all else views.n_hidden)
+        n_hidden = views.n_hidden
+        decoded = self.decoder(z, views.slot[is_target], ptr, n_visible=sizes - n_hidden, n_hidden=n_hidden)
+        return decoded, is_target, ptr
+
+    def encode_views(self, x: torch.Tensor, views: StudentViews) -> torch.Tensor:
+        """Vectors of views with hidden cells, (views, n_latent)."""
+        rows, ptr, log_weight = hide(x, views, self.hidden_token)
+        return self.student.encoder(rows, ptr, log_weight=log_weight)
+
+    def after_step(self, step: int) -> None:
+        """Move the teacher towards the student (eq. 13), faster in the first steps."""
+        if self.teacher is not None:
+            ema_update(self.teacher, self.student, ema_decay_at(step, self.ema_decay))
+
+    # ---- inference
+
+    @property
+    def encoder(self) -> SetEncoder:
+        """The encoder that represents samples."""
+        return (self.student if self.represent_with == "student" else self.teacher).encoder
+
+    def represent(self, batch: SampleBatch) -> torch.Tensor:
+        """One vector per sample, from all its cells, (samples, n_latent)."""
+        return self.encoder(self.standardize(batch), batch.ptr)
+
+    def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
+        """The vector of one sample of any size, in bounded memory, (1, n_latent)."""
+        return stream_embed(self.encoder, lambda: self._standardized(pieces))
+
+    def attention(self, batch: SampleBatch) -> torch.Tensor:
+        """Weight of each cell in the pooling of its sample, (cells, n_heads)."""
+        return self.encoder.get_attention(self.standardize(batch), batch.ptr)
+
+    def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
+        """The same for one sample of any size."""
+        return stream_attention(self.encoder, lambda: self._standardized(pieces))
+
+    def standardize(self, batch: SampleBatch) -> torch.Tensor:
+        """Cells as ``(x - mean) / scale`` of their batch, in the type of the weights, (cells, features)."""
+        mean, scale = self._location(batch)
+        return ((batch.x.to(mean.dtype) - mean) / scale).to(self.hidden_token.dtype)
+
+    def _location(self, batch: SampleBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        codes = batch.covariates.get(REGISTRY_KEYS.BATCH_KEY)
+        return (self.mean[0], self.scale[0]) if codes is None else (self.mean[codes], self.scale[codes])
+
+    def _standardized(self, pieces: Pieces) -> Iterator[torch.Tensor]:
+        for piece in pieces():
+            yield self.standardize(piece)
+
+    def _encode_all(self, encoder: SetEncoder, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+        if len(x) <= MAX_TEACHER_CELLS:
+            return encoder(x, ptr)
+        sets = x.split(ptr.diff().tolist())
+        return torch.cat([stream_embed(encoder, lambda cells=cells: iter(cells.split(32_768))) for cells in sets])

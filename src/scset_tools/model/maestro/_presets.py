@@ -1,0 +1,43 @@
+"""Sizes and schedules by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Arguments of the constructor and of ``train`` that belong together."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+def default() -> Preset:
+    """The defaults, for a CPU: minutes for a cohort of some dozen samples."""
+    return Preset()
+
+
+def paper() -> Preset:
+    """The sizes and the schedule of the paper (F.2), for one data-centre GPU: one sample per batch, the teacher sees all."""
+    return Preset(
+        model={
+            "n_hidden": 2048,
+            "n_latent": 1024,
+            "n_inducing": 2500,
+            "n_heads": 4,
+            "n_cells": 10_000,
+            "n_prototypes": 1024,
+        },
+        train={
+            "max_epochs": 324,
+            "batch_size": 1,
+            "n_cells": None,
+            "plan_kwargs": {"lr": 1e-4, "lr_min": 1e-8},
+            "precision": "bf16-mixed",
+        },
+    )
+
+
+PRESETS = {"default": default, "paper": paper}

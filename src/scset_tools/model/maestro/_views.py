@@ -1,0 +1,165 @@
+"""Student views: crops of each sample with a part of their cells hidden, all views of a step as one ragged batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from scset_tools.nn import (
+    block_mask,
+    cell_uniform,
+    farthest_point_view,
+    n_hidden_cells,
+    ptr_from_sizes,
+    random_mask,
+    random_view,
+    sample_of_cell,
+    sample_uniform,
+)
+
+MASKINGS = ("block", "random")
+VIEWS = ("random", "farthest")
+FARTHEST_POOL = 8
+"""The farthest points are looked for among this many times as many cells, drawn at random: the search visits all of them
+once for every point that it takes."""
+
+
+@dataclass(frozen=True)
+class StudentViews:
+    """Crops of the samples with hidden cells: set ``v`` of ``n_views`` is ``index[ptr[v]:ptr[v + 1]]``.
+
+    Attributes
+    ----------
+    index
+        Row in the batch of each cell of each view, (cells of all views,), int64.
+    ptr
+        Where each view begins and ends, (views + 1,), int64.
+    is_hidden
+        Whether a cell is hidden from the student, (cells of all views,), bool.
+    sample_of_view
+        Position in the batch of the sample of each view, (views,), int64.
+    """
+
+    index: torch.Tensor
+    ptr: torch.Tensor
+    is_hidden: torch.Tensor
+    sample_of_view: torch.Tensor
+
+    @property
+    def n_hidden(self) -> torch.Tensor:
+        """Number of hidden cells of each view, (views,)."""
+        before = torch.cat([self.is_hidden.new_zeros(1, dtype=torch.int64), self.is_hidden.cumsum(0)])
+        return before[self.ptr[1:]] - before[self.ptr[:-1]]
+
+    @property
+    def slot(self) -> torch.Tensor:
+        """Position of each cell within its view, (cells of all views,)."""
+        starts = torch.repeat_interleave(self.ptr[:-1], self.ptr.diff(), output_size=len(self.index))
+        return torch.arange(len(self.index), device=self.index.device) - starts
+
+
+def student_views(
+    x: torch.Tensor,
+    ptr: torch.Tensor,
+    seed: torch.Tensor,
+    *,
+    n_cells: int,
+    mask_rates: Sequence[float],
+    masking: str = "block",
+    views: Sequence[str] = ("random",),
+) -> StudentViews:
+    """Crop each sample and hide cells of each crop at every rate (MAESTRO 3.2.1; rates of F.4).
+
+    Parameters
+    ----------
+    x
+        Cells of all samples, (cells, features).
+    ptr
+        Where each sample begins and ends, (samples + 1,).
+    seed
+        Seed of each sample, (samples,): what is drawn for a sample depends on nothing else.
+    n_cells
+        Most cells of a crop; a smaller sample is taken whole.
+    mask_rates
+        Shares of the cells to hide, one view for each.
+    masking
+        ``"block"`` hides blocks of similar cells (Algorithm 1), ``"random"`` cells at random.
+    views
+        Crops to take: ``"random"`` cells, or ``"farthest"`` points, which keep rare cells in sight.
+    """
+    index, sizes, hidden = [], [], []
+    stream = 0
+    for crop in views:
+        cells, ptr_crop = _crop(crop, x, ptr, seed, n_cells=n_cells, stream=stream)
+        stream += 3
+        for rate in mask_rates:
+            n_hidden = n_hidden_cells(ptr_crop, rate)
+            if masking == "block":
+                pivot = _position(sample_uniform(seed, stream=stream), ptr_crop)
+                is_hidden = block_mask(x[cells], ptr_crop, n_hidden, pivot=pivot)
+            else:
+                is_hidden = random_mask(ptr_crop, n_hidden, cell_uniform(seed, ptr_crop, stream=stream))
+            stream += 1
+            index.append(cells)
+            sizes.append(ptr_crop.diff())
+            hidden.append(is_hidden)
+    n_samples = len(ptr) - 1
+    return StudentViews(
+        index=torch.cat(index),
+        ptr=ptr_from_sizes(torch.cat(sizes)),
+        is_hidden=torch.cat(hidden),
+        sample_of_view=torch.arange(n_samples, device=ptr.device).repeat(len(views) * len(mask_rates)),
+    )
+
+
+def hide(
+    x: torch.Tensor, views: StudentViews, hidden_token: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The sets that the student sees: visible cells, and one token in place of all hidden cells of a view.
+
+    The hidden cells of a view are replaced by the same token, so that they stay equal in every layer: the token is given
+    once, with the logarithm of its number as weight in every attention over the set. This is exact.
+
+    Parameters
+    ----------
+    x
+        Cells of the batch, (cells, features).
+    views
+        Crops and what is hidden of them.
+    hidden_token
+        What a hidden cell is replaced by, (features,).
+
+    Returns
+    -------
+    Cells and tokens (n, features), boundaries (views + 1,), and log-weights (n,): 0 for a cell, log m for a token that
+    stands for m cells.
+    """
+    is_visible = ~views.is_hidden
+    n_views = len(views.ptr) - 1
+    view_of_cell = sample_of_cell(views.ptr, n_cells=len(views.index))[is_visible]
+    view = torch.cat([view_of_cell, torch.arange(n_views, device=x.device)])
+    order = torch.argsort(view, stable=True)
+    visible = x[views.index[is_visible]]
+    tokens = hidden_token.to(x.dtype).expand(n_views, -1)
+    log_weight = torch.cat([x.new_zeros(len(visible)), views.n_hidden.to(x.dtype).log()])
+    sizes = views.ptr.diff() - views.n_hidden + 1
+    return torch.cat([visible, tokens])[order], ptr_from_sizes(sizes), log_weight[order]
+
+
+def _crop(
+    crop: str, x: torch.Tensor, ptr: torch.Tensor, seed: torch.Tensor, *, n_cells: int, stream: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if crop == "random":
+        return random_view(ptr, n_cells, cell_uniform(seed, ptr, stream=stream))
+    pool, ptr_pool = random_view(ptr, FARTHEST_POOL * n_cells, cell_uniform(seed, ptr, stream=stream + 1))
+    start = _position(sample_uniform(seed, stream=stream + 2), ptr_pool)
+    chosen, ptr_crop = farthest_point_view(x[pool], ptr_pool, n_cells, start=start)
+    return pool[chosen], ptr_crop
+
+
+def _position(u: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+    """A position within each set from a uniform number, (samples,)."""
+    n = ptr.diff()
+    return torch.minimum((u * n).long(), n - 1).clamp_min(0)
