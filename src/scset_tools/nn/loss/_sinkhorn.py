@@ -1,0 +1,320 @@
+"""Optimal transport between the original and the reconstructed cells (MAESTRO eq. 10, Algorithm 2, appendix C.2)."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from scset_tools.nn.loss._sinkhorn_exact import exact_targets
+from scset_tools.nn.loss._sinkhorn_solver import Plan, solve_log, solve_scaling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SOLVERS = ("scaling", "log", "exact")
+# Entries of the kernel that are worked on at a time. A CPU is fastest while the kernel stays in its cache, a GPU while all
+# its cores have work.
+_CPU_ENTRIES, _GPU_ENTRIES = 2**18, 2**27
+# Share of misplaced mass above which a caller should know that the plan is not converged.
+_WARN_ERROR = 0.05
+
+
+class SinkhornLoss(nn.Module):
+    r"""Entropic transport cost between two sets of cells, whatever the order of the cells in either.
+
+    .. math::
+        L = \sum_{ij} P_{ij} \|x_i - y_j\|^2, \qquad
+        P = \arg\min_P \sum_{ij} P_{ij} \|x_i - y_j\|^2 + \epsilon s \, \mathrm{KL}(P \,\|\, 1/(nm))
+
+    over the plans P with uniform marginals 1/n and 1/m, where s is the spread of the two sets around their own centres: one
+    ``epsilon`` serves all cohorts, and neither a shift nor a change of units changes the plan.
+
+    The plan is found without a graph; by the envelope theorem the gradient is that of the cost at the fixed plan,
+    :math:`\partial L / \partial y_j = 2 \sum_i P_{ij} (y_j - x_i)`, and nothing of size n x m survives the forward pass.
+    It differs from the derivative of L itself by the derivative of the entropy, which vanishes with ``epsilon``.
+    Whatever mass the solver leaves misplaced is put in place before the cost is taken, so the loss is never below exact
+    transport.
+
+    Parameters
+    ----------
+    epsilon
+        Temperature, in units of the spread of the sets.
+    solver
+        ``"scaling"``: stabilised scaling with Newton steps; ``"log"``: soft minima in log space; ``"exact"``: network
+        simplex of POT on the CPU, without entropy.
+    debiased
+        Return the Sinkhorn divergence :math:`S = T(x, y) - T(x, x) / 2 - T(y, y) / 2` of the regularised values T
+        (Feydy et al. 2019), as the published code does. It triples the time, and matters only for an ``epsilon`` of
+        0.003 and above.
+    annealing
+        Factor from one temperature of the solver to the next, in (0, 1).
+    n_iterations
+        Most iterations of the solver: Newton rounds at each temperature (``"scaling"``) or sweeps at the last
+        (``"log"``). Default 10 and 1,000.
+    tolerance
+        Share of the mass in a wrong row at which the solver stops.
+
+    Attributes
+    ----------
+    marginal_error
+        Share of the mass that the solver left in wrong rows in the last call, (samples,); a warning is given above 0.05.
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its range, or ``debiased`` is asked for with ``solver="exact"``.
+    """
+
+    marginal_error: Tensor
+
+    def __init__(
+        self,
+        *,
+        epsilon: float = 1e-4,
+        solver: Literal["scaling", "log", "exact"] = "scaling",
+        debiased: bool = False,
+        annealing: float = 0.4,
+        n_iterations: int | None = None,
+        tolerance: float = 5e-3,
+    ) -> None:
+        super().__init__()
+        if solver not in _SOLVERS:
+            raise ValueError(f"solver must be one of {', '.join(_SOLVERS)}, got {solver!r}.")
+        if epsilon <= 0 or tolerance <= 0:
+            raise ValueError(f"epsilon and tolerance must be positive, got {epsilon} and {tolerance}.")
+        if not 0 < annealing < 1:
+            raise ValueError(f"annealing must lie between 0 and 1, got {annealing}.")
+        if n_iterations is not None and n_iterations < 1:
+            raise ValueError(f"n_iterations must be at least 1, got {n_iterations}.")
+        if debiased and solver == "exact":
+            raise ValueError(
+                "debiased=True removes the bias of the entropy, and solver='exact' has none: drop one of the two."
+            )
+        self.epsilon = epsilon
+        self.solver = solver
+        self.debiased = debiased
+        self.annealing = annealing
+        self.n_iterations = n_iterations if n_iterations is not None else {"log": 1000}.get(solver, 10)
+        self.tolerance = tolerance
+        self.marginal_error = torch.zeros(0)
+
+    def extra_repr(self) -> str:
+        return f"epsilon={self.epsilon}, solver={self.solver!r}, debiased={self.debiased}"
+
+    def forward(self, x: Tensor, y: Tensor, x_ptr: Tensor | None = None, y_ptr: Tensor | None = None) -> Tensor:
+        """Cost of moving each set of x onto the set of y of the same sample.
+
+        Parameters
+        ----------
+        x, y
+            Cells, (cells of x, features) and (cells of y, features). Anything narrower than float32 is computed in
+            float32, under autocast too.
+        x_ptr, y_ptr
+            Boundaries of the sets, int64 (samples + 1,). By default all cells are one set.
+
+        Returns
+        -------
+        Tensor
+            One value per sample, (samples,), at least 0; 0 where either set is empty. In squared units of the features.
+
+        Raises
+        ------
+        ValueError
+            If the features or the numbers of samples differ, or boundaries do not fit the cells.
+        """
+        if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+            raise ValueError(
+                f"x and y must be (cells, features) with the same features, got {tuple(x.shape)} and {tuple(y.shape)}."
+            )
+        x_bounds, y_bounds = _bounds(x, x_ptr, name="x"), _bounds(y, y_ptr, name="y")
+        if len(x_bounds) != len(y_bounds):
+            raise ValueError(
+                f"x has {len(x_bounds) - 1} samples and y has {len(y_bounds) - 1}: pass x_ptr and y_ptr of the same."
+            )
+        with torch.autocast(device_type=x.device.type, enabled=False), torch.no_grad():
+            result = self._solve_all(_at_least_float(x), _at_least_float(y), x_bounds, y_bounds)
+        self.marginal_error = result.marginal_error
+        worst = result.marginal_error.max().item() if len(result.marginal_error) else 0.0
+        if worst > _WARN_ERROR:
+            warnings.warn(
+                f"transport is not converged: {worst:.0%} of the mass of a sample had to be put in place after "
+                f"{self.n_iterations} iterations; raise n_iterations, annealing or epsilon ({self.epsilon}).",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        n_x = torch.tensor(x_bounds).diff().to(x.device)
+        n_y = torch.tensor(y_bounds).diff().to(x.device)
+        return _AtFixedPlan.apply(x, y, result.value, result.x_gradient, result.y_gradient, n_x, n_y)
+
+    def _solve_all(self, x: Tensor, y: Tensor, x_bounds: list[int], y_bounds: list[int]) -> _Result:
+        value = x.new_zeros(len(x_bounds) - 1)
+        result = _Result(value, torch.zeros_like(x), torch.zeros_like(y), torch.zeros_like(value))
+        for samples in _equal_sizes(x_bounds, y_bounds, limit=_GPU_ENTRIES if x.is_cuda else _CPU_ENTRIES):
+            of_x = [slice(x_bounds[i], x_bounds[i + 1]) for i in samples]
+            of_y = [slice(y_bounds[i], y_bounds[i + 1]) for i in samples]
+            part = self._solve(torch.stack([x[cells] for cells in of_x]), torch.stack([y[cells] for cells in of_y]))
+            value[samples] = part.value.to(value)
+            result.marginal_error[samples] = part.marginal_error.to(value)
+            for cells, gradient in zip(of_x, part.x_gradient, strict=True):
+                result.x_gradient[cells] = gradient
+            for cells, gradient in zip(of_y, part.y_gradient, strict=True):
+                result.y_gradient[cells] = gradient
+        return result
+
+    def _solve(self, x: Tensor, y: Tensor) -> _Result:
+        """Values and gradients of sets of the same sizes, (b, n, d) and (b, m, d)."""
+        # A shift changes the cost by a constant and not the plan, so each set is brought to its own centre.
+        x_center, y_center = x.mean(dim=1, keepdim=True), y.mean(dim=1, keepdim=True)
+        shift = x_center - y_center
+        unit = _spread(x - x_center, y - y_center).sqrt()[:, None, None]
+        x, y = (x - x_center) / unit, (y - y_center) / unit
+        result = self._transport(x, y)
+        if self.debiased:
+            for_x, for_y = self._transport(x, x), self._transport(y, y)
+            result = _Result(
+                (result.value - for_x.value / 2 - for_y.value / 2).clamp_min(0),
+                result.x_gradient - (for_x.x_gradient + for_x.y_gradient) / 2,
+                result.y_gradient - (for_y.x_gradient + for_y.y_gradient) / 2,
+                torch.stack([result.marginal_error, for_x.marginal_error, for_y.marginal_error]).amax(dim=0),
+            )
+        return _Result(
+            result.value * unit.double().flatten() ** 2 + shift.double().square().sum(dim=(1, 2)),
+            result.x_gradient * unit + 2 * shift / x.shape[1],
+            result.y_gradient * unit - 2 * shift / y.shape[1],
+            result.marginal_error,
+        )
+
+    def _transport(self, x: Tensor, y: Tensor) -> _Result:
+        """Values and gradients in the coordinates of the solver."""
+        dual = None
+        if self.solver == "exact":
+            pairs = [exact_targets(*pair) for pair in zip(x, y, strict=True)]
+            x_target, y_target = (torch.stack(targets) for targets in zip(*pairs, strict=True))
+            error = x.new_zeros(len(x))
+        else:
+            solve = solve_scaling if self.solver == "scaling" else solve_log
+            plan = solve(
+                x,
+                y,
+                epsilon=self.epsilon,
+                annealing=self.annealing,
+                n_iterations=self.n_iterations,
+                tolerance=self.tolerance,
+            )
+            error = plan.marginal_error
+            x_target, y_target = _targets(plan, x, y)
+            dual = (plan.f.double().mean(dim=1) + plan.g.double().mean(dim=1)) if self.debiased else None
+        # sum P |x - y|^2 with the marginals at hand; in double precision because the three terms nearly cancel where x = y.
+        cost = x.double().square().sum(dim=2).mean(dim=1) + y.double().square().sum(dim=2).mean(dim=1)
+        cost = (cost - 2 * (y.double() * y_target).sum(dim=2).mean(dim=1)).clamp_min(0)
+        return _Result(
+            cost if dual is None else dual,
+            2 * (x - x_target) / x.shape[1],
+            2 * (y - y_target) / y.shape[1],
+            error,
+        )
+
+
+class _Result(NamedTuple):
+    value: Tensor  # (samples,)
+    x_gradient: Tensor  # like x
+    y_gradient: Tensor  # like y
+    marginal_error: Tensor  # (samples,)
+
+
+class _AtFixedPlan(torch.autograd.Function):
+    """Values that are already there, with the gradients that belong to them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, value: Tensor, x_gradient: Tensor, y_gradient: Tensor, n_x: Tensor, n_y: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x_gradient, y_gradient, n_x, n_y)
+        ctx.dtypes = x.dtype, y.dtype
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        x_gradient, y_gradient, n_x, n_y = ctx.saved_tensors
+        gradients: list[Tensor | None] = [None, None]
+        for i, (gradient, n_cells) in enumerate(((x_gradient, n_x), (y_gradient, n_y))):
+            if ctx.needs_input_grad[i]:
+                per_cell = grad_output.repeat_interleave(n_cells, output_size=len(gradient))
+                gradients[i] = (gradient * per_cell.unsqueeze(1)).to(ctx.dtypes[i])
+        return (*gradients, None, None, None, None, None)
+
+
+def _targets(plan: Plan, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean partner of each point of x (b, n, d) and of y (b, m, d) under the plan, rounded to exact marginals.
+
+    The rounding of Altschuler et al. (2017): rows, then columns that hold too much are scaled down, and what is missing
+    is spread as the product of the two lacks.
+    """
+    kernel, u, v = plan.kernel, plan.u, plan.v
+    n, m = kernel.shape[1:]
+    transposed = kernel.transpose(1, 2)
+
+    def along_rows(values: Tensor) -> Tensor:
+        return u.unsqueeze(2) * torch.bmm(kernel, v.unsqueeze(2) * values) / m
+
+    def along_columns(values: Tensor) -> Tensor:
+        return v.unsqueeze(2) * torch.bmm(transposed, u.unsqueeze(2) * values) / n
+
+    x_one, y_one = torch.ones_like(u).unsqueeze(2), torch.ones_like(v).unsqueeze(2)
+    u = u / along_rows(y_one).squeeze(2).clamp_min(1)
+    v = v / along_columns(x_one).squeeze(2).clamp_min(1)
+    x_lack, y_lack = (1 - along_rows(y_one)).clamp_min(0), (1 - along_columns(x_one)).clamp_min(0)
+    # Without a lack there is nothing to spread, and both quotients are 0.
+    tiny = torch.finfo(u.dtype).tiny
+    x_extra = (x_lack * x).sum(dim=1, keepdim=True) / x_lack.sum(dim=1, keepdim=True).clamp_min(tiny)
+    y_extra = (y_lack * y).sum(dim=1, keepdim=True) / y_lack.sum(dim=1, keepdim=True).clamp_min(tiny)
+    return along_rows(y) + x_lack * y_extra, along_columns(x) + y_lack * x_extra
+
+
+def _spread(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distance at which the sets scatter, (b,): medians, so that outliers do not blur everybody else.
+
+    At least a hundredth of the mean squared distance, and 1 where all cells of each set coincide.
+    """
+    mean, median = x.new_zeros(len(x)), x.new_zeros(len(x))
+    for points in (x, y):
+        mean += points.square().sum(dim=2).mean(dim=1)
+        from_middle = points - points.median(dim=1, keepdim=True).values
+        median += from_middle.square().sum(dim=2).median(dim=1).values
+    spread = torch.maximum(median, mean / 100)
+    return torch.where(spread > 0, spread, 1.0)
+
+
+def _bounds(x: Tensor, ptr: Tensor | None, *, name: str) -> list[int]:
+    bounds = [0, len(x)] if ptr is None else ptr.tolist()
+    is_rising = all(low <= high for low, high in itertools.pairwise(bounds))
+    if not bounds or bounds[0] != 0 or bounds[-1] != len(x) or not is_rising:
+        raise ValueError(
+            f"{name}_ptr must rise from 0 to the {len(x)} cells of {name}, got {bounds[:5]} ... {bounds[-2:]}."
+        )
+    return bounds
+
+
+def _equal_sizes(x_bounds: list[int], y_bounds: list[int], *, limit: int) -> Iterator[list[int]]:
+    """Samples without an empty side in groups of equal sizes, whose kernels have at most ``limit`` entries (or one set)."""
+    groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    n_x = (high - low for low, high in itertools.pairwise(x_bounds))
+    n_y = (high - low for low, high in itertools.pairwise(y_bounds))
+    for sample, size in enumerate(zip(n_x, n_y, strict=True)):
+        if min(size) > 0:
+            groups[size].append(sample)
+    for (n, m), samples in groups.items():
+        n_together = max(1, limit // (n * m))
+        for start in range(0, len(samples), n_together):
+            yield samples[start : start + n_together]
+
+
+def _at_least_float(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
