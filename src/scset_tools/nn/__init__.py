@@ -17,6 +17,7 @@ from ._ragged import (
 )
 from ._random import cell_uniform, sample_uniform
 from ._set_encoder import SetEncoder
+from ._streaming import stream_attention, stream_embed
 from ._views import farthest_point_view, random_view
 
 __all__ = [
@@ -49,5 +50,7 @@ __all__ = [
     "segment_softmax",
     "segment_sum",
     "sizes",
+    "stream_attention",
+    "stream_embed",
     "to_padded",
 ]
