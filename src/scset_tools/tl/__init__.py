@@ -1,8 +1,30 @@
 """Evaluation of sample representations: any sample-level AnnData, whoever wrote it."""
 
+from scset_tools.tl._association import association
+from scset_tools.tl._enrichment import enrichment, read_gmt
+from scset_tools.tl._neighbors import NeighborTable, neighbor_accuracy, neighbor_table
+from scset_tools.tl._probe import ProbeResult, probe
 from scset_tools.tl._representation import get_distances, get_representation
+from scset_tools.tl._robustness import RobustnessResult, batch_removal, information_retention, replicate_robustness
+from scset_tools.tl._subtypes import subtypes
+from scset_tools.tl._trajectory import TrajectoryResult, trajectory_correlation
 
 __all__ = [
+    "NeighborTable",
+    "ProbeResult",
+    "RobustnessResult",
+    "TrajectoryResult",
+    "association",
+    "batch_removal",
+    "enrichment",
     "get_distances",
     "get_representation",
+    "information_retention",
+    "neighbor_accuracy",
+    "neighbor_table",
+    "probe",
+    "read_gmt",
+    "replicate_robustness",
+    "subtypes",
+    "trajectory_correlation",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -120,7 +120,7 @@ def get_distances(
     return d
 
 
-def _to_float(values: object, name: str) -> np.ndarray:
+def _to_float(values: Any, name: str) -> np.ndarray:
     """A dense float64 copy of whatever AnnData stores."""
     if sparse.issparse(values):
         values = values.toarray()

@@ -1,0 +1,96 @@
+"""Scores of predictions, one function per kind of target; what a test part cannot tell is NaN, never left out."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics as sk
+
+_LABEL_METRICS = ("accuracy", "balanced_accuracy", "f1_weighted", "f1_macro", "f1_chance_corrected")
+METRICS: dict[str, tuple[str, ...]] = {
+    "class": (*_LABEL_METRICS, "auroc", "auprc"),
+    "ordinal": ("mae", "r2", "spearman", *_LABEL_METRICS),
+    "continuous": ("mae", "r2", "spearman"),
+    "time_to_event": ("concordance",),
+}
+PRIMARY = {"class": "balanced_accuracy", "ordinal": "mae", "continuous": "mae", "time_to_event": "concordance"}
+"""What permutations and comparisons use unless told otherwise."""
+
+LOWER_IS_BETTER = frozenset({"mae"})
+
+
+def class_metrics(y_true: np.ndarray, y_pred: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Scores of predicted classes.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        Class codes, shape (n,).
+    scores
+        Probability or decision value of every class, shape (n, n_classes).
+
+    Returns
+    -------
+    ``accuracy``; ``balanced_accuracy`` (mean recall of the classes in ``y_true``); ``f1_weighted``; ``f1_macro``;
+    ``f1_chance_corrected`` (see :func:`chance_corrected_f1`); ``auroc`` and ``auprc`` (average precision): of the second class
+    for two classes, otherwise the mean over one-versus-rest of the classes in ``y_true``. The last two are NaN if
+    ``y_true`` has one class.
+    """
+    n_classes = scores.shape[1]
+    out = _label_metrics(y_true, y_pred, n_classes)
+    present = np.unique(y_true)
+    if len(present) < 2:
+        return out | {"auroc": float("nan"), "auprc": float("nan")}
+    positives = [1] if n_classes == 2 else present.tolist()
+    out["auroc"] = float(np.mean([sk.roc_auc_score(y_true == c, scores[:, c]) for c in positives]))
+    out["auprc"] = float(np.mean([sk.average_precision_score(y_true == c, scores[:, c]) for c in positives]))
+    return out
+
+
+def number_metrics(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
+    """``mae``, ``r2`` and ``spearman`` of predicted numbers; the last two are NaN where either side is constant."""
+    is_varied = len(y_true) > 1 and np.ptp(y_true) > 0
+    rank = stats.spearmanr(y_true, y_pred).statistic if is_varied and np.ptp(y_pred) > 0 else np.nan
+    return {
+        "mae": float(sk.mean_absolute_error(y_true, y_pred)),
+        "r2": float(sk.r2_score(y_true, y_pred)) if is_varied else float("nan"),
+        "spearman": float(rank),
+    }
+
+
+def ordinal_metrics(y_true: np.ndarray, y_pred: np.ndarray, levels: np.ndarray) -> dict[str, float]:
+    """Those of numbers, and those of classes after moving each prediction to the nearest level (the lower at a tie).
+
+    ``levels``: all levels of the label, ascending, shape (n_levels,); ``y_true`` takes no others.
+    """
+    nearest = np.abs(np.asarray(y_pred)[:, None] - levels[None, :]).argmin(axis=1)
+    return number_metrics(y_true, y_pred) | _label_metrics(np.searchsorted(levels, y_true), nearest, len(levels))
+
+
+def survival_metrics(times: np.ndarray, is_event: np.ndarray, risk: np.ndarray) -> dict[str, float]:
+    """``concordance``: share of comparable pairs in which the earlier event has the higher risk; NaN without a pair."""
+    from sksurv.metrics import concordance_index_censored
+
+    if not is_event.any():
+        return {"concordance": float("nan")}
+    first_event = times[is_event].min()
+    if not ((times > first_event) | ((times == first_event) & ~is_event)).any():
+        return {"concordance": float("nan")}
+    return {"concordance": float(concordance_index_censored(is_event, times, risk)[0])}
+
+
+def chance_corrected_f1(f1: float, n_classes: int) -> float:
+    """``L / (L - 1) * (F1 - 1 / L)``, clipped at 0: 0 for guessing among ``L`` equally likely classes, 1 for no error."""
+    return max(0.0, n_classes / (n_classes - 1) * (f1 - 1 / n_classes))
+
+
+def _label_metrics(y_true: np.ndarray, y_pred: np.ndarray, n_classes: int) -> dict[str, float]:
+    f1_macro = float(sk.f1_score(y_true, y_pred, average="macro", zero_division=0))
+    return {
+        "accuracy": float(np.mean(y_true == y_pred)),
+        # scikit-learn's own warns whenever a class is predicted that the test part does not have
+        "balanced_accuracy": float(np.mean([np.mean(y_pred[y_true == c] == c) for c in np.unique(y_true)])),
+        "f1_weighted": float(sk.f1_score(y_true, y_pred, average="weighted", zero_division=0)),
+        "f1_macro": f1_macro,
+        "f1_chance_corrected": chance_corrected_f1(f1_macro, n_classes),
+    }

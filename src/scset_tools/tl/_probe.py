@@ -1,0 +1,391 @@
+"""How well does a representation predict a label? Nested, grouped cross-validation with its uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn import config_context
+from threadpoolctl import threadpool_limits
+
+from scset_tools.tl._estimators import Prediction, check_probe, fit_predict, score
+from scset_tools.tl._intervals import bootstrap_draws, percentile_interval
+from scset_tools.tl._metrics import LOWER_IS_BETTER, METRICS, PRIMARY
+from scset_tools.tl._permutation import permute_labels
+from scset_tools.tl._representation import get_distances, get_representation
+from scset_tools.tl._result import check_level, summarize
+from scset_tools.tl._splits import Fold, make_folds, read_groups, seed_of, usable_cv
+from scset_tools.tl._targets import Target, read_target
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+Probe = Literal["logistic", "ridge", "mlp", "knn", "svc", "cox"]
+_SCORE = "score_"
+
+
+@dataclass(frozen=True, repr=False)
+class ProbeResult:
+    """Scores of one representation, one label and one probe.
+
+    Attributes
+    ----------
+    folds
+        One row per fold: ``repeat``, ``fold``, one column per metric, ``n_train``, ``n_test``, ``is_tuned``, ``params``. A metric that a
+        test part does not define (AUROC with one class) is NaN.
+    predictions
+        One row per sample and repeat, predicted by a probe that has not seen its group: ``sample``, ``repeat``, ``fold``, ``group``,
+        ``y_true``, ``y_pred`` (for time-to-event: time and risk) and ``score_<class>`` (probability or decision value).
+    label_key, target, probe, representation
+        What was predicted, as which kind of target, by which probe, from what.
+    classes
+        Names of the classes (empty for other kinds). With two classes the second is the positive one.
+    n_samples, n_missing, n_groups
+        Samples used; samples left out because their label is missing; groups that the folds keep whole.
+    cv, n_repeats
+        Folds and repeats that were made; fewer than asked where the labels do not allow them.
+    metric
+        Metric of the permutation test.
+    p_value
+        Share of permutations (the true labels counted as one) that score at least as well; None without permutations.
+    null
+        Score of each permutation, shape (n_permutations,).
+    """
+
+    folds: pd.DataFrame
+    predictions: pd.DataFrame
+    label_key: str
+    target: str
+    probe: str
+    representation: str
+    classes: tuple[str, ...]
+    n_samples: int
+    n_missing: int
+    n_groups: int
+    cv: int
+    n_repeats: int
+    metric: str
+    p_value: float | None
+    null: np.ndarray
+    _labels: Target
+
+    def __repr__(self) -> str:
+        sizes = f"{self.n_samples} samples ({self.n_missing} unlabelled left out), {self.n_groups} groups"
+        return f"ProbeResult({self.label_key!r} by {self.probe!r} from {self.representation!r}: {self.cv} folds x {self.n_repeats}, {sizes})"
+
+    def summary(
+        self,
+        *,
+        interval: Literal["corrected", "t", "bootstrap"] = "corrected",
+        level: float = 0.95,
+        n_resamples: int = 500,
+        rng: np.random.Generator | int | None = 0,
+    ) -> pd.DataFrame:
+        """Mean and confidence interval of every metric.
+
+        Parameters
+        ----------
+        interval
+            ``"t"``: over folds, ``mean +- t(n - 1) sd / sqrt(n)``; takes folds as independent, which overlapping training
+            parts are not, and is too narrow. ``"corrected"``: the same with ``sd * sqrt(1 / n + n_test / n_train)`` (Nadeau and
+            Bengio 2003). ``"bootstrap"``: whole groups are drawn with replacement from the out-of-fold predictions, which
+            are scored together, each draw in one of the repeats; mean is then that of the repeats (see :meth:`repeats`).
+        level
+            Confidence level.
+        n_resamples, rng
+            Draws of the bootstrap, and their seed.
+
+        Returns
+        -------
+        Indexed by metric: ``mean``, ``sd`` (ddof=1, over folds or repeats), ``ci_low``, ``ci_high``, ``n`` (folds or repeats with
+        a value) and ``n_undefined`` (those without).
+        """
+        if interval != "bootstrap":
+            return summarize(self.folds, interval=interval, level=level)
+        check_level(level)
+        out = summarize(self.repeats(), interval="t", level=level)
+        share = -(-n_resamples // self.n_repeats)
+        generators = np.random.default_rng(rng).spawn(self.n_repeats)
+        groups = self.predictions.loc[self.predictions["repeat"] == 0, "group"].to_numpy()
+        scorers = [self._scorer(repeat) for repeat in range(self.n_repeats)]
+        draws = np.concatenate(
+            [
+                bootstrap_draws(scorer, groups, n_resamples=share, rng=generator)
+                for scorer, generator in zip(scorers, generators, strict=True)
+            ]
+        )
+        for column, metric in enumerate(METRICS[self.target]):
+            out.loc[metric, ["ci_low", "ci_high"]] = percentile_interval(draws[:, column], level=level)
+        return out
+
+    def repeats(self) -> pd.DataFrame:
+        """One row per repeat: the metrics of all its out-of-fold predictions together.
+
+        For small test parts (leave-one-out), where a fold alone defines few metrics. Scores and risks of different folds
+        come from different fits and are pooled as they are, which blurs AUROC, AUPRC and concordance a little.
+        """
+        everyone = np.arange(self.n_samples)
+        scores = [self._scorer(repeat)(everyone) for repeat in range(self.n_repeats)]
+        out = pd.DataFrame(scores, columns=list(METRICS[self.target]))
+        out.insert(0, "repeat", np.arange(self.n_repeats))
+        return out
+
+    def _scorer(self, repeat: int) -> Callable[[np.ndarray], np.ndarray]:
+        """From positions (with repetitions) to the metrics of one repeat's out-of-fold predictions, in their order."""
+        rows = self.predictions[self.predictions["repeat"] == repeat]
+        scores = rows[[f"{_SCORE}{name}" for name in self.classes]].to_numpy(dtype=float)
+        values = rows["y_pred"].to_numpy()
+        if self.classes:
+            values = pd.Index(self.classes).get_indexer(values)
+
+        def statistic(positions: np.ndarray) -> np.ndarray:
+            part = self._labels.take(positions)
+            found = score(part, values[positions], scores[positions], self._labels.levels)
+            return np.array([found[metric] for metric in METRICS[self.target]])
+
+        return statistic
+
+
+def probe(
+    samples: AnnData,
+    label_key: str,
+    *,
+    use_rep: str | None = None,
+    probe: Probe = "logistic",
+    groups_key: str | None = None,
+    cv: int = 5,
+    n_repeats: int = 5,
+    tune: bool = True,
+    target: Literal["auto", "class", "ordinal", "continuous", "time_to_event"] = "auto",
+    event_key: str | None = None,
+    obsp_key: str | None = None,
+    metric: str | None = None,
+    n_permutations: int = 0,
+    rng: np.random.Generator | int | None = 0,
+    n_jobs: int = 1,
+) -> ProbeResult:
+    """Predict a label of the samples from their representation, by nested cross-validation.
+
+    Scaling, tuning and fitting see the training part of a fold alone; tuning uses three inner folds that keep groups
+    whole as well.
+
+    Parameters
+    ----------
+    samples
+        Sample-level AnnData: one row per sample, whoever wrote it.
+    label_key
+        Column of ``samples.obs``. Samples without a label are left out and counted in the result.
+    use_rep
+        Key of ``samples.obsm``. Default: ``samples.X``.
+    probe
+        ``"logistic"`` (class, ordinal), ``"ridge"``, ``"mlp"`` (one hidden layer of 32), ``"knn"``, ``"svc"`` (Gaussian kernel; all four:
+        class, ordinal, continuous) or ``"cox"`` (time-to-event, ridge penalty).
+    groups_key
+        Column of ``samples.obs`` with the donor or study. A group is never cut by a split, inner ones included.
+    cv
+        Number of folds, stratified by the label. Lowered with a warning where a class occurs in fewer groups. As many as
+        there are groups: leave-one-group-out, for which there is one repeat.
+    n_repeats
+        Number of times the samples are split anew.
+    tune
+        Choose hyperparameters by inner folds: balanced accuracy for classes, mean absolute error for numbers,
+        concordance for times. Otherwise scikit-learn's defaults, or ours where those presume large data.
+    target
+        Kind of the label; ``"auto"`` takes an ordered category as ordinal, numbers with more than two values as continuous,
+        the rest as class, and a label with an ``event_key`` as time-to-event. Ordinal labels are predicted as numbers (the
+        expected level for ``"logistic"``).
+    event_key
+        Column of ``samples.obs``: True or 1 where the event was seen, False or 0 where the sample was censored.
+    obsp_key
+        Key of ``samples.obsp``: evaluate a distance matrix, with ``"knn"``, or with ``"svc"`` (kernel ``exp(-(d / m)^2)``, ``m`` the median
+        distance within the training part). Not with ``use_rep``.
+    metric
+        Metric of the permutation test. Default: balanced accuracy, mean absolute error, or concordance.
+    n_permutations
+        Number of permuted labels, for a p-value; each runs all folds of one repeat, tuning included, and is compared with
+        the first repeat. Labels that are constant within groups are permuted between groups.
+    rng
+        Seed or generator.
+    n_jobs
+        Number of processes. Results do not depend on it.
+
+    Returns
+    -------
+    Folds, out-of-fold predictions and p-value; see :class:`ProbeResult`.
+
+    Raises
+    ------
+    KeyError
+        If a key is missing.
+    ValueError
+        If the representation has missing values, the label is missing or constant, there are more folds than groups, or
+        the probe does not fit the label or the input.
+
+    Examples
+    --------
+    >>> result = tl.probe(samples, "disease", groups_key="donor")  # doctest: +SKIP
+    >>> result.summary()  # doctest: +SKIP
+    """
+    if n_repeats < 1 or n_permutations < 0:
+        msg = f"n_repeats must be at least 1 and n_permutations at least 0, not {n_repeats} and {n_permutations}."
+        raise ValueError(msg)
+    labels = read_target(samples, label_key, target=target, event_key=event_key)
+    check_probe(probe, kind=labels.kind, label_key=label_key, is_distance=obsp_key is not None)
+    metric = check_kind_metric(metric, labels.kind)
+    x, name = read_input(samples, labels, use_rep=use_rep, obsp_key=obsp_key)
+    groups = read_groups(samples, groups_key, labels.rows)
+    cv = usable_cv(labels, groups, cv)
+    seed = seed_of(rng)
+    folds = make_folds(labels.strata(cv), groups, cv=cv, n_repeats=n_repeats, seed=seed)
+    run = {"x": x, "groups": groups, "probe": probe, "tune": tune, "is_distance": obsp_key is not None}
+    fitted = run_parallel([delayed(fit_fold)(labels, f, seed=seed, **run) for f in folds], n_jobs=n_jobs)
+    table = fold_table(labels, folds, fitted)
+    null = np.zeros(0)
+    if n_permutations:
+        rngs = np.random.default_rng((seed, 1)).spawn(n_permutations)
+        null = np.array(
+            list(
+                run_parallel([delayed(_permuted)(labels, g, cv=cv, metric=metric, **run) for g in rngs], n_jobs=n_jobs)
+            )
+        )
+    return ProbeResult(
+        folds=table,
+        predictions=_prediction_table(samples, labels, groups, folds, fitted),
+        label_key=label_key,
+        target=labels.kind,
+        probe=probe,
+        representation=name,
+        classes=labels.classes,
+        n_samples=len(labels),
+        n_missing=labels.n_missing,
+        n_groups=len(np.unique(groups)),
+        cv=cv,
+        n_repeats=int(table["repeat"].nunique()),
+        metric=metric,
+        p_value=_p_value(table.loc[table["repeat"] == 0, metric], null, metric) if n_permutations else None,
+        null=null,
+        _labels=labels,
+    )
+
+
+def check_kind_metric(metric: str | None, kind: str) -> str:
+    """The metric asked for, or the usual one of this kind of target; ValueError if it has no such metric."""
+    if metric is None:
+        return PRIMARY[kind]
+    if metric not in METRICS[kind]:
+        msg = f"metric={metric!r} is not defined for a {kind!r} target. Choose from {METRICS[kind]}."
+        raise ValueError(msg)
+    return metric
+
+
+def read_input(
+    samples: AnnData, labels: Target, *, use_rep: str | None, obsp_key: str | None
+) -> tuple[np.ndarray, str]:
+    """Vectors (n, n_features) or distances (n, n) of the labelled samples, and their name.
+
+    Unlabelled samples are left out before anything is checked: their vectors are never used.
+    """
+    part = samples if len(labels) == samples.n_obs else samples[labels.rows]
+    if obsp_key is None:
+        return get_representation(part, use_rep), use_rep or "X"
+    return get_distances(part, use_rep=use_rep, obsp_key=obsp_key), obsp_key
+
+
+def run_parallel(tasks: Iterable[Any], *, n_jobs: int) -> list[Any]:
+    """Results of joblib tasks, in order."""
+    return Parallel(n_jobs=n_jobs)(tasks)
+
+
+def fit_fold(
+    labels: Target,
+    fold: Fold,
+    *,
+    x: np.ndarray,
+    groups: np.ndarray,
+    probe: str,
+    tune: bool,
+    is_distance: bool,
+    seed: int,
+) -> Prediction:
+    """Fit and predict one fold. One BLAS thread, so that results are the same bits for any number of processes."""
+    fold_seed = int(np.random.default_rng((seed, fold.repeat, fold.fold)).integers(2**31))
+    # inputs have been checked once; scikit-learn would check them again in each of some twenty fits
+    with threadpool_limits(1), config_context(assume_finite=True, skip_parameter_validation=True):
+        return fit_predict(
+            x,
+            labels,
+            groups,
+            train=fold.train,
+            test=fold.test,
+            probe=probe,
+            tune=tune,
+            is_distance=is_distance,
+            seed=fold_seed,
+        )
+
+
+def fold_table(labels: Target, folds: list[Fold], fitted: list[Prediction]) -> pd.DataFrame:
+    """One row per fold: where, how well, how many."""
+    rows = []
+    for fold, prediction in zip(folds, fitted, strict=True):
+        metrics = score(labels.take(fold.test), prediction.values, prediction.scores, labels.levels)
+        sizes = {"n_train": len(fold.train), "n_test": len(fold.test)}
+        chosen = ", ".join(f"{k}={v:g}" for k, v in prediction.params.items())
+        where = {"repeat": fold.repeat, "fold": fold.fold}
+        rows.append({**where, **metrics, **sizes, "is_tuned": prediction.is_tuned, "params": chosen})
+    return pd.DataFrame(rows)
+
+
+def _prediction_table(
+    samples: AnnData, labels: Target, groups: np.ndarray, folds: list[Fold], fitted: list[Prediction]
+) -> pd.DataFrame:
+    """Out-of-fold predictions, within a repeat in the order of the samples."""
+    names = np.asarray(samples.obs_names.astype(str))[labels.rows]
+    classes = np.array(labels.classes, dtype=object)
+    parts = []
+    for fold, prediction in zip(folds, fitted, strict=True):
+        values = classes[prediction.values] if labels.classes else prediction.values
+        truth = labels.values[fold.test]
+        part = pd.DataFrame(
+            {"sample": names[fold.test], "repeat": fold.repeat, "fold": fold.fold, "group": groups[fold.test]}
+        )
+        part["y_true"], part["y_pred"] = (classes[truth] if labels.classes else truth), values
+        if labels.is_event is not None:
+            part["is_event"] = labels.is_event[fold.test]
+        for column, name in enumerate(labels.classes):
+            part[f"{_SCORE}{name}"] = prediction.scores[:, column]
+        parts.append(part.set_index(fold.test))
+    table = pd.concat(parts)
+    order = np.lexsort((table.index.to_numpy(), table["repeat"].to_numpy()))
+    return table.iloc[order].reset_index(drop=True)
+
+
+def _permuted(
+    labels: Target, rng: np.random.Generator, *, cv: int, metric: str, groups: np.ndarray, **run: object
+) -> float:
+    """Mean score of one repeat with permuted labels; folds are stratified by the permuted ones, as those of the true are."""
+    codes = np.unique(labels.values, return_inverse=True)[1]
+    if labels.is_event is not None:
+        codes = codes * 2 + labels.is_event
+    positions = permute_labels(codes, groups, rng)
+    event = None if labels.is_event is None else labels.is_event[positions]
+    shuffled = Target(
+        labels.key, labels.kind, labels.rows, labels.values[positions], event, labels.classes, labels.n_missing
+    )
+    seed = int(rng.integers(2**31))
+    folds = make_folds(shuffled.strata(cv), groups, cv=cv, n_repeats=1, seed=seed)
+    fitted = [fit_fold(shuffled, f, groups=groups, seed=seed, **run) for f in folds]  # type: ignore[arg-type]
+    return float(fold_table(shuffled, folds, fitted)[metric].mean())
+
+
+def _p_value(observed: pd.Series, null: np.ndarray, metric: str) -> float:
+    """``(1 + number of permutations at least as good) / (1 + number)``; undefined ones count as as good."""
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    value = sign * observed.mean()
+    if np.isnan(value):
+        return float("nan")
+    return float((1 + np.sum(~(sign * null < value - 1e-12))) / (1 + len(null)))

@@ -1,0 +1,184 @@
+"""Repeated, stratified folds of samples that never cut a group (donor, study)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold
+
+from scset_tools import _checks
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scset_tools.tl._targets import Target
+
+_N_ORDERS = 4
+"""Random orders of the groups of which the most even assignment is kept; more would make repeats alike."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split. ``train`` and ``test`` are positions among the labelled samples, ascending."""
+
+    repeat: int
+    fold: int
+    train: np.ndarray
+    test: np.ndarray
+
+
+def seed_of(rng: np.random.Generator | int | None) -> int:
+    """One integer that everything random in a call derives from, so that order and workers do not matter."""
+    return int(np.random.default_rng(rng).integers(2**31))
+
+
+def read_groups(samples: AnnData, groups_key: str | None, rows: np.ndarray) -> np.ndarray:
+    """Group codes of the given rows, shape (len(rows),); every sample its own group without a key.
+
+    Raises ValueError if the group of one of these samples is missing.
+    """
+    if groups_key is None:
+        return np.arange(len(rows))
+    column = _checks.require_obs(samples, groups_key).iloc[rows]
+    is_missing = column.isna().to_numpy()
+    if is_missing.any():
+        msg = (
+            f"obs[{groups_key!r}] is missing for {is_missing.sum()} of {len(rows)} labelled samples "
+            f"(first: {_checks.first(column.index[is_missing])}). Give them a group, or leave them out."
+        )
+        raise ValueError(msg)
+    return pd.factorize(column.astype(object))[0].astype(np.int64)
+
+
+def usable_cv(target: Target, groups: np.ndarray, cv: int) -> int:
+    """The number of folds that the labels allow.
+
+    ``cv`` is lowered, with a warning, to the number of groups of the rarest class, so that every test part can have
+    every class; not for leave-one-group-out, where none can. A class that occurs in one group only is named in a warning and does not lower ``cv``: whenever it is
+    tested, the training part has none of it.
+
+    Raises
+    ------
+    ValueError
+        If ``cv`` is below 2 or above the number of groups, or if fewer than two classes occur in two groups or more.
+    """
+    n_groups = len(np.unique(groups))
+    if cv < 2 or cv > n_groups:
+        msg = (
+            f"cv={cv} folds cannot be made of {n_groups} groups ({len(target)} labelled samples of {target.key!r}): "
+            f"a group is never cut. Pass cv between 2 and {n_groups}."
+            if n_groups > 1
+            else f"All {len(target)} labelled samples of {target.key!r} are in one group: nothing can be held out."
+        )
+        raise ValueError(msg)
+    if target.kind == "class":
+        names, codes = np.array(target.classes), target.values
+    elif target.is_event is not None:
+        names, codes = np.array(["event"]), np.where(target.is_event, 0, -1)
+    else:
+        return cv
+    n_groups_of = np.array([len(np.unique(groups[codes == c])) for c in range(len(names))])
+    is_alone = n_groups_of < 2
+    if (~is_alone).sum() < min(2, len(names)):
+        spread = dict(zip(names.tolist(), n_groups_of.tolist(), strict=True))
+        msg = (
+            f"Fewer than two classes of {target.key!r} occur in two groups or more (groups of each: {spread}): the label "
+            "cannot be told from the group. Merge classes, or choose other groups."
+        )
+        raise ValueError(msg)
+    if is_alone.any():
+        warnings.warn(
+            f"{is_alone.sum()} classes of {target.key!r} occur in one group only: {_checks.first(names[is_alone].tolist())}. They are "
+            "kept, but when they are tested no training sample has them, so that they count as errors. "
+            "Leave them out or merge them to score the other classes alone.",
+            UserWarning,
+            stacklevel=4,
+        )
+    n_rarest = int(n_groups_of[~is_alone].min())
+    if n_rarest >= cv or cv == n_groups:
+        return cv
+    rarest = names[~is_alone][n_groups_of[~is_alone].argmin()]
+    warnings.warn(
+        f"cv is lowered from {cv} to {n_rarest}, because {str(rarest)!r} of {target.key!r} occurs in {n_rarest} groups only.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return n_rarest
+
+
+def make_folds(strata: np.ndarray, groups: np.ndarray, *, cv: int, n_repeats: int, seed: int) -> list[Fold]:
+    """Repeated stratified folds that keep groups whole.
+
+    With as many folds as groups there is one way to split (each group left out once), so that one repeat is returned.
+
+    Parameters
+    ----------
+    strata
+        Codes that every fold should have in equal shares, shape (n,).
+    groups
+        Group codes, shape (n,).
+    cv
+        Number of folds, at most the number of groups.
+    n_repeats
+        Number of times all samples are split anew.
+    seed
+        Seed; the folds depend on it, ``strata`` and ``groups`` alone.
+
+    Returns
+    -------
+    ``cv * n_repeats`` folds (or ``cv``). In each repeat every sample is tested once.
+    """
+    unique, codes = np.unique(groups, return_inverse=True)
+    if cv == len(unique):
+        return [Fold(0, k, np.flatnonzero(codes != k), np.flatnonzero(codes == k)) for k in range(cv)]
+    folds = []
+    for repeat in range(n_repeats):
+        rng = np.random.default_rng((seed, repeat))
+        if len(unique) == len(groups):
+            fold_of = _assign_samples(strata, cv, rng)
+        else:
+            fold_of = _assign_groups(strata, codes, cv, rng)[codes]
+        folds += [Fold(repeat, k, np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k)) for k in range(cv)]
+    return folds
+
+
+def _assign_samples(strata: np.ndarray, cv: int, rng: np.random.Generator) -> np.ndarray:
+    """Fold of each sample, by scikit-learn's stratified folds."""
+    splitter = StratifiedKFold(n_splits=cv, shuffle=True, random_state=int(rng.integers(2**31)))
+    fold_of = np.empty(len(strata), dtype=np.int64)
+    with warnings.catch_warnings():
+        # a class with fewer members than folds has been reported by usable_cv, in our words
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        for k, (_, test) in enumerate(splitter.split(np.zeros(len(strata)), strata)):
+            fold_of[test] = k
+    return fold_of
+
+
+def _assign_groups(strata: np.ndarray, groups: np.ndarray, cv: int, rng: np.random.Generator) -> np.ndarray:
+    """Fold of each group: in random order, each to the fold that has least of what the group brings.
+
+    scikit-learn's StratifiedGroupKFold places groups in the order of their label counts and shuffles ties only, so that
+    its repeats are often the same split again, and intervals over them too narrow. Here every repeat takes another order;
+    of a few orders the one with the most even folds is kept.
+    """
+    codes = np.unique(strata, return_inverse=True)[1]
+    counts = np.zeros((groups.max() + 1, codes.max() + 1))  # (groups, strata)
+    np.add.at(counts, (groups, codes), 1)
+    weights = 1 / counts.sum(axis=0) ** 2
+    best, best_cost = np.zeros(len(counts), dtype=np.int64), np.inf
+    for _ in range(_N_ORDERS):
+        filled, fold_of = np.zeros((cv, counts.shape[1])), np.empty(len(counts), dtype=np.int64)
+        for g in rng.permutation(len(counts)):
+            overlap = filled @ (counts[g] * weights)
+            # equal overlap: the smaller fold, so that no fold stays empty
+            k = np.lexsort((rng.random(cv), filled.sum(axis=1), overlap))[0]
+            fold_of[g] = k
+            filled[k] += counts[g]
+        cost = float((filled**2 @ weights).sum())
+        if cost < best_cost - 1e-12:
+            best, best_cost = fold_of, cost
+    return best

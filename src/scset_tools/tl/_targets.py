@@ -1,0 +1,193 @@
+"""What is predicted: one label per sample, read from ``obs`` and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from scset_tools import _checks
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+Kind = Literal["class", "ordinal", "continuous", "time_to_event"]
+KINDS: tuple[Kind, ...] = ("class", "ordinal", "continuous", "time_to_event")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The labels of the samples that have one.
+
+    Attributes
+    ----------
+    key
+        Column of ``obs`` that was read.
+    kind
+        How it is predicted and scored.
+    rows
+        Row numbers of the labelled samples, shape (n,). Every other array here is aligned with it.
+    values
+        Class codes (int64), levels (ordinal), numbers, or times, shape (n,).
+    is_event
+        Time-to-event only: True where the event was seen, False where the sample was censored, shape (n,).
+    classes
+        Names of the classes that the codes stand for. Empty for other kinds.
+    n_missing
+        Number of samples left out because their label (or event flag) is missing.
+    """
+
+    key: str
+    kind: Kind
+    rows: np.ndarray
+    values: np.ndarray
+    is_event: np.ndarray | None
+    classes: tuple[str, ...]
+    n_missing: int
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, positions: np.ndarray) -> Target:
+        """The same target for some of its samples; ``positions`` count labelled samples, not rows."""
+        event = None if self.is_event is None else self.is_event[positions]
+        return Target(
+            self.key, self.kind, self.rows[positions], self.values[positions], event, self.classes, self.n_missing
+        )
+
+    @property
+    def levels(self) -> np.ndarray:
+        """The distinct values, ascending."""
+        return np.unique(self.values)
+
+    def strata(self, cv: int) -> np.ndarray:
+        """Codes to stratify ``cv`` folds by: classes; at most five bins of equal size for numbers; the event flag."""
+        if self.kind == "class":
+            return self.values.astype(np.int64)
+        if self.is_event is not None:
+            return self.is_event.astype(np.int64)
+        n_bins = int(np.clip(len(self) // cv, 1, 5))
+        ranks = pd.Series(self.values).rank(method="average").to_numpy() - 0.5
+        return np.minimum(ranks * n_bins / len(self), n_bins - 1).astype(np.int64)
+
+
+def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event_key: str | None = None) -> Target:
+    """Read and check a label.
+
+    Parameters
+    ----------
+    samples
+        Sample-level AnnData.
+    label_key
+        Column of ``samples.obs``. For time-to-event: the time until the event or the end of follow-up, positive.
+    target
+        ``"class"``, ``"ordinal"`` (an ordered category, or numbers that are levels), ``"continuous"`` or
+        ``"time_to_event"``. ``"auto"``: time-to-event if there is an ``event_key``; ordinal for an ordered category; continuous
+        for numbers with more than two values; otherwise class.
+    event_key
+        Column of ``samples.obs`` that says whether the event was seen (True or 1) or the sample was censored (False or
+        0). A column of the opposite meaning ("censored") has to be turned round first.
+
+    Returns
+    -------
+    Samples whose label is missing are left out and counted in ``n_missing``.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    ValueError
+        If no label is present, if all are the same, if ``target`` does not fit the column, or if fewer than two events
+        were seen.
+    """
+    if target not in ("auto", *KINDS):
+        msg = f"target must be 'auto' or one of {KINDS}, not {target!r}."
+        raise ValueError(msg)
+    column = _checks.require_obs(samples, label_key)
+    if target == "time_to_event" and event_key is None:
+        msg = "target='time_to_event' needs event_key: the column of obs that says whether the event was seen."
+        raise ValueError(msg)
+    if event_key is not None and target not in ("auto", "time_to_event"):
+        msg = f"event_key={event_key!r} belongs to target='time_to_event', not to target={target!r}."
+        raise ValueError(msg)
+    kind: Kind = _guess(column, event_key) if target == "auto" else target  # type: ignore[assignment]
+    is_labelled = column.notna().to_numpy()
+    if event_key is not None:
+        is_labelled &= _checks.require_obs(samples, event_key).notna().to_numpy()
+    rows = np.flatnonzero(is_labelled)
+    n_missing = len(column) - len(rows)
+    if len(rows) == 0:
+        msg = f"obs[{label_key!r}] is missing for all {len(column)} samples: there is nothing to predict."
+        raise ValueError(msg)
+    column = column.iloc[rows]
+    event: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    if kind == "class":
+        codes, names = pd.factorize(column.astype(object), sort=True)
+        values, classes = codes.astype(np.int64), tuple(str(c) for c in names)
+    elif kind == "ordinal" and isinstance(column.dtype, pd.CategoricalDtype) and column.cat.ordered:
+        values = column.cat.remove_unused_categories().cat.codes.to_numpy().astype(float)
+    else:
+        values = _numbers(column, kind)
+    if kind == "time_to_event":
+        event = _events(samples.obs[event_key].iloc[rows], str(event_key))
+        _check_times(values, event, column)
+    elif len(np.unique(values)) < 2:
+        msg = (
+            f"obs[{label_key!r}] has the same value {str(column.iloc[0])!r} in all {len(rows)} labelled samples "
+            f"({n_missing} are missing): there is nothing to tell apart."
+        )
+        raise ValueError(msg)
+    return Target(label_key, kind, rows, values, event, classes, n_missing)
+
+
+def _guess(column: pd.Series, event_key: str | None) -> Kind:
+    if event_key is not None:
+        return "time_to_event"
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return "ordinal" if column.cat.ordered and column.nunique() > 2 else "class"
+    is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+    return "continuous" if is_number and column.nunique() > 2 else "class"
+
+
+def _numbers(column: pd.Series, kind: Kind) -> np.ndarray:
+    try:
+        values = column.astype(float).to_numpy()
+    except (TypeError, ValueError) as error:
+        way_out = "make it an ordered category, or pass target='class'" if kind == "ordinal" else "pass target='class'"
+        msg = f"obs[{column.name!r}] must hold numbers for target={kind!r}, but {error}. To go on, {way_out}."
+        raise ValueError(msg) from error
+    if not np.isfinite(values).all():
+        bad = column.index[~np.isfinite(values)]
+        msg = f"obs[{column.name!r}] is infinite for {len(bad)} samples (first: {_checks.first(bad)})."
+        raise ValueError(msg)
+    return values
+
+
+def _events(column: pd.Series, event_key: str) -> np.ndarray:
+    """Flags from booleans, 0/1, or the texts of either, which is what a category read from a file often holds."""
+    known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    flags = column.astype(str).str.lower().map(known)
+    if flags.isna().any():
+        odd = column[flags.isna().to_numpy()].unique()
+        msg = (
+            f"obs[{event_key!r}] must hold True/1 (event seen) or False/0 (censored), but holds {_checks.first(odd)}. "
+            "Make a boolean column first."
+        )
+        raise ValueError(msg)
+    return flags.to_numpy(dtype=bool)
+
+
+def _check_times(times: np.ndarray, event: np.ndarray, column: pd.Series) -> None:
+    if (times <= 0).any():
+        bad = column.index[times <= 0]
+        msg = f"Times in obs[{column.name!r}] must be positive, but {len(bad)} are not (first: {_checks.first(bad)})."
+        raise ValueError(msg)
+    if event.sum() < 2:
+        msg = (
+            f"Only {event.sum()} of {len(event)} samples has a seen event: at least 2 are needed, in practice many more. "
+            "If event_key holds a 'censored' flag, turn it round first."
+        )
+        raise ValueError(msg)

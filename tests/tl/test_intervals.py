@@ -1,0 +1,103 @@
+"""Intervals and corrections against scipy, statsmodels and simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
+
+from scset_tools.tl._intervals import (
+    benjamini_hochberg,
+    bootstrap_draws,
+    paired_difference,
+    percentile_interval,
+    t_interval,
+)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+@pytest.mark.parametrize("n", [2, 5, 30])
+def test_t_interval_is_that_of_statsmodels_and_scipy(n: int, level: float) -> None:
+    values = np.random.default_rng(n).normal(size=n)
+    low, high = t_interval(np.append(values, np.nan), level=level)
+    assert (low, high) == pytest.approx(DescrStatsW(values).tconfint_mean(alpha=1 - level))
+    assert (low, high) == pytest.approx(stats.t.interval(level, n - 1, values.mean(), stats.sem(values)))
+
+
+def test_t_interval_needs_two_values() -> None:
+    assert np.isnan(t_interval(np.array([1.0, np.nan]))).all()
+
+
+def test_corrected_interval_is_the_formula_of_nadeau_and_bengio() -> None:
+    values = np.array([0.8, 0.7, 0.9, 0.6])
+    mean = sum(values) / 4
+    sd = (sum((v - mean) ** 2 for v in values) / 3) ** 0.5
+    half = stats.t.ppf(0.975, 3) * sd * (1 / 4 + 10 / 40) ** 0.5
+    assert t_interval(values, test_train_ratio=10 / 40) == pytest.approx((mean - half, mean + half))
+
+
+def test_paired_difference_is_the_paired_t_test() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 12))
+    a[3], b[5] = np.nan, np.nan
+    both = ~np.isnan(a) & ~np.isnan(b)
+    test = stats.ttest_rel(a[both], b[both])
+    out = paired_difference(a, b)
+    assert out["n"] == 10
+    assert out["p_value"] == pytest.approx(test.pvalue)
+    assert (out["ci_low"], out["ci_high"]) == pytest.approx(tuple(test.confidence_interval()))
+    assert out["difference"] == pytest.approx(np.mean(a[both] - b[both]))
+    corrected = paired_difference(a, b, test_train_ratio=0.25)
+    t = test.statistic * np.sqrt(1 / 10) / np.sqrt(1 / 10 + 0.25)
+    assert corrected["p_value"] == pytest.approx(2 * stats.t.sf(abs(t), 9))
+
+
+def test_differences_without_variance_have_no_test() -> None:
+    assert paired_difference(np.ones(4), np.ones(4))["p_value"] == 1.0
+    assert np.isnan(paired_difference(np.ones(4), np.zeros(4))["p_value"])
+    assert np.isnan(paired_difference(np.ones(1), np.zeros(1))["p_value"])
+    assert paired_difference(np.full(3, np.nan), np.ones(3))["n"] == 0
+
+
+def test_benjamini_hochberg_is_statsmodels_and_ignores_missing() -> None:
+    p = np.random.default_rng(1).uniform(size=20) ** 2
+    np.testing.assert_allclose(benjamini_hochberg(p), multipletests(p, method="fdr_bh")[1])
+    with_gap = np.insert(p, 7, np.nan)
+    np.testing.assert_allclose(np.delete(benjamini_hochberg(with_gap), 7), multipletests(p, method="fdr_bh")[1])
+    assert np.isnan(benjamini_hochberg(with_gap)[7])
+    assert np.isnan(benjamini_hochberg(np.array([np.nan]))).all()
+
+
+def test_bootstrap_agrees_with_scipy_without_groups() -> None:
+    values = np.random.default_rng(2).exponential(size=60)
+    draws = bootstrap_draws(lambda i: values[i].mean(), np.arange(60), n_resamples=4000, rng=0)
+    reference = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=1).confidence_interval
+    assert percentile_interval(draws[:, 0]) == pytest.approx(tuple(reference), abs=0.03)
+
+
+def test_bootstrap_draws_whole_groups() -> None:
+    groups = np.array([7, 7, 7, 3, 5, 5])
+    seen = []
+    bootstrap_draws(lambda i: seen.append(i) or np.zeros(2), groups, n_resamples=50, rng=0)
+    for positions in seen:
+        counts = np.bincount(positions, minlength=6)
+        assert counts[0] == counts[1] == counts[2]
+        assert counts[4] == counts[5]
+        assert counts[0] + counts[3] + counts[4] == 3
+
+
+def test_bootstrap_of_identical_pairs_is_that_of_the_pairs() -> None:
+    """Doubling every sample within its group adds no evidence: the interval must not shrink."""
+    values = np.random.default_rng(3).normal(size=40)
+    single = bootstrap_draws(lambda i: values[i].mean(), np.arange(40), n_resamples=500, rng=5)
+    twice = bootstrap_draws(
+        lambda i: np.repeat(values, 2)[i].mean(), np.repeat(np.arange(40), 2), n_resamples=500, rng=5
+    )
+    np.testing.assert_allclose(single, twice)
+
+
+def test_percentiles_leave_missing_out() -> None:
+    low, high = percentile_interval(np.array([np.nan, *np.arange(101.0)]), level=0.9)
+    assert (low, high) == pytest.approx((5.0, 95.0))
+    assert np.isnan(percentile_interval(np.array([1.0, np.nan]))).all()

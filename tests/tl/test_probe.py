@@ -1,0 +1,233 @@
+"""Nested cross-validation of one representation: leaks, groups, p-values, tables, bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import stats
+from scipy.spatial.distance import cdist
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+from scset_tools.tl import ProbeResult, probe
+from scset_tools.tl._metrics import METRICS
+
+
+def make_samples(n: int = 40, n_features: int = 4, *, signal: float = 0.0, seed: int = 0) -> AnnData:
+    rng = np.random.default_rng(seed)
+    label = rng.permutation(np.arange(n) % 2)
+    x = rng.normal(size=(n, n_features)) + signal * label[:, None]
+    obs = pd.DataFrame(
+        {
+            "label": np.array(["a", "b"])[label],
+            "three": np.array(["a", "b", "c"])[rng.permutation(np.arange(n) % 3)],
+            "level": pd.Categorical(rng.permutation(np.arange(n) % 4), ordered=True),
+            "age": 50 + 10 * (signal * label + rng.normal(size=n)),
+            "time": rng.exponential(100 - 60 * (signal > 0) * label) + 1,
+            "is_dead": rng.random(n) < 0.8,
+            "donor": np.arange(n) // 2,
+        },
+        index=[f"s{i}" for i in range(n)],
+    )
+    samples = AnnData(x.astype(np.float32), obs=obs)
+    samples.obsp["d"] = cdist(x, x)
+    return samples
+
+
+QUICK = {"n_repeats": 1, "tune": False}
+
+
+@pytest.mark.parametrize("kind", ["logistic", "ridge", "mlp", "knn", "svc"])
+def test_random_labels_give_chance(kind: str) -> None:
+    """The share correct over independent data sets stays within four binomial standard errors of one half."""
+    n_sets, n = 12, 40
+    scores = [
+        probe(make_samples(n, seed=s), "label", probe=kind, rng=s, **QUICK).predictions.pipe(
+            lambda p: (p["y_true"] == p["y_pred"]).mean()
+        )
+        for s in range(n_sets)
+    ]
+    assert abs(np.mean(scores) - 0.5) < 4 * np.sqrt(0.25 / (n_sets * n))
+
+
+def test_random_labels_give_chance_when_tuned_and_grouped() -> None:
+    """Two samples of a donor are copies with one label: only whole groups keep this at chance."""
+    scores, cut = [], []
+    for s in range(6):
+        samples = make_samples(20, seed=s)
+        obs = samples.obs.loc[np.repeat(samples.obs_names, 2)].reset_index(drop=True)
+        obs["donor"] = np.repeat(np.arange(20), 2)
+        twice = AnnData(np.repeat(samples.X, 2, axis=0), obs=obs.set_index("s" + obs.index.astype(str)))
+        for groups_key, out in [("donor", scores), (None, cut)]:
+            result = probe(twice, "label", probe="knn", groups_key=groups_key, cv=4, n_repeats=1, rng=s)
+            out.append((result.predictions["y_true"] == result.predictions["y_pred"]).mean())
+    assert abs(np.mean(scores) - 0.5) < 4 * np.sqrt(0.25 / (6 * 20))
+    assert np.mean(cut) > 0.75  # the same data without groups leak, so the test above can fail
+
+
+def test_random_times_give_chance_concordance() -> None:
+    scores = [
+        probe(make_samples(40, seed=s), "time", probe="cox", event_key="is_dead", rng=s, **QUICK).repeats()[
+            "concordance"
+        ][0]
+        for s in range(15)
+    ]
+    assert abs(np.mean(scores) - 0.5) < 4 * 0.07 / np.sqrt(15)  # 0.07: sd of a concordance of 40 samples, 0.8 seen
+
+
+def test_selection_on_all_samples_is_a_leak_that_shows() -> None:
+    """Features chosen with the test labels: random data, random labels, far above chance."""
+    leaky, honest = [], []
+    for s in range(5):
+        samples = make_samples(40, 500, seed=s)
+        y = samples.obs["label"] == "b"
+        gap = np.abs(samples.X[y].mean(0) - samples.X[~y].mean(0))
+        samples.obsm["X_leaky"] = samples.X[:, np.argsort(-gap)[:10]]
+        for key, out in [("X_leaky", leaky), (None, honest)]:
+            out.append(probe(samples, "label", use_rep=key, rng=s, **QUICK).summary().loc["accuracy", "mean"])
+    assert np.mean(leaky) > 0.75
+    assert abs(np.mean(honest) - 0.5) < 4 * np.sqrt(0.25 / 200)
+
+
+@pytest.mark.parametrize(
+    ("label", "kwargs", "metric", "minimum"),
+    [
+        ("label", {"probe": "logistic"}, "auroc", 0.9),
+        ("age", {"probe": "ridge"}, "r2", 0.1),
+        ("time", {"probe": "cox", "event_key": "is_dead"}, "concordance", 0.55),
+        ("label", {"probe": "knn", "obsp_key": "d"}, "accuracy", 0.8),
+        ("label", {"probe": "svc", "obsp_key": "d"}, "accuracy", 0.8),
+    ],
+)
+def test_signal_is_found_in_every_kind_of_target(label: str, kwargs: dict, metric: str, minimum: float) -> None:
+    result = probe(make_samples(60, signal=1.2), label, n_repeats=2, **kwargs)
+    assert result.summary().loc[metric, "mean"] > minimum
+    assert tuple(result.summary().index) == METRICS[result.target]
+    assert result.folds["is_tuned"].all()
+
+
+def test_folds_predictions_and_summary_agree() -> None:
+    samples = make_samples(43, signal=0.7)
+    samples.obs.loc[["s3", "s8", "s9"], "label"] = None
+    result = probe(samples, "label", groups_key="donor", n_repeats=3, cv=4)
+    assert isinstance(result, ProbeResult)
+    assert (result.n_samples, result.n_missing, result.cv, result.n_repeats) == (40, 3, 4, 3)
+    assert len(result.folds) == 12
+    assert len(result.predictions) == 120
+    assert not set(result.predictions["sample"]) & {"s3", "s8", "s9"}
+    for (_, _), rows in result.predictions.groupby(["repeat", "group"]):
+        assert rows["fold"].nunique() == 1
+    p = result.predictions
+    truth = samples.obs.loc[p["sample"], "label"].to_numpy()
+    np.testing.assert_array_equal(p["y_true"], truth)
+    for row in result.folds.itertuples():
+        part = p[(p["repeat"] == row.repeat) & (p["fold"] == row.fold)]
+        assert row.accuracy == pytest.approx(accuracy_score(part["y_true"], part["y_pred"]))
+        assert row.auroc == pytest.approx(roc_auc_score(part["y_true"] == "b", part["score_b"]))
+        assert (row.n_test, row.n_train) == (len(part), 40 - len(part))
+    pooled = result.repeats()
+    assert pooled.loc[1, "auroc"] == pytest.approx(
+        roc_auc_score(p.loc[p["repeat"] == 1, "y_true"] == "b", p.loc[p["repeat"] == 1, "score_b"])
+    )
+    values, summary = result.folds["auroc"].to_numpy(), result.summary(interval="t").loc["auroc"]
+    assert (summary["ci_low"], summary["ci_high"]) == pytest.approx(
+        stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
+    )
+    assert (summary["sd"], summary["n"]) == (pytest.approx(values.std(ddof=1)), 12)
+    corrected = result.summary().loc["auroc"]
+    widening = np.sqrt((1 / 12 + (result.folds["n_test"] / result.folds["n_train"]).mean()) / (1 / 12))
+    assert corrected["ci_high"] - corrected["mean"] == pytest.approx(widening * (summary["ci_high"] - summary["mean"]))
+
+
+def test_bootstrap_brackets_the_pooled_score() -> None:
+    result = probe(make_samples(40, signal=1.0), "label", n_repeats=2, tune=False)
+    out = result.summary(interval="bootstrap", n_resamples=60)
+    assert (out["ci_low"] <= out["mean"]).all()
+    assert (out["mean"] <= out["ci_high"]).all()
+    assert out.loc["accuracy", "mean"] == pytest.approx(result.repeats()["accuracy"].mean())
+    again = result.summary(interval="bootstrap", n_resamples=60)
+    pd.testing.assert_frame_equal(out, again)
+    with pytest.raises(ValueError, match="interval must be one of"):
+        result.summary(interval="normal")
+    with pytest.raises(ValueError, match="level is a confidence level"):
+        result.summary(level=95)
+
+
+def test_undefined_metrics_are_counted() -> None:
+    result = probe(make_samples(12, signal=2.0), "label", cv=12, n_repeats=3, tune=False)
+    assert result.n_repeats == 1
+    summary = result.summary()
+    assert (summary.loc["auroc", "n"], summary.loc["auroc", "n_undefined"]) == (0, 12)
+    assert (summary.loc["accuracy", "n"], summary.loc["accuracy", "n_undefined"]) == (12, 0)
+    assert np.isnan(summary.loc["auroc", "mean"])
+    assert not np.isnan(result.repeats()["auroc"][0])
+
+
+def test_same_seed_same_result_for_any_number_of_jobs() -> None:
+    samples = make_samples(30, signal=0.5)
+    one = probe(samples, "three", probe="mlp", n_repeats=1, cv=2, n_permutations=2, tune=False, n_jobs=1)
+    two = probe(samples, "three", probe="mlp", n_repeats=1, cv=2, n_permutations=2, tune=False, n_jobs=2)
+    pd.testing.assert_frame_equal(one.folds, two.folds)
+    pd.testing.assert_frame_equal(one.predictions, two.predictions)
+    np.testing.assert_array_equal(one.null, two.null)
+    other = probe(samples, "three", probe="mlp", n_repeats=1, cv=2, tune=False, rng=1)
+    assert not one.predictions["fold"].equals(other.predictions["fold"])
+
+
+def test_permutation_p_value() -> None:
+    strong = probe(make_samples(30, signal=2.0), "label", n_permutations=19, **QUICK)
+    assert strong.p_value == pytest.approx(1 / 20)
+    assert len(strong.null) == 19
+    weak = probe(make_samples(30, seed=3), "age", probe="ridge", n_permutations=9, **QUICK)
+    assert weak.metric == "mae"
+    observed = weak.folds["mae"].mean()
+    assert weak.p_value == pytest.approx((1 + sum(v <= observed for v in weak.null)) / 10)
+    assert probe(make_samples(30), "label", **QUICK).p_value is None
+
+
+def test_p_value_respects_groups() -> None:
+    """Six donors, each eight copies of one vector: ungrouped permutations would call any such label significant."""
+    rng = np.random.default_rng(0)
+    donor = np.repeat(np.arange(6), 8)
+    obs = pd.DataFrame({"label": np.array(list("ababab"))[donor], "donor": donor}, index=[f"s{i}" for i in range(48)])
+    samples = AnnData(rng.normal(size=(6, 3))[donor] + 0.01 * rng.normal(size=(48, 3)), obs=obs)
+    result = probe(samples, "label", groups_key="donor", cv=3, probe="knn", n_permutations=15, **QUICK)
+    assert result.p_value > 0.06
+
+
+def test_unlabelled_samples_may_be_broken() -> None:
+    samples = make_samples(20, signal=1.0)
+    samples.obs.loc["s4", "label"] = None
+    samples.X[4] = np.nan
+    assert probe(samples, "label", **QUICK).n_missing == 1
+    samples.X[5] = np.nan
+    with pytest.raises(ValueError, match=r"1 of 19 samples \(first: \['s5'\]\)"):
+        probe(samples, "label", **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("label", "kwargs", "message"),
+    [
+        ("label", {"cv": 50}, "cv=50 folds cannot be made of 40 groups"),
+        ("label", {"groups_key": "donor", "cv": 25}, "cv=25 folds cannot be made of 20 groups"),
+        ("label", {"obsp_key": "d"}, "needs vectors"),
+        ("label", {"obsp_key": "d", "use_rep": "X_a", "probe": "knn"}, "not both"),
+        ("age", {}, "'age' is read as 'continuous'"),
+        ("label", {"metric": "r2"}, "metric='r2' is not defined for a 'class' target"),
+        ("label", {"n_repeats": 0}, "n_repeats must be at least 1"),
+    ],
+)
+def test_bad_calls(label: str, kwargs: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        probe(make_samples(), label, **kwargs)
+
+
+def test_class_of_one_sample_is_reported_and_counts_as_an_error() -> None:
+    samples = make_samples(20, signal=3.0)
+    samples.obs.loc["s0", "label"] = "rare"
+    with pytest.warns(UserWarning, match=r"occur in one group only: \['rare'\]"):
+        result = probe(samples, "label", **QUICK)
+    rows = result.predictions.set_index("sample")
+    assert rows.loc["s0", "y_pred"] != "rare"
+    assert result.n_samples == 20
