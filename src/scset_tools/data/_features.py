@@ -63,9 +63,7 @@ def check_features(
         raise ValueError(msg)
 
 
-def feature_moments(
-    source: Any, groups: np.ndarray | None = None, n_groups: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
+def feature_moments(source: Any, groups: np.ndarray | None = None, n_groups: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each feature over cells, by group of cells.
 
     Parameters
@@ -84,25 +82,21 @@ def feature_moments(
     """
     reader = RowReader(source)
     count = np.zeros(n_groups)
-    shift: np.ndarray | None = None
-    total = np.zeros((n_groups, reader.n_features))
-    squares = np.zeros((n_groups, reader.n_features))
+    mean = np.zeros((n_groups, reader.n_features))
+    squares = np.zeros((n_groups, reader.n_features))  # sum of squares about the mean
     for start, block in reader.chunks():
         group = np.zeros(len(block), dtype=np.int64) if groups is None else groups[start : start + len(block)]
-        x = block.astype(np.float64)
-        if shift is None:  # sums of squares about a typical value do not cancel
-            shift = x.mean(axis=0)
-        x -= shift
         for g in np.unique(group):
-            of_group = x[group == g]
-            count[g] += len(of_group)
-            total[g] += of_group.sum(axis=0)
-            squares[g] += (of_group**2).sum(axis=0)
-    n = np.maximum(count, 1)[:, None]
-    mean = total / n
-    sd = np.sqrt(np.maximum(squares / n - mean**2, 0))
-    sd[sd < 1e-6] = 1.0
-    return (mean + (0 if shift is None else shift)).astype(np.float32), sd.astype(np.float32)
+            x = block[group == g].astype(np.float64)
+            n, m = len(x), x.mean(axis=0)
+            # merging means and squares about them loses no digits, however far a group lies from zero
+            apart = m - mean[g]
+            squares[g] += ((x - m) ** 2).sum(axis=0) + apart**2 * (count[g] * n / (count[g] + n))
+            mean[g] += apart * (n / (count[g] + n))
+            count[g] += n
+    sd = np.sqrt(squares / np.maximum(count, 1)[:, None])
+    sd[sd <= 1e-9 * np.abs(mean)] = 1.0  # far below the resolution of float32: the feature is constant
+    return mean.astype(np.float32), sd.astype(np.float32)
 
 
 def _stored_blocks(source: Any) -> Any:

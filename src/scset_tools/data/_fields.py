@@ -31,7 +31,9 @@ class CellLayerField(LayerField):
         if self.attr_key is not None:
             _checks.require_layer(adata, self.attr_key)
         elif adata.X is None:
-            msg = f"adata.X is empty. Give `layer` or `use_rep`. Keys of adata.obsm: {_checks.first(adata.obsm.keys())}."
+            msg = (
+                f"adata.X is empty. Give `layer` or `use_rep`. Keys of adata.obsm: {_checks.first(adata.obsm.keys())}."
+            )
             raise ValueError(msg)
         state = super().register_field(adata)
         check_features(
@@ -141,11 +143,14 @@ class SampleField(CategoricalObsField):
         column = _checks.require_obs(adata, key)
         _checks.require_no_missing(column, key)
         samples = column.astype("category").cat.remove_unused_categories()
+        # sorted by name, whatever the order of the categories: the split is drawn in this order
+        samples = samples.cat.set_categories(pd.factorize(samples.cat.categories, sort=True)[1], ordered=False)
+        names = samples.cat.categories
+        if (same := names[names.astype(str).duplicated(keep=False)]).size:
+            msg = f"Samples of adata.obs[{key!r}] differ in type only, not as text: {[*same]}. Name them by text."
+            raise ValueError(msg)
         adata.obs[self.attr_key] = samples.cat.codes.to_numpy(dtype=np.int64)
-        state = {
-            self.CATEGORICAL_MAPPING_KEY: samples.cat.categories.to_numpy(copy=True),
-            self.ORIGINAL_ATTR_KEY: key,
-        }
+        state = {self.CATEGORICAL_MAPPING_KEY: names.to_numpy(copy=True), self.ORIGINAL_ATTR_KEY: key}
         return state, samples.value_counts(sort=False)
 
 
@@ -192,21 +197,25 @@ class SampleNumericField(NumericalObsField):
     """A number per sample (a target to predict, a covariate). Missing is NaN; may be absent from new data."""
 
     def __init__(self, registry_key: str, key: str, sample_key: str) -> None:
-        super().__init__(registry_key, key)
-        self._sample_key = sample_key
+        # a column of its own, like the other fields: absent from new data, the column of the user stays absent
+        super().__init__(registry_key, f"_scvi_{registry_key}")
+        self._original_attr_key, self._sample_key = key, sample_key
 
     def register_field(self, adata: AnnData) -> dict:
-        column = _checks.require_constant_within_sample(adata, self.attr_key, self._sample_key)
+        key = self._original_attr_key
+        column = _checks.require_constant_within_sample(adata, key, self._sample_key)
         if not pd.api.types.is_numeric_dtype(column):
             values = column.dropna().unique()
-            msg = f"adata.obs[{self.attr_key!r}] must be numeric, but holds {column.dtype} values {_checks.first(values)}."
+            msg = f"adata.obs[{key!r}] must be numeric, but holds {column.dtype} values {_checks.first(values)}."
             raise TypeError(msg)
+        adata.obs[self.attr_key] = column.to_numpy(dtype=np.float32, na_value=np.nan)
         return super().register_field(adata)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
-        if self.attr_key not in adata_target.obs:
-            adata_target.obs[self.attr_key] = np.nan
-        return self.register_field(adata_target)
+        if self._original_attr_key in adata_target.obs:
+            return self.register_field(adata_target)
+        adata_target.obs[self.attr_key] = np.full(adata_target.n_obs, np.nan, dtype=np.float32)
+        return super().register_field(adata_target)
 
 
 class CellBatchField(CategoricalObsField):
@@ -214,7 +223,9 @@ class CellBatchField(CategoricalObsField):
 
     def register_field(self, adata: AnnData) -> dict:
         column = self._column(adata)
-        return self._encode(adata, column.astype("category").cat.remove_unused_categories().cat.categories.to_numpy(copy=True))
+        return self._encode(
+            adata, column.astype("category").cat.remove_unused_categories().cat.categories.to_numpy(copy=True)
+        )
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
         known = np.asarray(state_registry[self.CATEGORICAL_MAPPING_KEY])

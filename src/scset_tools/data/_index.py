@@ -69,11 +69,11 @@ class SampleIndex:
         return np.concatenate([self.cells(int(i)) for i in samples])
 
     def positions(self, samples: Sequence | np.ndarray | None) -> np.ndarray:
-        """Numbers of the named samples; all for None. Unknown names raise KeyError."""
+        """Numbers of the named samples, by name as text; all for None. Unknown names raise KeyError."""
         if samples is None:
             return np.arange(len(self))
-        wanted = pd.Index(np.atleast_1d(np.asarray(samples, dtype=object)))
-        found = pd.Index(self.names.astype(object)).get_indexer(wanted)
+        wanted = pd.Index([str(s) for s in np.atleast_1d(np.asarray(samples, dtype=object))])
+        found = pd.Index([str(n) for n in self.names]).get_indexer(wanted)
         if (found < 0).any():
             msg = (
                 f"{(found < 0).sum()} of {len(wanted)} samples are not in the data: {_checks.first(wanted[found < 0])}. "

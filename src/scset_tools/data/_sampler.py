@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle, islice
 
 import numpy as np
 from torch.utils.data import DistributedSampler
 
+N_ORDERS = 16
+"""How many orders are looked at to fix the number of batches."""
+
 
 class SampleBatchSampler(DistributedSampler):
-    """Batches of sample numbers as ``(epoch, samples)``, the same number of batches on every rank.
+    """Batches of sample numbers as ``(epoch, samples)``, the same number of batches on every rank and in every epoch.
 
     A ``DistributedSampler``, so that Lightning neither replaces nor wraps it, to be passed as ``sampler=`` with
     ``batch_size=None``: that is where Lightning looks for ``set_epoch``.
@@ -47,22 +51,31 @@ class SampleBatchSampler(DistributedSampler):
         self.batch_size, self.max_cells = batch_size, max_cells
         self.shuffle, self.seed = shuffle, int(seed)
         self.num_replicas, self.rank, self.epoch = num_replicas, rank, 0
+        # Lightning counts batches once and drops what an epoch has beyond that, but with max_cells their number depends on
+        # the order: take the most of some orders, and let no epoch need more
+        orders = [self._order(epoch) for epoch in range(N_ORDERS if shuffle and max_cells is not None else 1)]
+        n_batches = [len(self._fill(order)) for order in orders]
+        self._fallback = orders[int(np.argmax(n_batches))]
+        self._n_batches = -(-max(n_batches) // num_replicas) * num_replicas  # of all ranks together
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         # a generator, so that the epoch is read at the first batch: on resuming, Lightning makes the iterator before it
         # calls set_epoch
         epoch = self.epoch if self.shuffle else 0
-        for batch in self._plan():
+        for batch in self._deal(epoch):
             yield epoch, batch
 
     def __len__(self) -> int:
-        return len(self._plan())
+        return self._n_batches // self.num_replicas
 
-    def _plan(self) -> list[list[int]]:
+    def _order(self, epoch: int) -> list[int]:
         order = self.samples
         if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
-        return self._deal(self._fill(order.tolist()))
+            order = np.random.default_rng((self.seed, epoch)).permutation(order)
+        return order.tolist()
+
+    def _n_cells(self, batch: list[int]) -> int:
+        return int(self.sizes[batch].sum())
 
     def _fill(self, order: list[int]) -> list[list[int]]:
         batches: list[list[int]] = []
@@ -78,12 +91,17 @@ class SampleBatchSampler(DistributedSampler):
             cells += n
         return batches
 
-    def _deal(self, batches: list[list[int]]) -> list[list[int]]:
+    def _deal(self, epoch: int) -> list[list[int]]:
+        batches = self._fill(self._order(epoch))
+        if len(batches) > self._n_batches:
+            batches = self._fill(self._fallback)
         # a rank with one batch fewer would hang the others: cut the heaviest batches in two, so that every sample still
-        # counts once per epoch, and repeat one only when there are fewer samples than ranks
-        while batches and len(batches) % self.num_replicas:
-            heaviest = max(range(len(batches)), key=lambda b: (len(batches[b]) > 1, self.sizes[batches[b]].sum()))
-            batch = batches.pop(heaviest)
-            half = len(batch) // 2
-            batches[heaviest:heaviest] = [batch[:half], batch[half:]] if half else [batch, batch]
+        # counts once per epoch, and repeat batches only where there are more of them than samples
+        while len(batches) < self._n_batches:
+            heaviest = max((b for b in batches if len(b) > 1), key=self._n_cells, default=None)
+            if heaviest is None:
+                break
+            at, half = batches.index(heaviest), len(heaviest) // 2
+            batches[at : at + 1] = [heaviest[:half], heaviest[half:]]
+        batches = list(islice(cycle(batches), self._n_batches))
         return batches[self.rank :: self.num_replicas]

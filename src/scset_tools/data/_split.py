@@ -41,9 +41,7 @@ def split_samples(
     """
     rest = 1 - train_size if validation_size is None else validation_size
     if not 0 < train_size <= 1 or rest < 0 or train_size + rest > 1 + 1e-9:
-        msg = (
-            f"train_size={train_size} must be in (0, 1], and with validation_size={validation_size} add up to at most 1."
-        )
+        msg = f"train_size={train_size} must be in (0, 1], and with validation_size={validation_size} add up to at most 1."
         raise ValueError(msg)
     units = np.arange(n_samples) if groups is None else pd.factorize(np.asarray(groups))[0]
     n_units = int(units.max(initial=-1)) + 1
@@ -52,7 +50,9 @@ def split_samples(
         first_of_unit = np.unique(units, return_index=True)[1]
         order = _interleave(order, pd.factorize(np.asarray(strata), use_na_sentinel=False)[0][first_of_unit])
     n_validation = max(1, round(n_units * rest)) if rest > 1e-9 else 0
-    n_train = min(max(1, round(n_units * train_size)), n_units - n_validation)
+    n_left = n_units - n_validation
+    # without a share for the test part nothing may end up there, which rounding both shares could do
+    n_train = n_left if train_size + rest > 1 - 1e-9 else min(max(1, round(n_units * train_size)), n_left)
     if n_train < 1:
         what = "samples" if groups is None else "groups"
         msg = (

@@ -134,7 +134,11 @@ class SampleDataSplitter(pl.LightningDataModule):
         world, rank = 1, 0
         if self.is_distributed and self.trainer is not None:
             world, rank = self.trainer.world_size, self.trainer.global_rank
-        return self._loader(self.train_samples, shuffle=True, num_replicas=world, rank=rank)
+        loader = self._loader(self.train_samples, shuffle=True, num_replicas=world, rank=rank)
+        if self.trainer is not None:
+            # on resuming, Lightning sets the epoch only after it has made the iterator, whose workers read ahead
+            loader.sampler.set_epoch(self.trainer.current_epoch)
+        return loader
 
     def val_dataloader(self) -> DataLoader | None:
         """Loader of the validation samples, always with the same cells."""
@@ -149,7 +153,9 @@ class SampleDataSplitter(pl.LightningDataModule):
         train, validation, test = ([str(n) for n in self.index.names[part]] for part in self._parts)
         return train, validation, test
 
-    def _loader(self, samples: np.ndarray, *, shuffle: bool = False, num_replicas: int = 1, rank: int = 0) -> DataLoader:
+    def _loader(
+        self, samples: np.ndarray, *, shuffle: bool = False, num_replicas: int = 1, rank: int = 0
+    ) -> DataLoader:
         return sample_loader(
             SampleDataset(self.adata_manager, n_cells=self.n_cells, seed=self.seed),
             samples,

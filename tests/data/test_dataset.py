@@ -1,0 +1,114 @@
+"""A batch holds the cells of its samples, and the draw of cells depends on (seed, epoch, sample name) alone."""
+
+from __future__ import annotations
+
+import zlib
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+
+from scset_tools.data._dataset import SampleDataset
+
+
+def test_a_batch_holds_all_cells_of_its_samples(adata, register):
+    dataset = SampleDataset(register(adata, labels_key="condition", batch_key="batch"))
+    assert len(dataset) == 4
+    assert dataset.sizes.tolist() == [5, 1, 12, 7]
+    batch = dataset[0, [3, 1, 2]]
+    assert batch.sample.tolist() == [3, 1, 2]
+    assert batch.ptr.tolist() == [0, 7, 8, 20]
+    assert batch.x.dtype == torch.float32
+    for i, name in enumerate(["d", "b", "c"]):
+        rows = batch.rows[batch.ptr[i] : batch.ptr[i + 1]].numpy()
+        np.testing.assert_array_equal(rows, np.flatnonzero(adata.obs["sample"] == name))
+        np.testing.assert_array_equal(batch.x[batch.ptr[i] : batch.ptr[i + 1]], adata.X[rows])
+    assert batch.labels["labels"].tolist() == [1, 1, 0]
+    assert batch.covariates["batch"].tolist() == [int(b == "b1") for b in adata.obs["batch"].iloc[batch.rows]]
+
+
+def test_what_was_not_registered_is_not_there(adata, register):
+    batch = SampleDataset(register(adata))[0, [0]]
+    assert batch.labels == {}
+    assert batch.covariates == {}
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_draws_are_those_of_a_generator_of_seed_epoch_and_name(adata, register, epoch):
+    dataset = SampleDataset(register(adata), n_cells=4, seed=11)
+    assert dataset.sizes.tolist() == [4, 1, 4, 4]
+    for sample, name in enumerate("abcd"):
+        rows = np.flatnonzero(adata.obs["sample"] == name)
+        if len(rows) > 4:
+            rng = np.random.default_rng((11, epoch, zlib.crc32(name.encode())))
+            rows = np.sort(rng.choice(rows, 4, replace=False))
+        np.testing.assert_array_equal(dataset.rows_of(sample, epoch), rows)
+        np.testing.assert_array_equal(dataset[epoch, [sample]].rows, rows)
+
+
+def test_draws_depend_on_neither_batch_mates_nor_other_samples_of_the_file(adata, register):
+    whole = SampleDataset(register(adata), n_cells=4, seed=1)
+    part = adata[adata.obs["sample"].isin(["b", "d"])].copy()  # "d" is sample 3 of one, 1 of the other
+    alone = SampleDataset(register(part), n_cells=4, seed=1)
+    together = whole[2, [2, 3, 0]]
+    cells = adata.obs_names[together.rows[together.ptr[1] : together.ptr[2]]]
+    assert list(cells) == list(part.obs_names[alone[2, [1]].rows])
+    assert together.seed[1] == alone[2, [1]].seed[0]
+
+
+def test_another_epoch_or_seed_draws_other_cells(adata, register):
+    manager = register(adata)
+    draws = [
+        tuple(SampleDataset(manager, n_cells=6, seed=seed).rows_of(2, epoch)) for seed in (0, 1) for epoch in range(4)
+    ]
+    assert len(set(draws)) == 8
+    assert set(np.concatenate(draws)) == set(np.flatnonzero(adata.obs["sample"] == "c"))
+
+
+def test_seeds_of_samples_are_distinct_non_negative_and_repeatable(register):
+    names = np.repeat([f"s{i}" for i in range(200)], 1)
+    adata = ad.AnnData(np.ones((200, 1), np.float32), obs={"sample": names})
+    adata.obs_names = [f"c{i}" for i in range(200)]
+    manager = register(adata)
+    seeds = torch.stack([SampleDataset(manager, seed=s)[e, range(200)].seed for s in (0, 1) for e in (0, 1)])
+    assert len(seeds.unique()) == 800
+    assert seeds.dtype == torch.int64
+    assert (seeds >= 0).all()
+    assert torch.equal(seeds[0], SampleDataset(manager, seed=0)[0, range(200)].seed)
+
+
+@pytest.mark.parametrize("size", [1, 5, 12, 100])
+@pytest.mark.parametrize("n_cells", [None, 9])
+def test_pieces_of_a_sample_make_up_its_batch(adata, register, size, n_cells):
+    dataset = SampleDataset(register(adata, batch_key="batch"), n_cells=n_cells, seed=3)
+    whole, pieces = dataset[1, [2]], list(dataset.chunks(2, size, epoch=1))
+    assert all(len(p.x) <= size for p in pieces)
+    assert all(p.sample.tolist() == [2] and p.seed == whole.seed for p in pieces)
+    assert torch.equal(torch.cat([p.rows for p in pieces]), whole.rows)
+    assert torch.equal(torch.cat([p.x for p in pieces]), whole.x)
+    assert torch.equal(torch.cat([p.covariates["batch"] for p in pieces]), whole.covariates["batch"])
+
+
+def test_backed_rows_land_in_their_sample(adata, register, tmp_path):
+    want = SampleDataset(register(adata))[0, [3, 0, 2]]
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    got = SampleDataset(register(backed))[0, [3, 0, 2]]
+    backed.file.close()
+    assert torch.equal(got.x, want.x)
+    assert torch.equal(got.rows, want.rows)
+
+
+def test_integer_names_and_names_of_a_subclass_of_str_draw_like_text(adata, register):
+    class Name(str):
+        __slots__ = ()
+
+    def draws(column):
+        new = adata.copy()
+        new.obs["sample"] = column
+        return [SampleDataset(register(new), n_cells=4).rows_of(s).tolist() for s in range(4)]
+
+    numbers = adata.obs["sample"].map({"a": 1, "b": 2, "c": 3, "d": 4})
+    assert draws(numbers) == draws(numbers.astype(str))
+    assert draws(adata.obs["sample"].map(Name)) == draws(adata.obs["sample"])
