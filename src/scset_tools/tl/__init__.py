@@ -1,6 +1,9 @@
 """Evaluation of sample representations: any sample-level AnnData, whoever wrote it."""
 
 from scset_tools.tl._association import association
+from scset_tools.tl._benchmark import benchmark
+from scset_tools.tl._benchmark_result import BenchmarkResult
+from scset_tools.tl._confounding import ConfoundingResult, confounding
 from scset_tools.tl._enrichment import enrichment, read_gmt
 from scset_tools.tl._neighbors import NeighborTable, neighbor_accuracy, neighbor_table
 from scset_tools.tl._probe import ProbeResult, probe
@@ -10,12 +13,16 @@ from scset_tools.tl._subtypes import subtypes
 from scset_tools.tl._trajectory import TrajectoryResult, trajectory_correlation
 
 __all__ = [
+    "BenchmarkResult",
+    "ConfoundingResult",
     "NeighborTable",
     "ProbeResult",
     "RobustnessResult",
     "TrajectoryResult",
     "association",
     "batch_removal",
+    "benchmark",
+    "confounding",
     "enrichment",
     "get_distances",
     "get_representation",

@@ -96,7 +96,7 @@ def usable_cv(target: Target, groups: np.ndarray, cv: int) -> int:
             "kept, but when they are tested no training sample has them, so that they count as errors. "
             "Leave them out or merge them to score the other classes alone.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     n_rarest = int(n_groups_of[~is_alone].min())
     if n_rarest >= cv or cv == n_groups:
@@ -105,7 +105,7 @@ def usable_cv(target: Target, groups: np.ndarray, cv: int) -> int:
     warnings.warn(
         f"cv is lowered from {cv} to {n_rarest}, because {str(rarest)!r} of {target.key!r} occurs in {n_rarest} groups only.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
     return n_rarest
 

@@ -1,0 +1,282 @@
+"""Many representations, labels and probes on identical folds, with paired differences to a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, clone
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from scset_tools import _checks
+from scset_tools.tl._benchmark_result import KEYS, BenchmarkResult
+from scset_tools.tl._estimators import DISTANCE_PROBES, PROBES, check_probe
+from scset_tools.tl._probe import Probe, check_kind_metric, fit_fold, fold_table, read_input
+from scset_tools.tl._representation import get_representation
+from scset_tools.tl._result import metrics_of
+from scset_tools.tl._splits import Fold, make_folds, read_groups, seed_of, usable_cv
+from scset_tools.tl._targets import Target, read_target
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def benchmark(
+    data: AnnData,
+    representations: Mapping[str, Any] | Sequence[str] | str,
+    label_keys: Sequence[str] | str,
+    *,
+    sample_key: str | None = None,
+    probes: Sequence[Probe] | Probe = ("logistic",),
+    groups_key: str | None = None,
+    cv: int = 5,
+    n_repeats: int = 5,
+    tune: bool = True,
+    target: str | Mapping[str, str] = "auto",
+    event_key: str | Mapping[str, str] | None = None,
+    baseline: str | None = None,
+    metric: str | None = None,
+    rng: np.random.Generator | int | None = 0,
+    n_jobs: int = 1,
+    progress: bool = True,
+) -> BenchmarkResult:
+    """Score many representations of the same samples on identical folds.
+
+    The folds of a label depend on the label, the groups and the seed alone, and are those of :func:`probe` with the same
+    arguments. Representations that have to be fitted are fitted anew on the training samples of each fold.
+
+    Parameters
+    ----------
+    data
+        Sample-level AnnData; or, with ``sample_key``, cells.
+    representations
+        Sample-level data: name -> ``"X"``, a key of ``obsm``, or a key of ``obsp`` (a distance matrix: probes ``"knn"`` and ``"svc"`` only);
+        or a list of such keys. Cells: name -> profile, an unfitted object with ``fit(adata, samples=names)`` and
+        ``transform(adata)`` (to a sample-level AnnData), such as those of ``scset_tools.profiles``; it is cloned for each fold.
+    label_keys
+        Columns of ``obs``; constant within samples if ``data`` holds cells.
+    sample_key
+        Column of ``data.obs`` with the sample of each cell. None: ``data`` is sample-level.
+    probes
+        See :func:`probe`. A probe that does not fit a label, or not a distance matrix, is left out there and listed in
+        ``skipped`` of the result.
+    groups_key, cv, n_repeats, tune
+        As in :func:`probe`.
+    target, event_key
+        As in :func:`probe`, for all labels, or a dict from label to its own.
+    baseline
+        Name of the representation that the others are compared with.
+    metric
+        Metric of summary and differences; all metrics are computed in any case.
+    rng
+        Seed or generator.
+    n_jobs
+        Number of processes, over folds. Results do not depend on it. Backed data need ``n_jobs=1``.
+    progress
+        Whether to show a progress bar over folds.
+
+    Returns
+    -------
+    Results per fold, with ``summary()``, ``differences()`` and ``plot()``; see :class:`BenchmarkResult`.
+
+    Raises
+    ------
+    KeyError
+        If a key is missing.
+    TypeError
+        If cells come with something that is not a profile.
+    ValueError
+        As in :func:`probe`; if a key is ambiguous; if no probe fits a label; if a label varies within samples.
+
+    Examples
+    --------
+    >>> tl.benchmark(
+    ...     samples, ["X_maestro", "pilot"], "disease", probes="knn", baseline="pilot"
+    ... ).summary()  # doctest: +SKIP
+    """
+    kinds, label_keys = _as_list(probes), _as_list(label_keys)
+    samples, entries = _entries(data, representations, label_keys, sample_key=sample_key, groups_key=groups_key)
+    if baseline is not None and baseline not in entries:
+        msg = f"baseline={baseline!r} is not among the representations {_checks.first(list(entries), 20)}."
+        raise ValueError(msg)
+    seed = seed_of(rng)
+    labels, skipped, tasks = {}, [], []
+    for key in label_keys:
+        label = read_target(samples, key, target=_of(target, key, "auto"), event_key=_of(event_key, key, None))
+        if metric is not None:
+            check_kind_metric(metric, label.kind)
+        pairs, left_out = _fitting(entries, kinds, label)
+        skipped += left_out
+        groups = read_groups(samples, groups_key, label.rows)
+        folds = usable_cv(label, groups, cv)
+        inputs = {
+            name: entry if entry.profile is not None else entry.read(samples, label)
+            for name, entry in entries.items()
+            if any(name == other for _, other in pairs)
+        }
+        names = np.asarray(samples.obs_names)[label.rows]
+        shared = {"label": label, "groups": groups, "pairs": pairs, "inputs": inputs, "tune": tune, "seed": seed}
+        cells = None if sample_key is None else data
+        tasks += [
+            delayed(_run_fold)(fold=fold, cells=cells, names=names, **shared)
+            for fold in make_folds(label.strata(folds), groups, cv=folds, n_repeats=n_repeats, seed=seed)
+        ]
+        labels[key] = label
+    done = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
+    rows = pd.concat(list(tqdm(done, total=len(tasks), desc="folds", disable=not progress)), ignore_index=True)
+    return BenchmarkResult(
+        results=_ordered(rows, label_keys, kinds, list(entries)),
+        targets={key: label.kind for key, label in labels.items()},
+        n_missing={key: label.n_missing for key, label in labels.items()},
+        baseline=baseline,
+        metric=metric,
+        skipped=pd.DataFrame(skipped, columns=[*KEYS, "reason"]),
+    )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One representation: a profile to fit, or a key with what it holds, read once per label."""
+
+    name: str
+    key: str = ""
+    is_distance: bool = False
+    profile: Any = None
+    x: np.ndarray | None = None
+
+    def read(self, samples: AnnData, label: Target) -> _Entry:
+        key = {"use_rep": None, "obsp_key": self.key} if self.is_distance else {"use_rep": self.key, "obsp_key": None}
+        x, _ = read_input(samples, label, **key)
+        return _Entry(self.name, self.key, self.is_distance, None, x)
+
+    def fit(self, cells: AnnData, names: np.ndarray, train: np.ndarray) -> np.ndarray:
+        """Vectors of ``names``, by the profile fitted on those at ``train``."""
+        profile = clone(self.profile) if isinstance(self.profile, BaseEstimator) else deepcopy(self.profile)
+        try:
+            with threadpool_limits(1):
+                profile.fit(cells, samples=list(names[train]))
+                return get_representation(profile.transform(cells)[list(names)])
+        except ValueError as error:
+            msg = f"Representation {self.name!r}: {error}"
+            raise ValueError(msg) from error
+
+
+def _run_fold(
+    *,
+    label: Target,
+    groups: np.ndarray,
+    fold: Fold,
+    pairs: Sequence[tuple[str, str]],
+    inputs: Mapping[str, _Entry],
+    cells: AnnData | None,
+    names: np.ndarray,
+    tune: bool,
+    seed: int,
+) -> pd.DataFrame:
+    """All probes and representations on one fold; a profile is fitted once for all probes."""
+    tables = []
+    for name, entry in inputs.items():
+        x = entry.fit(cells, names, fold.train) if cells is not None else cast("np.ndarray", entry.x)
+        for probe in [p for p, other in pairs if other == name]:
+            fitted = fit_fold(
+                label, fold, x=x, groups=groups, probe=probe, tune=tune, is_distance=entry.is_distance, seed=seed
+            )
+            where = {"label": label.key, "target": label.kind, "probe": probe, "representation": name}
+            tables.append(fold_table(label, [fold], [fitted]).assign(**where))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _entries(
+    data: AnnData, representations: Any, label_keys: Iterable[str], *, sample_key: str | None, groups_key: str | None
+) -> tuple[AnnData, dict[str, _Entry]]:
+    """Sample-level labels, and each representation with what it is."""
+    from anndata import AnnData
+
+    _checks.require_anndata(data, caller="tl.benchmark")
+    if not isinstance(representations, Mapping):
+        representations = {key: key for key in _as_list(representations)}
+    if not representations:
+        msg = "There are no representations to compare: representations is empty."
+        raise ValueError(msg)
+    if sample_key is None:
+        return data, {name: _key_entry(data, name, value) for name, value in representations.items()}
+    odd = [name for name, v in representations.items() if not (hasattr(v, "fit") and hasattr(v, "transform"))]
+    if odd:
+        msg = (
+            f"With sample_key, every representation must be a profile with fit and transform, but {_checks.first(odd)} are "
+            "not. Keys of obsm and obsp are for sample-level data, without sample_key."
+        )
+        raise TypeError(msg)
+    for key in [*label_keys, *([groups_key] if groups_key else [])]:
+        _checks.require_constant_within_sample(data, key, sample_key)
+    samples = AnnData(obs=_checks.sample_obs(data, sample_key))
+    return samples, {name: _Entry(name, profile=value) for name, value in representations.items()}
+
+
+def _key_entry(samples: AnnData, name: str, key: Any) -> _Entry:
+    if not isinstance(key, str):
+        msg = (
+            f"Representation {name!r} must be 'X', a key of obsm or a key of obsp, not {type(key).__name__}. "
+            "Profiles need cells: pass a cell-level AnnData and sample_key."
+        )
+        raise TypeError(msg)
+    if key in samples.obsm and key in samples.obsp:
+        msg = f"Representation {name!r}: {key!r} is in both samples.obsm and samples.obsp. Rename one of them."
+        raise ValueError(msg)
+    if key not in samples.obsm and key not in samples.obsp and key != "X":
+        both = [*samples.obsm.keys(), *samples.obsp.keys()]
+        msg = f"Representation {name!r}: {key!r} is neither in obsm nor in obsp. Keys: {_checks.first(both, 40)}."
+        raise KeyError(msg)
+    return _Entry(name, key, key in samples.obsp)
+
+
+def _fitting(
+    entries: Mapping[str, _Entry], probes: Sequence[str], label: Target
+) -> tuple[list[tuple[str, str]], list[tuple[str, str, str, str]]]:
+    """Pairs (probe, representation) that can be run for a label, and those that cannot, with the reason."""
+    pairs, skipped = [], []
+    for probe in probes:
+        if probe not in PROBES:
+            check_probe(probe, kind=label.kind, label_key=label.key, is_distance=False)
+        for name, entry in entries.items():
+            if label.kind not in PROBES[probe][1]:
+                skipped.append((label.key, probe, name, f"{probe!r} does not predict a {label.kind!r} target"))
+            elif entry.is_distance and probe not in DISTANCE_PROBES:
+                skipped.append((label.key, probe, name, f"{probe!r} needs vectors, not distances"))
+            else:
+                pairs.append((probe, name))
+    if not pairs:
+        fitting = tuple(p for p, (_, kinds) in PROBES.items() if label.kind in kinds)
+        msg = (
+            f"None of the probes {tuple(probes)} fits label {label.key!r} (read as {label.kind!r}) and these representations: "
+            f"{sorted({reason for *_, reason in skipped})}. For vectors use one of {fitting}, for distances one of "
+            f"{tuple(p for p in fitting if p in DISTANCE_PROBES)}."
+        )
+        raise ValueError(msg)
+    return pairs, skipped
+
+
+def _ordered(rows: pd.DataFrame, label_keys: list[str], probes: list[str], names: list[str]) -> pd.DataFrame:
+    """Rows by label, probe and representation as given, then fold; keys first, then metrics."""
+    place = [
+        rows[column].map({value: i for i, value in enumerate(order)})
+        for column, order in zip(KEYS, [label_keys, probes, names], strict=True)
+    ]
+    rows = rows.iloc[np.lexsort((rows["fold"], rows["repeat"], *reversed(place)))].reset_index(drop=True)
+    head = ["label", "target", "probe", "representation", "repeat", "fold"]
+    return rows[[*head, *metrics_of(rows), "n_train", "n_test", "is_tuned", "params"]]
+
+
+def _as_list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _of(value: Any, key: str, default: Any) -> Any:
+    """The entry of a label in a dict, or the value that holds for all."""
+    return value.get(key, default) if isinstance(value, Mapping) else value
