@@ -1,0 +1,177 @@
+"""Which columns go with a label: one rank test per column, corrected over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import sparse, stats
+
+from scset_tools import _checks
+from scset_tools.tl._intervals import benjamini_hochberg
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+TESTS = ("auto", "rank_sum", "kruskal", "spearman")
+_EFFECT = {"rank_sum": "rank_biserial", "kruskal": "epsilon_squared", "spearman": "rho"}
+
+
+def association(
+    samples: AnnData,
+    label_keys: str | Sequence[str],
+    *,
+    use_rep: str | None = None,
+    obs_keys: Sequence[str] | None = None,
+    test: str = "auto",
+) -> pd.DataFrame:
+    """Test every column of a representation, or of ``obs``, against sample labels.
+
+    Reports only: nothing is written into ``samples``. The tests take samples as independent: with several samples per
+    donor, average them first or test one sample per donor.
+
+    Parameters
+    ----------
+    samples
+        Sample-level AnnData.
+    label_keys
+        One or several columns of ``samples.obs``. Numbers with more than two values and ordered categories of more than
+        two levels are ordinal; everything else is classes.
+    use_rep
+        Key of ``samples.obsm`` whose columns are tested. Default: ``samples.X``. Missing values are left out per column.
+    obs_keys
+        Numeric columns of ``samples.obs`` to test instead.
+    test
+        ``"rank_sum"`` (two classes), ``"kruskal"`` (two or more), ``"spearman"`` (ordinal), or ``"auto"``: the first that fits.
+
+    Returns
+    -------
+    DataFrame
+        One row per label and column, smallest p-value first:
+
+        - ``label_key``, ``feature``, ``test``, ``n`` (samples with both values);
+        - ``statistic``: U of the second class, H, or Spearman's rho;
+        - ``effect`` and ``effect_name``: rank-biserial correlation 2 U / (n1 n2) - 1 (positive: larger in the second class),
+          epsilon squared H / (n - 1), or rho;
+        - ``highest``: the class with the largest mean rank (empty for ordinal labels);
+        - ``p_value``: two-sided; ``p_adjusted``: Benjamini-Hochberg over all rows of the table. Columns that are constant,
+          or have values for one class only, cannot be tested: p-value and effect are NaN and they do not count.
+
+    Raises
+    ------
+    KeyError
+        If a column or key does not exist.
+    ValueError
+        If a label has fewer than two values, if both ``use_rep`` and ``obs_keys`` are given, or if the test does not fit.
+    """
+    if test not in TESTS:
+        msg = f"test must be one of {TESTS}, but is {test!r}."
+        raise ValueError(msg)
+    values, features = _columns(samples, use_rep, obs_keys)
+    keys = [label_keys] if isinstance(label_keys, str) else list(label_keys)
+    tables = [_test_label(samples, key, values, features, test) for key in keys]
+    out = pd.concat(tables, ignore_index=True)
+    out["p_adjusted"] = benjamini_hochberg(out["p_value"].to_numpy())
+    return out.sort_values("p_value", kind="stable").reset_index(drop=True)
+
+
+def _columns(samples: AnnData, use_rep: str | None, obs_keys: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
+    """The columns to test, (samples, features) with NaN for missing, and their names."""
+    _checks.require_anndata(samples, caller="tl.association")
+    if obs_keys is not None:
+        if use_rep is not None:
+            msg = f"Pass use_rep ({use_rep!r}) or obs_keys ({list(obs_keys)}), not both: columns come from one of them."
+            raise ValueError(msg)
+        frame = pd.DataFrame({key: _number_column(samples, key) for key in dict.fromkeys(obs_keys)})
+        return frame.to_numpy(dtype=np.float64), list(frame.columns)
+    matrix = samples.X if use_rep is None else _checks.require_obsm(samples, use_rep)
+    if matrix is None:
+        msg = f"samples.X is empty. Pass use_rep, one of samples.obsm: {_checks.first(samples.obsm.keys(), 20)}, or obs_keys."
+        raise ValueError(msg)
+    if isinstance(matrix, pd.DataFrame):
+        names = [str(c) for c in matrix.columns]
+    elif use_rep is None:
+        names = list(samples.var_names)
+    else:
+        names = [f"{use_rep}_{j}" for j in range(matrix.shape[1])]
+    matrix = matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+    return matrix.astype(np.float64), names
+
+
+def _number_column(samples: AnnData, key: str) -> np.ndarray:
+    column = _checks.require_obs(samples, key)
+    if not pd.api.types.is_numeric_dtype(column.dtype):
+        msg = f"samples.obs[{key!r}] must hold numbers to be tested, but has dtype {column.dtype}."
+        raise ValueError(msg)
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _read_label(samples: AnnData, key: str, test: str) -> tuple[np.ndarray, list[str], str]:
+    """Numbers (NaN where missing), class names, and the test that fits."""
+    column = _checks.require_obs(samples, key)
+    n_values = column.nunique()
+    if n_values < 2:
+        msg = f"samples.obs[{key!r}] has {n_values} distinct values in {column.notna().sum()} labelled samples: nothing to test."
+        raise ValueError(msg)
+    is_level = isinstance(column.dtype, pd.CategoricalDtype) and column.cat.ordered
+    is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+    if test == "auto":
+        test = "spearman" if (is_level or is_number) and n_values > 2 else "rank_sum" if n_values == 2 else "kruskal"
+    if test == "rank_sum" and n_values != 2:
+        msg = f"The rank-sum test needs two classes, but samples.obs[{key!r}] has {n_values}. Use test='kruskal'."
+        raise ValueError(msg)
+    if test == "spearman":
+        if not (is_level or is_number):
+            msg = f"samples.obs[{key!r}] has no order (dtype {column.dtype}). Make it an ordered category, or use test='kruskal'."
+            raise ValueError(msg)
+        y = column.cat.codes.replace(-1, np.nan) if is_level else column
+        return y.to_numpy(dtype=np.float64, na_value=np.nan), [], test
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.cat.remove_unused_categories()
+        codes, names = column.cat.codes.to_numpy(), column.cat.categories
+    else:
+        codes, names = pd.factorize(column, sort=True)
+    return np.where(codes < 0, np.nan, codes), [str(n) for n in names], test
+
+
+def _test_label(samples: AnnData, key: str, values: np.ndarray, features: list[str], test: str) -> pd.DataFrame:
+    y, classes, test = _read_label(samples, key, test)
+    out = pd.DataFrame({"label_key": key, "feature": features, "test": test, "n": 0})
+    out["statistic"], out["effect"], out["effect_name"] = np.nan, np.nan, _EFFECT[test]
+    out["highest"], out["p_value"] = "", np.nan
+    is_known = np.isfinite(values) & np.isfinite(y)[:, None]  # (samples, features)
+    # columns with the same samples present are tested together: the usual case is one block
+    patterns, block_of = np.unique(is_known.T, axis=0, return_inverse=True)
+    for block, is_present in enumerate(patterns):
+        columns = np.flatnonzero(block_of.ravel() == block)
+        out.loc[columns, "n"] = is_present.sum()
+        x, labels = values[np.ix_(is_present, columns)], y[is_present]
+        is_varied = np.ptp(x, axis=0) > 0 if len(x) else np.zeros(len(columns), bool)
+        if len(np.unique(labels)) < 2 or not is_varied.any() or (test == "spearman" and len(labels) < 3):
+            continue
+        statistic, effect, p_value, highest = _test_block(x[:, is_varied], labels, test)
+        rows = columns[is_varied]
+        out.loc[rows, "statistic"], out.loc[rows, "effect"], out.loc[rows, "p_value"] = statistic, effect, p_value
+        if classes:
+            out.loc[rows, "highest"] = np.asarray(classes)[highest]
+    return out
+
+
+def _test_block(x: np.ndarray, y: np.ndarray, test: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Statistic, effect, p-value and highest class of every column of x (samples, features), none constant or missing."""
+    ranks = stats.rankdata(x, axis=0)
+    if test == "spearman":
+        result = stats.pearsonr(ranks, np.broadcast_to(stats.rankdata(y)[:, None], ranks.shape), axis=0)
+        return result.statistic, result.statistic, result.pvalue, np.zeros(x.shape[1], int)
+    codes = np.unique(y)
+    highest = codes[np.argmax([ranks[y == c].mean(axis=0) for c in codes], axis=0)].astype(int)
+    groups = [x[y == c] for c in codes]
+    if test == "rank_sum":
+        result = stats.mannwhitneyu(groups[1], groups[0], axis=0)
+        effect = 2 * result.statistic / (len(groups[0]) * len(groups[1])) - 1
+    else:
+        result = stats.kruskal(*groups, axis=0)
+        effect = result.statistic / (len(x) - 1)
+    return result.statistic, effect, result.pvalue, highest
