@@ -36,26 +36,48 @@ templates_path = ["_templates"]
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 
 nitpicky = True
+# What annotations call by its bare name because it is imported for type checkers alone (extensions/public_names.py).
+bare_names = {
+    "AnnData": "anndata.AnnData",
+    "Axes": "matplotlib.axes.Axes",
+    "Callable": "collections.abc.Callable",
+    "Colormap": "matplotlib.colors.Colormap",
+    "Figure": "matplotlib.figure.Figure",
+    "Iterator": "collections.abc.Iterator",
+    "Mapping": "collections.abc.Mapping",
+    "MuData": "mudata.MuData",
+    "Path": "pathlib.Path",
+    "Sequence": "collections.abc.Sequence",
+    "Tensor": "torch.Tensor",
+    "nn.Module": "torch.nn.Module",
+    "np.ndarray": "numpy.ndarray",
+    "pd.DataFrame": "pandas.DataFrame",
+    "pd.Series": "pandas.Series",
+}
 # Names of other libraries: links where there is a network, plain text elsewhere, never a broken build.
+nitpick_ignore = [("py:class", name) for name in bare_names]
 nitpick_ignore_regex = [
     (
         r"py:.*",
-        r"~?(anndata|collections|h5py|lightning|matplotlib|mudata|np|numpy|ot|pandas|pathlib|pd|pytorch_lightning|scanpy"
-        r"|scipy|scvi|seaborn|sklearn|sksurv|statsmodels|torch|torchmetrics|types|typing|umap|zarr)\..*",
+        r"~?(abc|anndata|collections|dask|dataclasses|enum|h5py|lightning|matplotlib|mudata|np|numpy|os|ot|pandas"
+        r"|pathlib|pd|pytorch_lightning|scanpy|scipy|scvi|seaborn|sklearn|sns|sksurv|statsmodels|torch|torchmetrics|types"
+        r"|typing|umap|zarr)\..*",
     ),
-    (r"py:(class|obj|data)", r"Any|None|array|bool|bytes|dict|float|int|list|object|str|tuple|type|Self|T|P|R"),
+    (r"py:(class|obj|data)", r"Any|None|bool|bytes|dict|float|int|list|object|str|tuple|type|Literal|Self"),
     (r"py:(exc|class)", r"[A-Z]\w+(Error|Warning)|Exception"),
 ]
 
 autosummary_generate = True
 autosummary_imported_members = True
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_class_signature = "mixed"
 default_role = "literal"
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
+napoleon_custom_sections = ["Writes"]
 napoleon_use_rtype = True
 napoleon_use_param = True
 

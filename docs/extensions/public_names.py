@@ -1,16 +1,21 @@
 """Point references to where a name is public: annotations know `scset_tools.data._batch.SampleBatch`, pages do not.
 
 A reference to something of ours that exists but is private becomes plain text; one to nothing stays an error.
+Members that a class has from another library are left to the pages of that library.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from typing import Any
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+
+PACKAGE = "scset_tools"
 
 
 def find(name: str) -> object | None:
@@ -27,26 +32,41 @@ def find(name: str) -> object | None:
     return None
 
 
+def find_bare(name: str) -> object | None:
+    """What one of our modules calls by that name: annotations use the private aliases of their file."""
+    modules = [module for path, module in list(sys.modules.items()) if path.startswith(f"{PACKAGE}.")]
+    return next((vars(module)[name] for module in modules if name in vars(module)), None)
+
+
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Element) -> nodes.Element | None:
     """The documented object behind a private path or a bare name."""
-    target = str(node.get("reftarget", "")).lstrip("~")
     if node.get("refdomain") != "py":
         return None
-    domain = env.domains.python_domain
-    wanted = find(target) if target.startswith("scset_tools.") else None
+    target = str(node.get("reftarget", "")).lstrip("~")
+    if target in app.config.bare_names:  # as the annotation has it: intersphinx knows the full name
+        node["reftarget"] = app.config.bare_names[target]
+        return None
+    wanted = find(target) if target.startswith(f"{PACKAGE}.") else find_bare(target)
     last = target.rpartition(".")[2]
-    for name, entry in domain.objects.items():
-        if name.rpartition(".")[2] == last and (find(name) is wanted if wanted is not None else target == last):
-            reference = nodes.reference("", "", internal=True)
-            reference["refuri"] = (
-                f"{app.builder.get_relative_uri(node.get('refdoc', env.docname), entry.docname)}#{entry.node_id}"
-            )
-            reference += contnode
+    for name, entry in env.domains.python_domain.objects.items():
+        if name.rpartition(".")[2] == last and wanted is not None and find(name) is wanted:
+            reference = nodes.reference("", "", contnode, internal=True)
+            page = app.builder.get_relative_uri(node.get("refdoc", env.docname), entry.docname)
+            reference["refuri"] = f"{page}#{entry.node_id}"
             return reference
     return contnode if wanted is not None else None
 
 
+def skip_foreign(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: object) -> bool | None:  # noqa: FBT001
+    """Skip a method or property that was written elsewhere; leave everything else to autodoc."""
+    written = getattr(obj, "fget", None) or getattr(obj, "__func__", None) or obj
+    module = getattr(written, "__module__", None)
+    return True if isinstance(module, str) and not module.startswith(PACKAGE) else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Come before intersphinx, which would look elsewhere."""
+    app.add_config_value("bare_names", {}, "env")
     app.connect("missing-reference", resolve, priority=400)
+    app.connect("autodoc-skip-member", skip_foreign)
     return {"parallel_read_safe": True}
