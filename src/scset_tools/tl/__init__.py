@@ -5,8 +5,10 @@ from scset_tools.tl._benchmark import benchmark
 from scset_tools.tl._benchmark_result import BenchmarkResult
 from scset_tools.tl._confounding import ConfoundingResult, confounding
 from scset_tools.tl._enrichment import enrichment, read_gmt
+from scset_tools.tl._learning_curve import learning_curve
 from scset_tools.tl._neighbors import NeighborTable, neighbor_accuracy, neighbor_table
 from scset_tools.tl._probe import ProbeResult, probe
+from scset_tools.tl._proportions import ProportionResult, retrieve_proportions
 from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._robustness import RobustnessResult, batch_removal, information_retention, replicate_robustness
 from scset_tools.tl._subtypes import subtypes
@@ -17,6 +19,7 @@ __all__ = [
     "ConfoundingResult",
     "NeighborTable",
     "ProbeResult",
+    "ProportionResult",
     "RobustnessResult",
     "TrajectoryResult",
     "association",
@@ -27,11 +30,13 @@ __all__ = [
     "get_distances",
     "get_representation",
     "information_retention",
+    "learning_curve",
     "neighbor_accuracy",
     "neighbor_table",
     "probe",
     "read_gmt",
     "replicate_robustness",
+    "retrieve_proportions",
     "subtypes",
     "trajectory_correlation",
 ]
