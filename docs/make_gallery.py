@@ -1,0 +1,158 @@
+"""Draw every plot of `pl` into a folder: `python docs/make_gallery.py FOLDER`.
+
+The cells are those of `datasets`, the representations per-type means computed here, so that no model has to be trained.
+Numbers that only a model could give (attention, reconstruction, scores) are made up and say nothing about any method.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scset_tools import datasets, pl
+
+
+def sample_level(cells: AnnData, *, by_type: bool = True) -> AnnData:
+    """Mean of the cells (of each type) in each sample; a sample without a type gets the mean of the others."""
+    types = cells.obs["cell_type"] if by_type else pd.Series("all", index=cells.obs_names)
+    per_type = cells.to_df().groupby([cells.obs["sample"], types], observed=True).mean().unstack()
+    per_type = per_type.fillna(per_type.mean())
+    columns = [c for c in cells.obs if c not in ("sample", "cell_type", "base_cell")]
+    obs = cells.obs.groupby("sample", observed=True)[columns].first().loc[per_type.index]
+    obs["n_cells"] = cells.obs["sample"].value_counts().loc[per_type.index]
+    obs.index = obs.index.astype(str)
+    var = pd.DataFrame(index=[f"{feature} {name}" for feature, name in per_type.columns])
+    return AnnData(per_type.to_numpy(dtype=np.float32), obs=obs, var=var)
+
+
+def figures(rng: np.random.Generator):
+    """Name and figure of each plot, one after the other."""
+    cells = datasets.cytometry_cohort(covariates=True, n_donors=16, n_cells=(150, 400))
+    samples = sample_level(cells)
+    samples.obs.loc[samples.obs_names[:3], "age"] = np.nan
+
+    yield "sample_map_pca", pl.sample_map(samples, color="condition", style="batch")
+    yield "sample_map_umap_number", pl.sample_map(samples, color="age", basis="umap", style="condition")
+    yield "sample_map_many", pl.sample_map(samples, color="donor")
+    composition = sample_level(datasets.composition_cohort(n_samples=40, n_subtypes=4, n_cells=60), by_type=False)
+    composition.obs.loc[composition.obs_names[::9], "subtype"] = np.nan
+    yield "sample_map_missing", pl.sample_map(composition, color="subtype")
+
+    epochs = np.arange(60)
+    history = {
+        f"{metric}_{part}": pd.DataFrame(
+            {f"{metric}_{part}": scale * np.exp(-epochs / 15) + shift + 0.02 * rng.random(60)}
+        )
+        for metric, scale, shift in (("loss", 1.0, 0.4), ("reconstruction", 0.7, 0.2), ("distillation", 0.3, 0.2))
+        for part, shift in (("train", shift), ("validation", shift + 0.08))
+    }
+    yield "training_history", pl.training_history(history)
+    yield "training_history_parts", pl.training_history(history, metrics=["loss", "reconstruction", "distillation"])
+
+    yield "reconstruction", pl.reconstruction(made_up_reconstruction(cells, rng), n_cells=150)[0, 0]
+    cells.obs["maestro_attention"] = rng.gamma(4, 0.25, cells.n_obs) * (1 + 3 * (cells.obs["cell_type"] == "CD34+"))
+    yield "attention", pl.attention(cells, groupby="cell_type")
+
+    markers = samples[:, [name for name in samples.var_names if "Monocyte" in name]].copy()
+    markers.var_names = [name.split(" ")[0] for name in markers.var_names]
+    yield "clustermap", pl.clustermap(markers, color=["condition", "batch", "age", "study"])
+
+    classes = ["healthy", "lupus", "arthritis", "sepsis", "COVID-19"]
+    table = pd.DataFrame(np.eye(5) * 3 + rng.random((5, 5)), pd.Index(classes, name="diagnosis"), classes)
+    yield "neighbor_table", pl.neighbor_table(table.div(table.sum(axis=1), axis=0))
+
+    bars = pd.DataFrame(
+        [
+            {"representation": r, "label": label, "probe": "logistic", "metric": "balanced_accuracy", "mean": level}
+            for label, base in (("diagnosis", 0.7), ("sex", 0.55), ("batch", 0.6))
+            for r, level in zip(
+                ["mean", "fractions", "k-means fractions", "MAESTRO", "MAESTRO (untrained)"],
+                base + rng.uniform(-0.05, 0.2, 5),
+                strict=True,
+            )
+        ]
+    )
+    bars["ci_low"], bars["ci_high"] = bars["mean"] - 0.05, bars["mean"] + 0.05
+    yield "benchmark_bars", pl.benchmark_bars(bars)
+
+    curve = pd.DataFrame(
+        [
+            {"representation": r, "n_train": n, "score": top - 2 / n**0.8 + 0.02 * rng.normal()}
+            for r, top in (("mean", 0.72), ("k-means fractions", 0.8), ("MAESTRO", 0.85))
+            for n in (25, 50, 100)
+            for _ in range(5)
+        ]
+    )
+    yield "learning_curve", pl.learning_curve(curve)
+
+    types = cells.obs["cell_type"].cat.categories
+    errors = pd.DataFrame(rng.uniform(0.02, 0.06, (len(types), 3)), types, ["k-means", "OTKE", "MAESTRO"])
+    yield "radar", pl.radar(errors * [1.4, 1.2, 0.8])
+
+    true = pd.crosstab(cells.obs["sample"], cells.obs["cell_type"], normalize="index")
+    yield "proportions", pl.proportions(true, (true + rng.normal(0, 0.015, true.shape)).clip(lower=0))
+
+    checks = pd.DataFrame(
+        [
+            {"predictor": p, "target": t, "metric": "balanced_accuracy", "mean": m, "chance": c}
+            for t, c, means in (
+                ("diagnosis", 0.5, (0.82, 0.61, 0.55, 0.5, 0.49)),
+                ("batch", 0.5, (0.7, 1, 0.5, 0.62, 0.5)),
+            )
+            for p, m in zip(["representation", "batch", "n_cells", "depth", "random vector"], means, strict=True)
+        ]
+    )
+    checks["ci_low"], checks["ci_high"] = checks["mean"] - 0.06, np.minimum(checks["mean"] + 0.06, 1)
+    yield "confounding", pl.confounding(checks)
+
+    sets = [
+        "interferon alpha response",
+        "interferon gamma response",
+        "inflammatory response",
+        "TNF signalling via NF-kB",
+    ]
+    sets += ["complement", "apoptosis", "IL-6 JAK STAT3 signalling", "hypoxia"]
+    p = np.sort(10.0 ** -rng.uniform(0, 9, len(sets)))
+    dots = pd.DataFrame({"gene_set": sets, "odds_ratio": 1 - np.log10(p) * rng.uniform(0.5, 1.5, len(sets))})
+    dots["p_adjusted"], dots["n_overlap"] = p, rng.integers(2, 40, len(sets))
+    yield "enrichment", pl.enrichment(dots)
+
+
+def made_up_reconstruction(cells: AnnData, rng: np.random.Generator) -> AnnData:
+    """Half of the cells of three samples hidden, and "predicted" by other cells of the same types plus noise."""
+    chosen = cells[cells.obs["sample"].isin(cells.obs["sample"].cat.categories[:3])]
+    is_hidden = rng.random(chosen.n_obs) < np.where(chosen.obs["cell_type"] == "CD19+ B", 1.0, 0.4)
+    hidden = chosen.X[is_hidden]
+    predicted = hidden[rng.permutation(len(hidden))] + rng.normal(0, 0.25, hidden.shape)
+    names = chosen.obs["sample"].to_numpy(dtype=str)
+    obs = pd.DataFrame(
+        {
+            "sample": [*names, *names[is_hidden]],
+            "role": [*np.where(is_hidden, "hidden", "input"), *["predicted"] * is_hidden.sum()],
+        }
+    )
+    obs.index = obs.index.astype(str)
+    return AnnData(np.concatenate([chosen.X, predicted]).astype(np.float32), obs=obs)
+
+
+def main(folder: Path) -> None:
+    """Write one PNG per plot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, drawn in figures(np.random.default_rng(0)):
+        drawn.figure.savefig(folder / f"{name}.png", dpi=100)
+        print(folder / f"{name}.png")
+        plt.close(drawn.figure)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python docs/make_gallery.py FOLDER")
+    main(Path(sys.argv[1]))

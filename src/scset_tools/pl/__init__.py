@@ -1,0 +1,29 @@
+"""Plots of samples, models and evaluations: one per question, on any object with the right keys."""
+
+from scset_tools.pl._attention import attention
+from scset_tools.pl._benchmark_bars import benchmark_bars
+from scset_tools.pl._clustermap import clustermap
+from scset_tools.pl._confounding import confounding
+from scset_tools.pl._enrichment import enrichment
+from scset_tools.pl._learning_curve import learning_curve
+from scset_tools.pl._neighbor_table import neighbor_table
+from scset_tools.pl._proportions import proportions
+from scset_tools.pl._radar import radar
+from scset_tools.pl._reconstruction import reconstruction
+from scset_tools.pl._sample_map import sample_map
+from scset_tools.pl._training_history import training_history
+
+__all__ = [
+    "attention",
+    "benchmark_bars",
+    "clustermap",
+    "confounding",
+    "enrichment",
+    "learning_curve",
+    "neighbor_table",
+    "proportions",
+    "radar",
+    "reconstruction",
+    "sample_map",
+    "training_history",
+]

@@ -1,0 +1,61 @@
+"""Horizontal bars in groups, with intervals: what benchmark and confounding plots share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.patches import Patch
+
+from scset_tools.pl._style import HATCHES, axes_or_new, colors_of, legend_beside, tidy, turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+BAR = 0.8
+"""Height of a group of bars; the distance of two groups is 1."""
+
+
+def grouped_bars(
+    table: pd.DataFrame, *, group: str, hue: str, value: str, ax: Axes | None, extra: Sequence[Artist] = ()
+) -> Axes:
+    """A group of bars per value of ``group`` (top to bottom in order of appearance), a bar per value of ``hue``.
+
+    Intervals are read from ``ci_low`` and ``ci_high`` if there are such columns; a missing one leaves its bar without.
+    ``extra`` are further legend entries.
+    """
+    groups = list(dict.fromkeys(table[group].astype(str)))
+    hues = list(dict.fromkeys(table[hue].astype(str)))
+    has_intervals = {"ci_low", "ci_high"} <= set(table)
+    height = BAR / len(hues)
+    ax = axes_or_new(ax, size=(7.0, 1.1 + len(groups) * max(0.22 * len(hues), 0.35)))
+    handles = []
+    for i, (name, color, hatch) in enumerate(zip(hues, colors_of(len(hues)), turns(len(hues), HATCHES), strict=True)):
+        rows = table[table[hue].astype(str) == name]
+        y = rows[group].astype(str).map(groups.index).to_numpy() - BAR / 2 + (i + 0.5) * height
+        x = rows[value].to_numpy(dtype=float)
+        ax.barh(y, x, height=height * 0.92, color=color, hatch=hatch, edgecolor="white", linewidth=0, label=name)
+        if has_intervals:
+            low, high = rows["ci_low"].to_numpy(dtype=float), rows["ci_high"].to_numpy(dtype=float)
+            known = np.isfinite(low) & np.isfinite(high) & np.isfinite(x)
+            ax.errorbar(
+                x[known],
+                y[known],
+                xerr=np.maximum([x[known] - low[known], high[known] - x[known]], 0),
+                fmt="none",
+                ecolor="0.2",
+                elinewidth=1.1,
+                capsize=2,
+            )
+        handles.append(Patch(facecolor=color, hatch=hatch, edgecolor="white", linewidth=0, label=name))
+    ax.set_yticks(range(len(groups)), groups)
+    ax.set_ylim(len(groups) - 0.5, -0.5)  # the first group on top
+    ax.axvline(0, color="0.3", linewidth=0.8)
+    legend_beside(ax, [(hue, [*handles, *extra])])
+    tidy(ax, grid="x")
+    ax.tick_params(axis="y", length=0)
+    return ax

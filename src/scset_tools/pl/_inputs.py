@@ -1,0 +1,122 @@
+"""What every plot does with its input: find the table, the representation, the categories; say what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from scset_tools import _checks
+from scset_tools.pl._style import MARKERS, MISSING, MISSING_LABEL, OKABE_ITO, colors_of, point_handle, turns
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.lines import Line2D
+
+
+def table_of(result: object, columns: Iterable[str], *, caller: str) -> pd.DataFrame:
+    """The DataFrame itself or the ``summary()`` of a result, with the columns that the plot needs."""
+    table = result
+    if not isinstance(table, pd.DataFrame):
+        summary = getattr(result, "summary", None)
+        table = summary() if callable(summary) else None
+    if not isinstance(table, pd.DataFrame):
+        msg = f"{caller} takes a DataFrame or a result with a summary(), but was given {type(result).__name__}."
+        raise TypeError(msg)
+    # the summary of a single probe is indexed by metric: an index with a name counts as a column
+    table = table.reset_index() if any(name is not None for name in table.index.names) else table
+    absent = [column for column in columns if column not in table]
+    if absent:
+        msg = f"{caller} needs the columns {_checks.first(absent)}. Columns: {_checks.first(list(table.columns), 20)}."
+        raise KeyError(msg)
+    if not len(table):
+        msg = f"{caller} was given a table without rows."
+        raise ValueError(msg)
+    return table
+
+
+def representation(samples: AnnData, use_rep: str | None, *, caller: str) -> np.ndarray:
+    """``samples.X`` or ``samples.obsm[use_rep]`` as a dense matrix of finite numbers."""
+    _checks.require_anndata(samples, caller=caller)
+    values = samples.X if use_rep is None else _checks.require_obsm(samples, use_rep)
+    name = "samples.X" if use_rep is None else f"samples.obsm[{use_rep!r}]"
+    if values is None or not samples.n_obs:
+        msg = f"{name} is empty (samples: {samples.n_obs}). Name a key of samples.obsm with use_rep."
+        raise ValueError(msg)
+    matrix = np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float64)
+    bad = np.asarray(~np.isfinite(matrix).all(axis=1))
+    if bad.any():
+        culprits = _checks.first(samples.obs_names[bad].tolist())
+        msg = f"{name} has values that are not finite in {bad.sum()} of {len(bad)} rows (first: {culprits}). Drop them."
+        raise ValueError(msg)
+    return matrix
+
+
+def column(adata: AnnData, key: str, *, caller: str) -> pd.Series:
+    """A column of ``obs``."""
+    _checks.require_anndata(adata, caller=caller)
+    return _checks.require_obs(adata, key)
+
+
+def is_number(values: pd.Series) -> bool:
+    """Whether a column is drawn on a scale; booleans and categories are not."""
+    return is_numeric_dtype(values) and not is_bool_dtype(values)
+
+
+def category_names(values: pd.Series) -> list[str]:
+    """All categories of a column, in its order if it is categorical, otherwise sorted; present or not."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return [str(v) for v in values.cat.categories]
+    return sorted({str(v) for v in values.dropna()})
+
+
+@dataclass(frozen=True)
+class Categories:
+    """Colour and shape of each category, the same in every subset that keeps the categories of the column."""
+
+    names: list[str]
+    colors: list[str]
+    markers: list[str]
+    labels: np.ndarray
+    """Category of each row, ``MISSING_LABEL`` where missing."""
+
+    def present(self) -> list[tuple[str, str, str, np.ndarray]]:
+        """Name, colour, shape and rows of the categories that occur; missing values first, beneath all others."""
+        out = []
+        if (self.labels == MISSING_LABEL).any():
+            out.append((MISSING_LABEL, MISSING, "o", self.labels == MISSING_LABEL))
+        for name, color, marker in zip(self.names, self.colors, self.markers, strict=True):
+            rows = self.labels == name
+            if rows.any():
+                out.append((name, color, marker, rows))
+        return out
+
+    def handles(self) -> list[Line2D]:
+        """Legend entries in the order of the categories, missing last."""
+        entries = [point_handle(name, color=color, marker=marker) for name, color, marker, _ in self.present()]
+        has_missing = entries and entries[0].get_label() == MISSING_LABEL
+        return [*entries[1:], entries[0]] if has_missing else entries
+
+
+def categories(values: pd.Series, *, colors: Iterable[str] | None = None) -> Categories:
+    """Colours and shapes for a column; ``colors`` (scanpy's ``uns["<key>_colors"]``) win if there is one per category."""
+    names = category_names(values)
+    labels = values.astype(object).where(values.notna(), MISSING_LABEL).astype(str).to_numpy(dtype=object)
+    given = [] if colors is None else [str(c) for c in colors]
+    if len(given) == len(names) and names:
+        return Categories(names, given, ["o"] * len(names), labels)
+    return Categories(names, colors_of(len(names)), turns(len(names), MARKERS), labels)
+
+
+def stored_colors(adata: AnnData, key: str) -> Iterable[str] | None:
+    """Colours that scanpy stored for a column, if any."""
+    return adata.uns.get(f"{key}_colors")
+
+
+def fits_palette(n: int) -> bool:
+    """Whether colour alone tells ``n`` categories apart."""
+    return n <= len(OKABE_ITO)

@@ -1,0 +1,91 @@
+"""Error of each model for each cell type on spokes (MAESTRO Fig. 5b)."""
+
+from __future__ import annotations
+
+from textwrap import fill
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from scset_tools import _checks
+from scset_tools.pl._style import LINES, axes_or_new, colors_of, legend_beside, turns
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.projections.polar import PolarAxes
+
+MIN_TYPES = 3
+NAME_WIDTH = 18
+"""Letters after which the name of a cell type is broken into lines."""
+
+
+def radar(errors: pd.DataFrame, *, label: str = "mean absolute error", ax: Axes | None = None) -> Axes:
+    """A spoke per cell type, a line per model, the error from the centre outwards: less area is better.
+
+    Parameters
+    ----------
+    errors
+        Cell types x models, zero or more. Missing values leave a gap.
+    label
+        What the numbers are.
+    ax
+        Polar axes to draw on. Default: a new figure.
+
+    Returns
+    -------
+    The polar axes.
+
+    Raises
+    ------
+    TypeError
+        If ``errors`` is no DataFrame or ``ax`` is not polar.
+    ValueError
+        If there are fewer than three cell types, no models, or a negative error.
+    """
+    if not isinstance(errors, pd.DataFrame):
+        msg = f"pl.radar takes a DataFrame of cell types x models, but was given {type(errors).__name__}."
+        raise TypeError(msg)
+    values = errors.to_numpy(dtype=float)
+    if len(errors) < MIN_TYPES or not errors.shape[1]:
+        msg = f"A radar needs at least {MIN_TYPES} cell types and one model, got {errors.shape} (types, models)."
+        raise ValueError(msg)
+    if (values < 0).any():
+        bad = _checks.first(errors.index[(values < 0).any(axis=1)].tolist())
+        msg = f"Errors are zero or more, but some are negative (types {bad}): take absolute values."
+        raise ValueError(msg)
+    if ax is not None and getattr(ax, "name", "") != "polar":
+        msg = "pl.radar needs polar axes: plt.subplots(subplot_kw={'projection': 'polar'})."
+        raise TypeError(msg)
+
+    polar = cast("PolarAxes", axes_or_new(ax, size=(8.4, 5.4), is_square=True, projection="polar"))
+    angles = np.linspace(0, 2 * np.pi, len(errors), endpoint=False)
+    closed = np.append(angles, angles[0])
+    models = [str(model) for model in errors.columns]
+    handles = []
+    for j, (name, color, line) in enumerate(
+        zip(models, colors_of(len(models)), turns(len(models), LINES), strict=True)
+    ):
+        polar.plot(
+            closed, np.append(values[:, j], values[0, j]), color=color, linestyle=line, linewidth=1.8, label=name
+        )
+        handles.append(Line2D([], [], color=color, linestyle=line, linewidth=1.8, label=name))
+    polar.set_theta_offset(np.pi / 2)
+    polar.set_theta_direction(-1)
+    polar.set_xticks(angles, [fill(str(t), NAME_WIDTH) for t in errors.index], fontsize="small")
+    for text, angle in zip(polar.get_xticklabels(), angles, strict=True):
+        # names grow away from the circle, never into it
+        side = np.sin(angle)
+        text.set_horizontalalignment("center" if abs(side) < 1e-6 else "left" if side > 0 else "right")
+    polar.set_ylim(0, float(np.nanmax(values, initial=0.0)) * 1.05 or 1.0)
+    polar.yaxis.set_major_locator(MaxNLocator(4))
+    polar.set_rlabel_position(180 / len(errors))  # between the first two spokes
+    polar.tick_params(axis="y", labelsize="x-small", labelcolor="0.3")
+    polar.grid(color="0.85")
+    polar.spines["polar"].set_color("0.7")
+    polar.set_title(label, fontsize="medium", pad=18)
+    legend = legend_beside(polar, [("model", handles)])
+    legend.set_bbox_to_anchor((1.42, 1.0), transform=polar.transAxes)
+    return polar

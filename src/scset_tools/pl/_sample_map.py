@@ -1,0 +1,157 @@
+"""Samples as points in two dimensions, coloured by what is known of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+
+from scset_tools import _checks
+from scset_tools.pl._embed import embed
+from scset_tools.pl._inputs import categories, column, fits_palette, is_number, representation, stored_colors
+from scset_tools.pl._style import (
+    CMAP,
+    MARKERS,
+    MISSING,
+    MISSING_LABEL,
+    axes_or_new,
+    legend_beside,
+    point_handle,
+    points,
+    tidy,
+)
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+
+def sample_map(
+    samples: AnnData,
+    *,
+    color: str | None = None,
+    basis: str = "pca",
+    use_rep: str | None = None,
+    style: str | None = None,
+    size: float = 60.0,
+    rng: np.random.Generator | int | None = 0,
+    ax: Axes | None = None,
+) -> Axes:
+    """Map of samples in two dimensions (MAESTRO Fig. 3a, scSet Fig. 4). Nothing is written into ``samples``.
+
+    Parameters
+    ----------
+    samples
+        Sample-level AnnData.
+    color
+        Column of ``samples.obs``. Numbers get a colour scale; categories a colour each, past eight also a shape each.
+        Missing values are grey. Colours in ``samples.uns[f"{color}_colors"]`` are used if there is one per category.
+    basis
+        ``"pca"`` or ``"umap"`` of the representation, computed here, or a key of ``samples.obsm`` whose first two columns
+        are drawn as they are.
+    use_rep
+        Key of ``samples.obsm`` with the representation. Default: ``samples.X``.
+    style
+        Column of ``samples.obs`` whose categories get a shape each.
+    size
+        Area of a point in square points.
+    rng
+        Seed of the UMAP.
+    ax
+        Axes to draw on. Default: a new figure.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    KeyError
+        If a column or representation is not there.
+    ValueError
+        If the representation is empty or not finite, if there are fewer than five samples for a UMAP, or if there are too
+        many categories to tell apart.
+    """
+    xy, labels = _coordinates(samples, basis, use_rep=use_rep, rng=rng)
+    shapes = np.full(samples.n_obs, "o", dtype=object)
+    sections: list[tuple[str, list[Line2D]]] = []
+    style_handles: list[Line2D] = []
+    if style is not None:
+        shapes, style_handles = _shapes(samples, style)
+    ax = axes_or_new(ax, size=(6.0, 4.2))
+
+    if color is None:
+        for shape in dict.fromkeys(shapes):
+            points(ax, xy[shapes == shape], size=size, c="#0072B2", marker=shape)
+    elif is_number(column(samples, color, caller="pl.sample_map")):
+        _scatter_numbers(ax, xy, shapes, samples=samples, color=color, size=size)
+        if samples.obs[color].isna().any():
+            sections.append((color, [point_handle(MISSING_LABEL, color=MISSING)]))
+    else:
+        groups = categories(samples.obs[color], colors=stored_colors(samples, color))
+        if style is not None and not fits_palette(len(groups.names)):
+            msg = (
+                f"{color!r} has {len(groups.names)} categories: past 8 they need the shapes that style={style!r} takes."
+            )
+            raise ValueError(msg)
+        for name, hue, marker, rows in groups.present():
+            for shape in dict.fromkeys(shapes[rows]):
+                chosen = rows & (shapes == shape)
+                points(ax, xy[chosen], size=size, c=hue, marker=marker if style is None else shape, label=name)
+        sections.append((color, groups.handles()))
+    if style is not None:
+        sections.append((style, style_handles))
+    if sections:
+        legend_beside(ax, sections)
+    ax.set(xlabel=labels[0], ylabel=labels[1], xticks=[], yticks=[])
+    ax.margins(0.08)
+    tidy(ax)
+    return ax
+
+
+def _coordinates(
+    samples: AnnData, basis: str, *, use_rep: str | None, rng: np.random.Generator | int | None
+) -> tuple[np.ndarray, list[str]]:
+    """Two coordinates of each sample, and the names of the axes."""
+    if basis in ("pca", "umap"):
+        return embed(representation(samples, use_rep, caller="pl.sample_map"), basis, rng=rng)
+    stored = representation(samples, basis, caller="pl.sample_map")
+    if stored.ndim != 2 or stored.shape[1] < 2:
+        msg = f"samples.obsm[{basis!r}] has the shape {stored.shape}, but a map needs two columns."
+        raise ValueError(msg)
+    name = basis.removeprefix("X_")
+    return stored[:, :2], [f"{name} 1", f"{name} 2"]
+
+
+def _shapes(samples: AnnData, style: str) -> tuple[np.ndarray, list[Line2D]]:
+    """Shape of each sample by a column, and the legend entries."""
+    groups = categories(column(samples, style, caller="pl.sample_map"))
+    shown = [*groups.names, *([MISSING_LABEL] if (groups.labels == MISSING_LABEL).any() else [])]
+    if len(shown) > len(MARKERS):
+        msg = (
+            f"style={style!r} has {len(shown)} categories, but there are {len(MARKERS)} shapes: {_checks.first(shown)}."
+        )
+        raise ValueError(msg)
+    shape_of = dict(zip(shown, MARKERS, strict=False))
+    present = [name for name in shown if (groups.labels == name).any()]
+    handles = [point_handle(name, color="0.35", marker=shape_of[name]) for name in present]
+    return np.array([shape_of[name] for name in groups.labels], dtype=object), handles
+
+
+def _scatter_numbers(
+    ax: Axes, xy: np.ndarray, shapes: np.ndarray, *, samples: AnnData, color: str, size: float
+) -> None:
+    """Points on a colour scale that leaves missing values grey."""
+    values = samples.obs[color].to_numpy(dtype=float, na_value=np.nan)
+    is_known = np.isfinite(values)
+    scale = Normalize(values[is_known].min(), values[is_known].max()) if is_known.any() else Normalize(0, 1)
+    for shape in dict.fromkeys(shapes):
+        unknown, known = ~is_known & (shapes == shape), is_known & (shapes == shape)
+        if unknown.any():
+            points(ax, xy[unknown], size=size, c=MISSING, marker=shape)
+        if known.any():
+            points(ax, xy[known], size=size, c=values[known], cmap=CMAP, norm=scale, marker=shape)
+    ax.figure.colorbar(ScalarMappable(scale, CMAP), ax=ax, label=color, shrink=0.6, aspect=15)
