@@ -23,7 +23,7 @@ __all__ = ["stream_attention", "stream_embed"]
 
 # Rows handled at once: large enough for fast products, small enough that the rows of a block stay in cache between
 # the operations of a layer. Fixed, so that the result does not depend on how the caller cuts the cells.
-_BLOCK = 1024
+_BLOCK = 2048
 
 
 def stream_embed(
