@@ -57,8 +57,7 @@ def check_features(
     if n_zero:
         msg = (
             f"{where} has {n_zero} cells whose features are all zero (first: {_checks.first(first_zero)}): cosine "
-            "similarity to them is undefined. Drop them, for instance with scanpy.pp.filter_cells(adata, min_genes=1), "
-            "or use masking='random'."
+            "similarity to them is undefined. Drop them, for instance with scanpy.pp.filter_cells(adata, min_genes=1)."
         )
         raise ValueError(msg)
 

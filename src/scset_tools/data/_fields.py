@@ -28,6 +28,9 @@ class CellLayerField(LayerField):
         self._forbid_zero_cells = forbid_zero_cells
 
     def register_field(self, adata: AnnData) -> dict:
+        return self._register(adata, forbid_zero_cells=self._forbid_zero_cells)
+
+    def _register(self, adata: AnnData, *, forbid_zero_cells: bool = False) -> dict:
         if self.attr_key is not None:
             _checks.require_layer(adata, self.attr_key)
         elif adata.X is None:
@@ -41,7 +44,7 @@ class CellLayerField(LayerField):
             where=describe_source(layer=self.attr_key),
             names=adata.var_names,
             cells=adata.obs_names,
-            forbid_zero_cells=self._forbid_zero_cells,
+            forbid_zero_cells=forbid_zero_cells,
         )
         return state
 
@@ -58,7 +61,7 @@ class CellLayerField(LayerField):
                 f"({len(missing)} missing, {len(extra)} unknown to it). {way_out}"
             )
             raise ValueError(msg)
-        return self.register_field(adata_target)
+        return self._register(adata_target)
 
 
 class CellObsmField(ObsmField):
@@ -69,6 +72,9 @@ class CellObsmField(ObsmField):
         self._forbid_zero_cells = forbid_zero_cells
 
     def register_field(self, adata: AnnData) -> dict:
+        return self._register(adata, forbid_zero_cells=self._forbid_zero_cells)
+
+    def _register(self, adata: AnnData, *, forbid_zero_cells: bool = False) -> dict:
         _checks.require_obsm(adata, self.attr_key)
         state = super().register_field(adata)
         names = pd.Index(np.asarray(state[self.COLUMN_NAMES_KEY]).astype(str))
@@ -77,7 +83,7 @@ class CellObsmField(ObsmField):
             where=describe_source(use_rep=self.attr_key),
             names=names,
             cells=adata.obs_names,
-            forbid_zero_cells=self._forbid_zero_cells,
+            forbid_zero_cells=forbid_zero_cells,
         )
         return state
 
@@ -96,7 +102,7 @@ class CellObsmField(ObsmField):
                 f"trained on {_checks.first(known)}."
             )
             raise ValueError(msg)
-        return self.register_field(adata_target)
+        return self._register(adata_target)
 
 
 class SampleField(CategoricalObsField):

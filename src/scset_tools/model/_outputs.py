@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from scset_tools import _checks, _keys
+
+if TYPE_CHECKING:
+    from scset_tools.model._attributions import Attributions
 
 
 def sample_adata(
@@ -45,6 +48,18 @@ def write_cell_scores(adata: AnnData, scores: pd.DataFrame, key: str) -> None:
     aligned = scores.reindex(adata.obs_names)
     adata.obs[key] = aligned.mean(axis=1).to_numpy(dtype=np.float32)
     adata.obsm[key] = aligned.set_axis(aligned.columns.astype(str), axis=1)
+
+
+def write_attributions(adata: AnnData, attributions: Attributions, *, name: str) -> None:
+    """Attributions to each class: cells to ``obs``, features to ``var`` (to ``uns`` where ``var`` has other features)."""
+    is_var = attributions.features.index.equals(pd.Index(adata.var_names.astype(str)))
+    for label in attributions.cells.columns:
+        key = _keys.attribution(name, label)
+        adata.obs[key] = attributions.cells[label].reindex(adata.obs_names).to_numpy(dtype=np.float32)
+        if is_var:
+            adata.var[key] = attributions.features[label].to_numpy(dtype=np.float32)
+    if not is_var:
+        adata.uns[_keys.attribution(name, attributions.target)] = attributions.features
 
 
 def writable(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
@@ -13,9 +14,10 @@ from scvi import REGISTRY_KEYS
 from scset_tools import _checks, _keys
 from scset_tools._docs import docs
 from scset_tools.data._features import feature_moments
+from scset_tools.model._attributions import Attributions, LinearProbe, attribute
 from scset_tools.model._base import SampleModelClass
-from scset_tools.model._inference import score_cells
-from scset_tools.model._outputs import write_cell_scores
+from scset_tools.model._inference import represent_samples, score_cells
+from scset_tools.model._outputs import write_attributions, write_cell_scores
 from scset_tools.model.maestro._decoder import DECODERS
 from scset_tools.model.maestro._module import MAESTROModule
 from scset_tools.model.maestro._presets import PRESETS, Preset
@@ -88,6 +90,7 @@ class MAESTRO(SampleModelClass):
     """
 
     _module_cls = MAESTROModule
+    _forbid_zero_cells = True  # blocks of similar cells are found by cosine similarity
     _plan_defaults = {"lr": 1e-3, "lr_min": 1e-6, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
 
     def __init__(
@@ -246,6 +249,77 @@ class MAESTRO(SampleModelClass):
         weights = self.get_attention(cells)
         n_cells = cells.obs.groupby(self._sample_key, observed=True)[self._sample_key].transform("size").to_numpy()
         write_cell_scores(cells, weights.mul(n_cells, axis=0), key_added or _keys.attention(self.name))
+
+    def get_attributions(
+        self, target: str, *, adata: AnnData | None = None, n_cells: int = 500, n_steps: int = 20, batch_size: int = 8
+    ) -> Attributions:
+        """Which markers and which cells tell the classes of a label apart.
+
+        A logistic regression is fitted to the frozen vectors of all samples with a label; integrated gradients carry its
+        scores back to the features of the cells, starting from the mean cell. This explains the probe, it does not
+        validate it: for how well a label is predicted see :func:`scset_tools.tl.probe`.
+
+        Parameters
+        ----------
+        target
+            Column of ``adata.obs`` with a class per sample.
+        adata
+            Cells to attribute to. Default: the registered AnnData.
+        n_cells
+            Most cells of a sample that are attributed to, drawn from a seed.
+        n_steps
+            Points on the path of integration; raise it where ``completeness_error`` is above some percent.
+        batch_size
+            Number of samples at a time.
+
+        Returns
+        -------
+        :class:`~scset_tools.model.Attributions` of features and cells to each class.
+        """
+        adata = self._validate_anndata(adata)
+        labels = _checks.require_constant_within_sample(adata, target, self._sample_key)
+        try:
+            dataset = self._dataset(adata, n_cells)
+            of_sample = dataset.index.first(labels.astype(object).to_numpy())
+            is_labelled = pd.notna(of_sample)
+            text = np.where(is_labelled, of_sample.astype(str), "")
+            if len(set(text[is_labelled])) < 2:
+                msg = f"adata.obs[{target!r}] has {len(set(text[is_labelled]))} classes with samples: nothing to tell apart."
+                raise ValueError(msg)
+            vectors = represent_samples(self.module, dataset, np.arange(len(dataset)), batch_size=batch_size)
+            probe = LinearProbe(vectors[is_labelled], text[is_labelled])
+            features, cells, error = attribute(
+                self.module, dataset, probe, labels=text, n_steps=n_steps, batch_size=batch_size
+            )
+        finally:
+            self._release(adata)
+        return Attributions(
+            target=target,
+            features=pd.DataFrame(features, index=pd.Index(self.get_var_names()), columns=probe.classes),
+            cells=pd.DataFrame(cells, index=adata.obs_names, columns=probe.classes),
+            completeness_error=pd.DataFrame(error, index=dataset.index.names.astype(str), columns=probe.classes),
+        )
+
+    def annotate_attributions(self, target: str, *, adata: AnnData | None = None, **kwargs: Any) -> None:
+        """Write the attributions to a label; see :meth:`get_attributions`.
+
+        Parameters
+        ----------
+        target
+            Column of ``adata.obs`` with a class per sample.
+        adata
+            Cells to annotate. Default: the registered AnnData.
+        **kwargs
+            Arguments of :meth:`get_attributions`.
+
+        Writes
+        ------
+        For each class ``obs["maestro_attribution_<class>"]`` (cells) and, where the model reads ``X`` or a layer,
+        ``var["maestro_attribution_<class>"]`` (features); otherwise the features go to
+        ``uns["maestro_attribution_<target>"]``.
+        """
+        cells = self.adata if adata is None else adata
+        write_attributions(cells, self.get_attributions(target, adata=cells, **kwargs), name=self.name)
 
     @docs.dedent
     def reconstruct(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -197,6 +198,14 @@ class MAESTROModule(SampleModule):
     def represent(self, batch: SampleBatch) -> torch.Tensor:
         """One vector per sample, from all its cells, (samples, n_latent)."""
         return self.encoder(self.standardize(batch), batch.ptr)
+
+    def represent_features(self, x: torch.Tensor, batch: SampleBatch) -> torch.Tensor:
+        """The vectors if the cells of the batch had the features ``x``, (samples, n_latent)."""
+        return self.represent(replace(batch, x=x))
+
+    def baseline(self, batch: SampleBatch) -> torch.Tensor:
+        """The mean cell of the training data (of the batch of each cell), where attributions start: (cells, features)."""
+        return self._location(batch)[0].expand_as(batch.x).to(batch.x.dtype)
 
     def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The vector of one sample of any size, in bounded memory, (1, n_latent)."""

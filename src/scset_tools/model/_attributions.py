@@ -1,0 +1,125 @@
+"""Which features and which cells move the score that a linear probe reads off a sample's vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from scset_tools.nn import integrated_gradients
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scset_tools.data._batch import SampleBatch
+    from scset_tools.data._dataset import SampleDataset
+
+
+@dataclass(frozen=True)
+class Attributions:
+    """Integrated gradients of the scores of a linear probe on frozen vectors.
+
+    Attributes
+    ----------
+    target
+        Label that the probe was fitted to.
+    features
+        Contribution of each feature to the score of each class, in samples of the class less that in the others: positive
+        where the feature speaks for the class, (features, classes).
+    cells
+        Contribution of each cell, summed over features, (cells, classes); NaN for a cell that was not drawn.
+    completeness_error
+        Per sample and class: |sum of attributions - (score - score of the baseline)| relative to that difference.
+    """
+
+    target: str
+    features: pd.DataFrame
+    cells: pd.DataFrame
+    completeness_error: pd.DataFrame
+
+
+class LinearProbe:
+    """Scores ``z @ weight + bias`` of each class, from a logistic regression on standardised vectors."""
+
+    def __init__(self, vectors: np.ndarray, labels: np.ndarray) -> None:
+        fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(vectors, labels)
+        scaler, regression = fitted[0], fitted[1]
+        coef, intercept = regression.coef_ / scaler.scale_, regression.intercept_ - regression.coef_ @ (
+            scaler.mean_ / scaler.scale_
+        )
+        if len(coef) == 1:  # two classes share one row, the log-odds of the second
+            coef, intercept = np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept])
+        self.classes = [str(c) for c in regression.classes_]
+        self.weight = torch.from_numpy(coef.T.astype(np.float32))  # (n_latent, classes)
+        self.bias = torch.from_numpy(intercept.astype(np.float32))
+
+    def score(self, z: torch.Tensor, which: int) -> torch.Tensor:
+        """Score of one class, (samples,)."""
+        return z @ self.weight[:, which].to(z) + self.bias[which].to(z)
+
+
+def attribute(
+    module: torch.nn.Module,
+    dataset: SampleDataset,
+    probe: LinearProbe,
+    *,
+    labels: np.ndarray,
+    n_steps: int,
+    batch_size: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Integrated gradients from the mean cell to each cell, for each class of the probe.
+
+    Parameters
+    ----------
+    module
+        With ``represent_features(x, batch, ptr)`` and ``baseline(batch)``.
+    dataset
+        Cells to attribute to.
+    probe
+        What gives the scores.
+    labels
+        Class of each sample as text, (samples,).
+    n_steps
+        Points on the path of integration.
+    batch_size
+        Samples at a time.
+
+    Returns
+    -------
+    Feature contrasts (features, classes), cell sums (cells, classes) and completeness errors (samples, classes).
+    """
+    n_classes = len(probe.classes)
+    per_sample = np.zeros((len(dataset), dataset.reader.n_features, n_classes))
+    cells = np.full((dataset.reader.n_rows, n_classes), np.nan, dtype=np.float32)
+    error = np.zeros((len(dataset), n_classes))
+    module.eval()
+    for samples, batch in _batches(dataset, batch_size, module.device):
+        for c in range(n_classes):
+            result = integrated_gradients(
+                lambda x, ptr, batch=batch, c=c: probe.score(module.represent_features(x, batch), c),
+                batch.x,
+                batch.ptr,
+                baseline=module.baseline(batch),
+                n_steps=n_steps,
+            )
+            values = result.attributions.cpu().numpy()
+            cells[batch.rows.cpu().numpy(), c] = values.sum(1)
+            per_sample[samples, :, c] = np.add.reduceat(values, batch.ptr[:-1].cpu().numpy(), axis=0)
+            error[samples, c] = result.completeness_error.cpu().numpy()
+    contrast = np.stack(
+        [per_sample[labels == k, :, c].mean(0) - per_sample[labels != k, :, c].mean(0) for c, k in enumerate(probe.classes)],
+        axis=1,
+    )
+    return contrast, cells, error
+
+
+def _batches(dataset: SampleDataset, batch_size: int, device: torch.device) -> Iterator[tuple[np.ndarray, SampleBatch]]:
+    for start in range(0, len(dataset), batch_size):
+        samples = np.arange(start, min(start + batch_size, len(dataset)))
+        yield samples, dataset[0, samples.tolist()].to(device)
