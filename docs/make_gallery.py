@@ -102,7 +102,7 @@ def figures(rng: np.random.Generator):
 
     checks = pd.DataFrame(
         [
-            {"predictor": p, "target": t, "metric": "balanced_accuracy", "mean": m, "chance": c}
+            {"predictor": p, "target": t, "metric": "balanced_accuracy", "score": m, "chance": c}
             for t, c, means in (
                 ("diagnosis", 0.5, (0.82, 0.61, 0.55, 0.5, 0.49)),
                 ("batch", 0.5, (0.7, 1, 0.5, 0.62, 0.5)),
@@ -110,7 +110,7 @@ def figures(rng: np.random.Generator):
             for p, m in zip(["representation", "batch", "n_cells", "depth", "random vector"], means, strict=True)
         ]
     )
-    checks["ci_low"], checks["ci_high"] = checks["mean"] - 0.06, np.minimum(checks["mean"] + 0.06, 1)
+    checks["ci_low"], checks["ci_high"] = checks["score"] - 0.06, np.minimum(checks["score"] + 0.06, 1)
     yield "confounding", pl.confounding(checks)
 
     sets = [

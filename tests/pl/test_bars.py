@@ -80,6 +80,23 @@ def test_metric_probes_and_a_result_object():
     ]
 
 
+def test_labels_of_other_kinds_have_a_metric_of_their_own():
+    table = summary()
+    table = table[table["metric"] == "accuracy"]
+    numbers = table[table["label"] == "sex"].assign(label="age", metric="r2", mean=0.3)
+    ax = pl.benchmark_bars(pd.concat([table, numbers], ignore_index=True))
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert names == ["disease\naccuracy", "sex\naccuracy", "age\nr2"]
+    assert ax.get_xlabel() == "score"
+
+
+def test_a_result_is_asked_for_the_metric():
+    def of_metric(metric: str = "accuracy") -> pd.DataFrame:
+        return summary().drop_duplicates(["label", "representation"]).assign(metric=metric)
+
+    assert pl.benchmark_bars(SimpleNamespace(summary=of_metric), metric="auroc").get_xlabel() == "auroc"
+
+
 def test_missing_interval_missing_mean_and_many_representations(legend_texts):
     table = summary(10)
     table.loc[0, "ci_low"] = np.nan
@@ -116,7 +133,7 @@ def confounders() -> pd.DataFrame:
             "predictor": ["representation", "n_cells"] * 2,
             "target": ["disease", "disease", "batch", "batch"],
             "metric": "balanced_accuracy",
-            "mean": [0.9, 0.6, 0.7, 0.5],
+            "score": [0.9, 0.6, 0.7, 0.5],
             "chance": [0.5, 0.5, 0.25, 0.25],
         }
     )
@@ -133,12 +150,31 @@ def test_confounding_draws_the_chance_level_of_each_target(legend_texts):
 
 
 def test_confounding_without_chance_and_with_other_names(legend_texts):
-    table = confounders().drop(columns="chance").rename(columns={"mean": "score", "predictor": "from"})
-    ax = pl.confounding(table, predictor="from", value="score")
+    table = confounders().drop(columns="chance").rename(columns={"score": "accuracy", "predictor": "from"})
+    ax = pl.confounding(table, predictor="from", value="accuracy")
     assert legend_texts(ax) == ["representation", "n_cells"]
     assert not ax.collections
 
 
+def test_confounding_result_with_one_predictor_held_out_two_ways(legend_texts):
+    table = confounders().assign(held_out="samples")
+    again = table.head(1).assign(held_out="batch", score=0.8)
+    verdict = pd.DataFrame([{"target": "disease", "predictor": "all of the above"}])
+    ax = pl.confounding(SimpleNamespace(table=pd.concat([table, again, verdict], ignore_index=True)))
+    assert legend_texts(ax) == [
+        "representation, samples held out",
+        "n_cells",
+        "representation",
+        "representation, batch held out",
+        "chance",
+    ]
+    assert [lengths(c) for c in bars(ax)] == [[0.9], [0.6, 0.5], [0.7], [0.8]]
+
+
 def test_errors_of_confounding():
+    with pytest.raises(ValueError, match=r"1 bars have more than one row .*\['disease', 'representation'\]"):
+        pl.confounding(pd.concat([confounders(), confounders().head(1)]))
+    with pytest.raises(ValueError, match="No row has a finite 'score'"):
+        pl.confounding(confounders().assign(score=np.nan))
     with pytest.raises(KeyError, match=r"pl.confounding needs the columns \['target'\]"):
         pl.confounding(confounders().drop(columns="target"))

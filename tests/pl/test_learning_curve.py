@@ -29,6 +29,16 @@ def test_means_and_t_intervals(legend_texts):
     assert list(ax.get_xticks()) == [25, 50, 100]
 
 
+def test_folds_are_averaged_within_subsamples():
+    table = repeats(("mean",)).assign(subsample=list(range(5)) * 3, fold=0, metric="balanced_accuracy")
+    folds = pd.concat([table.assign(fold=f, score=table["score"] + shift) for f, shift in enumerate((-0.1, 0.1))])
+    whole, cut = (pl.learning_curve(t).containers[0].lines for t in (table, folds))
+    np.testing.assert_allclose(whole[0].get_ydata(), cut[0].get_ydata())
+    for a, b in zip(whole[2][0].get_segments(), cut[2][0].get_segments(), strict=True):
+        np.testing.assert_allclose(a, b)
+    assert pl.learning_curve(folds).get_ylabel() == "balanced accuracy"
+
+
 def test_intervals_of_the_table_win():
     table = pd.DataFrame({"n_train": [25, 50], "score": [0.6, 0.7], "ci_low": [0.5, 0.65], "ci_high": [0.8, np.nan]})
     ax = pl.learning_curve(table)
@@ -50,5 +60,7 @@ def test_errors():
         pl.learning_curve(pd.DataFrame({"score": [1.0]}))
     with pytest.raises(ValueError, match="No row has a finite 'score'"):
         pl.learning_curve(pd.DataFrame({"n_train": [5], "score": [np.nan]}))
+    with pytest.raises(ValueError, match=r"several labels \['sex', 'age'\]: select the rows of one"):
+        pl.learning_curve(pd.DataFrame({"n_train": [5, 5], "score": [0.1, 0.2], "label": ["sex", "age"]}))
     with pytest.raises(ValueError, match="level=95 is not a confidence level"):
         pl.learning_curve(repeats(), level=95)

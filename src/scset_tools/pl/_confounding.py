@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from matplotlib.lines import Line2D
 
 from scset_tools.pl._bars import BAR, grouped_bars
@@ -19,7 +20,7 @@ def confounding(
     *,
     predictor: str = "predictor",
     target: str = "target",
-    value: str = "mean",
+    value: str = "score",
     chance: str = "chance",
     ax: Axes | None = None,
 ) -> Axes:
@@ -30,9 +31,10 @@ def confounding(
     Parameters
     ----------
     result
-        A result with ``summary()``, or a DataFrame with one row per bar.
+        The result of ``tl.confounding``, or a DataFrame with one row per bar.
     predictor, target, value
-        Columns with what predicts, what is predicted, and how well. Intervals are read from `ci_low` and `ci_high`.
+        Columns with what predicts, what is predicted, and how well. Intervals are read from `ci_low` and `ci_high`. If a
+        predictor occurs twice for a target, the column `held_out` tells the two apart. Rows without a value are left out.
     chance
         Column with the chance level of the target, drawn as a dashed line across its group, if there is one.
     ax
@@ -47,9 +49,23 @@ def confounding(
     TypeError, KeyError
         If it is no such table.
     ValueError
-        If it has no rows.
+        If no row has a value, or two rows are the same bar.
     """
-    table = table_of(result, [predictor, target, value], caller="pl.confounding")
+    source = result if isinstance(result, pd.DataFrame) else getattr(result, "table", result)
+    table = table_of(source, [predictor, target, value], caller="pl.confounding")
+    table = table[np.isfinite(table[value].to_numpy(dtype=float))].copy()  # a verdict in words has no bar
+    if not len(table):
+        msg = f"No row has a finite {value!r}."
+        raise ValueError(msg)
+    is_asked_twice = table.duplicated([target, predictor], keep=False)
+    if is_asked_twice.any() and "held_out" in table:
+        held_out = table["held_out"].astype(str) + " held out"
+        table[predictor] = table[predictor].astype(str).mask(is_asked_twice, table[predictor] + ", " + held_out)
+    twice = table.duplicated([target, predictor])
+    if twice.any():
+        culprit = table.loc[twice, [target, predictor]].iloc[0].tolist()
+        msg = f"{twice.sum()} bars have more than one row in the table (first: {culprit}): keep one of each."
+        raise ValueError(msg)
     extra = [Line2D([], [], color="black", linestyle="--", label=chance)] if chance in table else []
     ax = grouped_bars(table, group=target, hue=predictor, value=value, ax=ax, extra=extra)
     if chance in table:
@@ -57,6 +73,6 @@ def confounding(
         rows, x = np.arange(len(levels)), levels.to_numpy(dtype=float)
         known = np.isfinite(x)
         ax.vlines(x[known], rows[known] - BAR / 2 - 0.06, rows[known] + BAR / 2 + 0.06, colors="black", linestyles="--")
-    metrics = table["metric"].astype(str).unique() if "metric" in table else []
-    ax.set_xlabel(metrics[0].replace("_", " ") if len(metrics) == 1 else value.replace("_", " "))
+    metrics = table["metric"].astype(str).unique() if "metric" in table else [value]
+    ax.set_xlabel(" or ".join(metrics).replace("_", " "))
     return ax

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scset_tools import _checks
 from scset_tools.pl._inputs import table_of
 from scset_tools.pl._style import LINES, MARKERS, axes_or_new, colors_of, legend_beside, tidy, turns
 
@@ -30,7 +31,8 @@ def learning_curve(
     ----------
     result
         DataFrame (or a result with ``summary()``) with one row per subsample, or one row per size with the intervals
-        `ci_low` and `ci_high` already there.
+        `ci_low` and `ci_high` already there. With columns `subsample` and `fold` (as from ``tl.learning_curve``), folds are
+        averaged first.
     x, y, hue
         Columns with the number of training samples, the score, and the representation. Without a column ``hue`` there is
         one line.
@@ -48,16 +50,26 @@ def learning_curve(
     TypeError, KeyError
         If it is no such table.
     ValueError
-        If it has no rows or no finite score, or ``level`` is no confidence level.
+        If it has no rows or no finite score, several labels, probes or metrics, or ``level`` is no confidence level.
     """
     if not 0 < level < 1:
         msg = f"level={level} is not a confidence level between 0 and 1."
         raise ValueError(msg)
     table = table_of(result, [x, y], caller="pl.learning_curve")
+    for key in ("label", "probe", "metric"):
+        if key in table and table[key].nunique() > 1:
+            values = _checks.first(table[key].unique().tolist())
+            msg = f"The table holds several {key}s {values}: select the rows of one, table[table[{key!r}] == ...]."
+            raise ValueError(msg)
     table = table[np.isfinite(table[y].to_numpy(dtype=float))]
     if not len(table):
         msg = f"No row has a finite {y!r}."
         raise ValueError(msg)
+    label = str(table["metric"].iloc[0]) if "metric" in table else y
+    if {"subsample", "fold"} <= set(table):
+        # the folds of a subsample share most of their samples: one value each, or the intervals were far too short
+        keys = [key for key in (hue, x, "subsample") if key in table]
+        table = table.groupby(keys, sort=False, observed=True)[y].mean().reset_index()
     names = table[hue].astype(str) if hue in table else pd.Series("", index=table.index)
     order = list(dict.fromkeys(names))
     # lines of one size stand beside each other, so that their intervals can be told apart
@@ -71,7 +83,7 @@ def learning_curve(
         spread = np.abs(points[["ci_low", "ci_high"]].to_numpy().T - points["mean"].to_numpy())
         container = ax.errorbar(
             at,
-            points["mean"],
+            points["mean"].to_numpy(),
             yerr=np.nan_to_num(spread),
             color=color,
             linestyle=line,
@@ -93,7 +105,7 @@ def learning_curve(
         handle.set_label(name)
     if order != [""]:
         legend_beside(ax, [(hue, handles)])
-    ax.set(xlabel="training samples" if x == "n_train" else x.replace("_", " "), ylabel=y.replace("_", " "))
+    ax.set(xlabel="training samples" if x == "n_train" else x.replace("_", " "), ylabel=label.replace("_", " "))
     ax.set_xticks(sorted(table[x].unique()))
     tidy(ax, grid="y")
     return ax
