@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +86,7 @@ def _columns(samples: AnnData, use_rep: str | None, obs_keys: Sequence[str] | No
             raise ValueError(msg)
         frame = pd.DataFrame({key: _number_column(samples, key) for key in dict.fromkeys(obs_keys)})
         return frame.to_numpy(dtype=np.float64), list(frame.columns)
-    matrix = samples.X if use_rep is None else _checks.require_obsm(samples, use_rep)
+    matrix: Any = samples.X if use_rep is None else _checks.require_obsm(samples, use_rep)
     if matrix is None:
         msg = f"samples.X is empty. Pass use_rep, one of samples.obsm: {_checks.first(samples.obsm.keys(), 20)}, or obs_keys."
         raise ValueError(msg)

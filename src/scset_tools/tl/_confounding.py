@@ -6,17 +6,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from scipy.stats.contingency import association as contingency_association
-from sklearn.metrics import mutual_info_score
 
 from scset_tools import _checks
 from scset_tools.tl._intervals import bootstrap_draws, percentile_interval
-from scset_tools.tl._permutation import permute_labels
+from scset_tools.tl._overlap import as_text, label_batch_overlap
 from scset_tools.tl._probe import ProbeResult, probe
 from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._splits import read_groups, seed_of, usable_cv
@@ -144,14 +141,14 @@ def confounding(
     kind = read_target(part, label_key).kind
     kind = "class" if kind == "ordinal" else kind
     run = _Runner(part, groups_key, cv, n_repeats, n_permutations, tune, seed_of(rng))
-    batch = _text(part.obs[batch_key])
+    batch = as_text(part.obs[batch_key])
     if batch.nunique() < 2:
         msg = (
             f"samples.obs[{batch_key!r}] has the same value in all {len(batch)} labelled samples: nothing to confound."
         )
         raise ValueError(msg)
     groups = read_groups(part, groups_key, np.arange(part.n_obs))
-    overlap, counts = _overlap(part.obs[label_key], batch, groups, kind, run.seed)
+    overlap, counts = label_batch_overlap(part.obs[label_key], batch, groups, kind, run.seed)
     is_separable = bool(overlap["share_mixed"].iloc[0] > 0)
     if obsp_key is None:
         rep, how = get_representation(part, use_rep), "vectors"
@@ -201,7 +198,7 @@ class _Runner:
         cohort = AnnData(obs=self.samples.obs.iloc[rows].copy())
         if how == "vectors":
             cohort.obsm[_PREDICTOR] = x[rows]
-            where = {"use_rep": _PREDICTOR, "probe": "logistic" if is_class else "ridge"}
+            where: dict[str, Any] = {"use_rep": _PREDICTOR, "probe": "logistic" if is_class else "ridge"}
         else:
             cohort.obsp[_PREDICTOR] = x
             where = {"obsp_key": _PREDICTOR, "probe": "knn"}
@@ -215,7 +212,7 @@ class _Runner:
         result = probe(
             cohort,
             target,
-            target=kind,
+            target="class" if is_class else "continuous",
             groups_key=groups_key,
             cv=cv,
             n_repeats=self.n_repeats,
@@ -253,12 +250,12 @@ def _pooled(result: ProbeResult, *, is_class: bool, seed: int) -> tuple[float, f
     groups = result.predictions.loc[result.predictions["repeat"] == 0, "group"].to_numpy()
     score = _balanced_accuracy if is_class else _r2
 
-    def mean_score(positions: np.ndarray) -> float:
-        return float(np.mean([score(t[positions], p[positions]) for t, p in repeats]))
+    def mean_score(positions: np.ndarray) -> np.ndarray:
+        return np.mean([score(t[positions], p[positions]) for t, p in repeats], keepdims=True)
 
     draws = bootstrap_draws(mean_score, groups, n_resamples=300, rng=seed)
     low, high = percentile_interval(draws[:, 0])
-    return mean_score(np.arange(len(groups))), low, high
+    return float(mean_score(np.arange(len(groups)))[0]), low, high
 
 
 def _balanced_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -272,10 +269,6 @@ def _r2(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Share of the variance explained; NaN if ``truth`` is constant."""
     total = np.sum((truth - truth.mean()) ** 2)
     return float(1 - np.sum((truth - predicted) ** 2) / total) if total > 0 else float("nan")
-
-
-def _text(column: pd.Series) -> pd.Series:
-    return column.astype(object).astype(str)
 
 
 def _is_same(groups: np.ndarray, batch: pd.Series) -> bool:
@@ -294,68 +287,6 @@ def _design(column: pd.Series) -> np.ndarray:
     out = np.eye(len(names))[codes]
     out[codes < 0] = np.nan
     return out
-
-
-def _overlap(
-    label: pd.Series, batch: pd.Series, groups: np.ndarray, kind: str, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How far label and batch are the same thing, and the table of counts."""
-    rng = np.random.default_rng((seed, 2))
-    columns = pd.factorize(batch, sort=True)[0]
-    is_grouped = len(np.unique(groups)) < len(groups)
-    y = pd.factorize(_text(label), sort=True)[0] if kind == "class" else stats.rankdata(label.to_numpy(dtype=float))
-    if kind == "class":
-        counts = pd.crosstab(_text(label), batch)
-        counts.index.name, counts.columns.name = label.name, batch.name
-        shape = (y.max() + 1, columns.max() + 1)
-
-        def strength(values: np.ndarray) -> float:
-            return _cramers_v(np.bincount(values * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape))[0]
-
-        table = counts.to_numpy()
-        v, corrected = _cramers_v(table)
-        information = mutual_info_score(y, columns)
-        out = {
-            "cramers_v": v,
-            "cramers_v_corrected": corrected,
-            "mutual_information": information,
-            "label_explained": information / stats.entropy(table.sum(axis=1)),
-            "batch_explained": information / stats.entropy(table.sum(axis=0)),
-        }
-    else:
-        counts = pd.DataFrame([np.bincount(columns)], index=["n_samples"], columns=sorted(batch.unique()))
-
-        def strength(values: np.ndarray) -> float:
-            means = np.bincount(columns, weights=values) / np.bincount(columns)
-            return float(np.var(means[columns]) / np.var(values))
-
-        out = {"eta_squared": strength(y)}
-    observed = strength(y)
-    n_extreme = 0
-    for _ in range(999):
-        shuffled = y[permute_labels(y, groups, rng)] if is_grouped else rng.permutation(y)
-        n_extreme += strength(shuffled) >= observed - 1e-12
-    out["p_value"] = (1 + n_extreme) / 1000
-    n_values = pd.Series(y).groupby(columns).transform("nunique")
-    out["share_mixed"] = float((n_values > 1).mean())
-    return pd.DataFrame([out]), counts
-
-
-def _cramers_v(table: np.ndarray) -> tuple[float, float]:
-    """Cramér's V of a table of counts, and its bias-corrected form (Bergsma 2013, eq. 2-4).
-
-    phi2 = chi2 / n; corrected phi2 = max(0, phi2 - (r - 1)(c - 1) / (n - 1)), r' = r - (r - 1)^2 / (n - 1), c' likewise;
-    V' = sqrt(phi2' / (min(r', c') - 1)).
-    """
-    table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
-    (r, c), n = table.shape, table.sum()
-    if min(r, c) < 2:
-        return 0.0, 0.0
-    v = float(contingency_association(table, method="cramer"))
-    phi2 = v**2 * (min(r, c) - 1)
-    corrected = max(0.0, phi2 - (r - 1) * (c - 1) / (n - 1))
-    smaller = min(r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1))
-    return v, float(min(1.0, np.sqrt(corrected / (smaller - 1)))) if smaller > 1 else 0.0
 
 
 def _sentence(row: dict[str, object], label_key: str, batch_key: str, *, is_separable: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from warnings import warn
@@ -210,7 +211,7 @@ def _raise_untestable(
 
 def _decoupler_p_values(chosen: set[str], members: dict[str, set[str]], n_background: int) -> np.ndarray:
     try:
-        import decoupler
+        decoupler = import_module("decoupler")
     except ImportError as error:
         msg = "backend='decoupler' needs the package decoupler (2 or newer): pip install decoupler. Or use backend='scipy'."
         raise ImportError(msg) from error

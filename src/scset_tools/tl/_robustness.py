@@ -318,7 +318,7 @@ def _repeated_classes(samples: AnnData, key: str) -> tuple[np.ndarray, int]:
         lone = classes[sizes < 2]
         msg = (
             f"{len(lone)} of {len(classes)} classes of samples.obs[{key!r}] have a single sample and are left out "
-            f"(first: {_checks.first(lone)}): without it, no neighbour of the class is left."
+            f"(first: {_checks.first(lone.tolist())}): without it, no neighbour of the class is left."
         )
         warn(msg, UserWarning, stacklevel=4)
     new = np.full(len(classes) + 1, -1)  # code -1 picks the last entry
