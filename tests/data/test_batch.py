@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch.plugins.precision import DoublePrecision
 
 from scset_tools.data._batch import SampleBatch
 
@@ -54,6 +55,9 @@ def test_every_tensor_is_pinned(batch, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(tensors(batch), tensors(copy), strict=True))
 
 
-def test_a_batch_does_not_change(batch):
-    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'x'"):
-        batch.x = torch.zeros(1)
+def test_lightning_changes_the_precision_of_a_copy(batch):
+    double = DoublePrecision().convert_input(batch)
+    assert double.x.dtype == torch.float64
+    assert double.ptr.dtype == torch.int64
+    assert torch.equal(double.x.float(), batch.x)
+    assert batch.x.dtype == torch.float32

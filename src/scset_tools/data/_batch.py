@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning sets the fields of a copy when it changes the precision of its input
 class SampleBatch:
     """A ragged batch of samples: set ``i`` is ``x[ptr[i]:ptr[i + 1]]``.
 

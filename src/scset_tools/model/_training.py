@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,28 +33,40 @@ def run_training(
 ) -> None:
     """Train ``model.module`` and set what scvi-tools models have after training (history, indices, trainer)."""
     is_distributed = _is_distributed(trainer_kwargs.get("strategy"))
+    resume = None if checkpoint_dir is None else ResumeCheckpoint(checkpoint_dir)
+    if resume is not None and splitter_kwargs.get("seed") is None:
+        splitter_kwargs = {**splitter_kwargs, "seed": resume.read_seed()}  # if it was drawn, so was the split
     splitter = model._data_splitter_cls(model.adata_manager, distributed_sampler=is_distributed, **splitter_kwargs)
     plan = model._training_plan_cls(model.module, **{"seed": splitter.seed, **plan_kwargs})
     trainer_kwargs = _trainer_arguments(
         trainer_kwargs, n_validation=splitter.n_val, early_stopping=early_stopping, is_distributed=is_distributed
     )
-    if checkpoint_dir is not None:
-        resume = ResumeCheckpoint(checkpoint_dir)
-        trainer_kwargs["callbacks"].append(resume)
-        if resume.path.exists():
-            trainer_kwargs.setdefault("ckpt_path", str(resume.path))
+    if plan.reduce_lr_on_plateau:
+        _require_validation("lr_schedule='plateau'", plan.lr_scheduler_metric, "lr_scheduler_metric", splitter.n_val)
+    if resume is not None and resume.path.exists():
+        trainer_kwargs.setdefault("ckpt_path", str(resume.path))
     if max_epochs is None:
         max_epochs = default_max_epochs(splitter.n_train, splitter.batch_size)
     # as names and before training: a checkpoint of the model has them, and rows mean nothing in another AnnData
     model.train_samples_, model.validation_samples_, model.test_samples_ = splitter.names()
     runner = TrainRunner(model, training_plan=plan, data_splitter=splitter, max_epochs=max_epochs, **trainer_kwargs)
+    if resume is not None:
+        runner.trainer.callbacks.append(
+            resume
+        )  # after all others, and unknown to scvi's trainer, which would add its own
     earlier, was_trained = model.history_, model.is_trained_
-    model.is_trained_ = False  # scvi's own merge of histories drops metrics that the first run did not have
+    # scvi's own merge of histories drops metrics that the first run did not have
+    model.history_, model.is_trained_ = None, False
     try:
-        runner()
+        with warnings.catch_warnings():
+            # a teacher is in eval mode on purpose; the plan puts the rest in training mode
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+            runner()
     finally:
         model.is_trained_ = model.is_trained_ or was_trained
         model.history_ = _join(earlier if was_trained else None, model.history_)
+    # several processes take the split of the first one, which they do not know before
+    model.train_samples_, model.validation_samples_, model.test_samples_ = splitter.names()
 
 
 def _is_distributed(strategy: Any) -> bool:
@@ -79,12 +92,11 @@ def _trainer_arguments(
         out["callbacks"].append(SaveBestModel(monitor=out["checkpointing_monitor"]))
     if n_validation:
         out.setdefault("check_val_every_n_epoch", 1)  # scvi's default is never
-    elif early_stopping and "validation" in out["early_stopping_monitor"]:
-        msg = (
-            f"early_stopping watches {out['early_stopping_monitor']!r}, but there are no validation samples. Leave some "
-            "(train_size=0.8), or watch early_stopping_monitor='loss_train'."
-        )
-        raise ValueError(msg)
+    if early_stopping:
+        _require_validation("early_stopping", out["early_stopping_monitor"], "early_stopping_monitor", n_validation)
+    for callback in out["callbacks"]:
+        if isinstance(callback, SaveCheckpoint):
+            _require_validation(type(callback).__name__, callback.monitor, "monitor", n_validation)
     if early_stopping and is_distributed:
         # scvi's trainer drops it with several processes; here each sees all validation samples, so that they agree
         out["early_stopping"] = False
@@ -100,6 +112,15 @@ def _trainer_arguments(
     return out
 
 
+def _require_validation(what: str, metric: str, argument: str, n_validation: int) -> None:
+    if "validation" in metric and not n_validation:
+        msg = (
+            f"{what} watches {metric!r}, but there are no validation samples. Leave some (train_size=0.8), or watch "
+            f"{argument}='loss_train'."
+        )
+        raise ValueError(msg)
+
+
 def _join(earlier: dict[str, pd.DataFrame] | None, later: dict[str, pd.DataFrame] | None) -> dict[str, pd.DataFrame]:
     """Histories of two runs, one after the other, as numbers; a metric of only one run is kept."""
     later = {name: frame.astype(float) for name, frame in (later or {}).items()}
@@ -111,5 +132,3 @@ def _join(earlier: dict[str, pd.DataFrame] | None, later: dict[str, pd.DataFrame
         frame = frame.set_axis(frame.index + n_before)
         joined[name] = pd.concat([earlier[name], frame]) if name in earlier else frame
     return joined
-
-

@@ -9,7 +9,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pandas as pd
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+import torch
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from scvi.train import SaveCheckpoint
 
 
@@ -28,6 +29,19 @@ class SaveBestModel(SaveCheckpoint):
         """Agree on one directory: the default has the time of each process in its name."""
         self.dirpath = trainer.strategy.broadcast(self.dirpath)
         super().setup(trainer, pl_module, stage)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on in the directory of the interrupted run."""
+        self.dirpath = state_dict["dirpath"]
+        super().load_state_dict(state_dict)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave loading the best model to ``teardown``, which also comes if a resumed run had nothing left to do."""
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Load the best model, if asked."""
+        if stage == "fit" and self.best_model_path:
+            super().on_train_end(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, *args: Any) -> None:
         """Save the model beside a checkpoint of this callback (not of another), and leave submodules in their mode."""
@@ -63,11 +77,12 @@ class SaveBestModel(SaveCheckpoint):
         self.best_model_path = self.best_model_path.removesuffix(".ckpt")
 
 
-class ResumeCheckpoint(Callback):
+class ResumeCheckpoint(Checkpoint):
     """Keeps the whole state of training in one file, so that an interrupted run goes on as if nothing had happened.
 
-    The file holds weights, optimiser, schedule, epoch and history. It is written beside its final place and then moved over
-    it, so that a run killed while writing leaves the previous file whole.
+    The file holds weights, optimiser, schedule, callbacks, epoch, seed and history. It is written beside its final place and
+    then moved over it, so that a run killed while writing leaves the previous file whole. Add it to the end of
+    ``trainer.callbacks``: what other callbacks do at the end of an epoch must be done before.
 
     Parameters
     ----------
@@ -80,11 +95,17 @@ class ResumeCheckpoint(Callback):
     def __init__(self, directory: str | os.PathLike, *, every_n_epochs: int = 1) -> None:
         self.path = Path(directory) / "last.ckpt"
         self.every_n_epochs = every_n_epochs
-        self._history: dict[str, dict] = {}
+
+    def read_seed(self) -> int | None:
+        """Seed of the interrupted run, or None if there is none."""
+        if not self.path.exists():
+            return None
+        return torch.load(self.path, map_location="cpu", weights_only=True, mmap=True).get("seed")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""
-        if (trainer.current_epoch + 1) % self.every_n_epochs:
+        is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if (trainer.current_epoch + 1) % self.every_n_epochs and not is_last:
             return
         unfinished = self.path.with_suffix(".unfinished")
         if trainer.is_global_zero:
@@ -95,28 +116,32 @@ class ResumeCheckpoint(Callback):
         trainer.strategy.barrier("ResumeCheckpoint")
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
-        """Add the history to the checkpoint, in plain types."""
+        """Add the history to the checkpoint, in plain types, and whether training was to stop."""
         history = {
-            name: {"index": [int(i) for i in frame.index], "values": [float(v) for v in frame[name]], "by": frame.index.name}
+            name: {
+                "index": [int(i) for i in frame.index],
+                "values": [float(v) for v in frame[name]],
+                "by": frame.index.name,
+            }
             for name, frame in (getattr(trainer.logger, "history", None) or {}).items()
         }
-        for name, value in trainer.callback_metrics.items():  # of this epoch, which the logger gets only after this hook
+        for (
+            name,
+            value,
+        ) in trainer.callback_metrics.items():  # of this epoch, which the logger gets only after this hook
             if name.endswith("_train"):
                 column = history.setdefault(name, {"index": [], "values": [], "by": "epoch"})
                 if trainer.current_epoch not in column["index"]:
                     column["index"].append(int(trainer.current_epoch))
                     column["values"].append(float(value))
-        checkpoint["history"] = history
+        checkpoint["history"], checkpoint["should_stop"] = history, bool(trainer.should_stop)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
-        """Take the history of the interrupted run."""
-        self._history = checkpoint.get("history", {})
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the history of the interrupted run back into the logger."""
+        trainer.should_stop = checkpoint.get("should_stop", False)
         data = getattr(getattr(trainer.logger, "experiment", None), "data", None)
         if data is None:
             return
-        for name, column in self._history.items():
+        for name, column in checkpoint.get("history", {}).items():
             index = pd.Index(column["index"], name=column["by"])
             data[name] = pd.DataFrame({name: column["values"]}, index=index, dtype=object)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -66,6 +67,9 @@ class SampleTrainingPlan(pl.LightningModule):
         if lr_schedule not in SCHEDULES:
             msg = f"lr_schedule={lr_schedule!r} is not one of {first(SCHEDULES)}."
             raise ValueError(msg)
+        if lr_schedule == "plateau" and n_steps_warmup:
+            msg = f"n_steps_warmup={n_steps_warmup} is for the schedules 'constant' and 'cosine': 'plateau' has no warm-up."
+            raise ValueError(msg)
         self.module = module
         self.lr, self.lr_min, self.lr_schedule, self.n_steps_warmup = lr, lr_min, lr_schedule, n_steps_warmup
         self.lr_factor, self.lr_patience, self.lr_scheduler_metric = lr_factor, lr_patience, lr_scheduler_metric
@@ -119,6 +123,24 @@ class SampleTrainingPlan(pl.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.module.after_step(self.global_step)
 
+    def on_validation_end(self) -> None:
+        """Let a plateau schedule see the metrics of validation."""
+        self._step_plateau("_validation")
+
+    def on_train_epoch_end(self) -> None:
+        """Let a plateau schedule see the metrics of training."""
+        self._step_plateau("_train")
+
+    def _step_plateau(self, part: str) -> None:
+        scheduler = self.lr_schedulers()
+        is_plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        if is_plateau and self.lr_scheduler_metric.endswith(part) and not self.trainer.sanity_checking:
+            scheduler.step(self.trainer.callback_metrics[self.lr_scheduler_metric])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the seed, which may have been drawn."""
+        checkpoint["seed"] = self.seed
+
     def configure_optimizers(self) -> Any:
         """AdamW with decay on matrices only, and the learning-rate schedule."""
         trained = [p for p in self.module.parameters() if p.requires_grad]
@@ -132,7 +154,9 @@ class SampleTrainingPlan(pl.LightningModule):
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=self.lr_factor, patience=self.lr_patience, min_lr=self.lr_min
             )
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": self.lr_scheduler_metric}}
+            # Lightning would step it after the checkpoint of the epoch is written, and not at all in an epoch that is resumed
+            config = {"scheduler": plateau, "monitor": self.lr_scheduler_metric, "frequency": sys.maxsize}
+            return {"optimizer": optimizer, "lr_scheduler": config}
         if self.lr_schedule == "constant" and not self.n_steps_warmup:
             return optimizer
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor_at)
@@ -142,8 +166,10 @@ class SampleTrainingPlan(pl.LightningModule):
         """lr(step) / lr: linear warm-up, then lr_min + (lr - lr_min) (1 + cos(pi t)) / 2 with t from 0 to 1 for a cosine."""
         if step < self.n_steps_warmup:
             return (step + 1) / self.n_steps_warmup
-        if self.lr_schedule == "constant":
-            return 1.0
+        if self.lr_schedule == "constant" or step == self.n_steps_warmup:
+            return (
+                1.0  # when the schedule is made, before Lightning knows the number of steps and the epoch it resumes in
+            )
         n_steps = self.trainer.estimated_stepping_batches
         done = min(1.0, (step - self.n_steps_warmup) / max(1, n_steps - self.n_steps_warmup))
         low = self.lr_min / self.lr
