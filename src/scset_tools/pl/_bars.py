@@ -31,12 +31,17 @@ def grouped_bars(
     groups = list(dict.fromkeys(table[group].astype(str)))
     hues = list(dict.fromkeys(table[hue].astype(str)))
     has_intervals = {"ci_low", "ci_high"} <= set(table)
-    height = BAR / len(hues)
+    at = table[group].astype(str).map(groups.index).to_numpy()
+    bar = table[hue].astype(str).map(hues.index).to_numpy()
+    # a group has the bars that it has, without gaps for the others, and all bars are equally thick
+    place = np.array([sum(other < b for other in set(bar[at == g])) for g, b in zip(at, bar, strict=True)])
+    n_bars = np.array([len(set(bar[at == g])) for g in at])
+    height = BAR / max(n_bars)
+    y_of = at + (place - (n_bars - 1) / 2) * height
     ax = axes_or_new(ax, size=(7.0, 1.1 + len(groups) * max(0.22 * len(hues), 0.35)))
     handles = []
     for i, (name, color, hatch) in enumerate(zip(hues, colors_of(len(hues)), turns(len(hues), HATCHES), strict=True)):
-        rows = table[table[hue].astype(str) == name]
-        y = rows[group].astype(str).map(groups.index).to_numpy() - BAR / 2 + (i + 0.5) * height
+        rows, y = table[bar == i], y_of[bar == i]
         x = rows[value].to_numpy(dtype=float)
         ax.barh(y, x, height=height * 0.92, color=color, hatch=hatch, edgecolor="white", linewidth=0, label=name)
         if has_intervals:

@@ -57,8 +57,9 @@ def confounding(
     if not len(table):
         msg = f"No row has a finite {value!r}."
         raise ValueError(msg)
-    is_asked_twice = table.duplicated([target, predictor], keep=False)
-    if is_asked_twice.any() and "held_out" in table:
+    asked_twice = table.loc[table.duplicated([target, predictor]), predictor].unique()
+    is_asked_twice = table[predictor].isin(asked_twice)
+    if len(asked_twice) and "held_out" in table:
         held_out = table["held_out"].astype(str) + " held out"
         table[predictor] = table[predictor].astype(str).mask(is_asked_twice, table[predictor] + ", " + held_out)
     twice = table.duplicated([target, predictor])

@@ -67,7 +67,7 @@ def enrichment(
     n_genes = table[size].to_numpy(dtype=float)
     most = max(n_genes.max(initial=1.0), 1.0)
 
-    ax = axes_or_new(ax, size=(7.2, 1.3 + 0.32 * len(table)))
+    ax = axes_or_new(ax, size=(7.2, max(1.3 + 0.32 * len(table), 3.0)))
     y = np.arange(len(table))
     dots = ax.scatter(
         np.where(np.isposinf(effect), edge, effect),
