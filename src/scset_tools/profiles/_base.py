@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,6 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-import scset_tools
 from scset_tools import _checks, _keys
 from scset_tools.data._index import SampleIndex
 from scset_tools.profiles._cells import Cells
@@ -97,7 +97,19 @@ class Profile(BaseEstimator, ABC):
         return self._to_samples(adata, x)
 
     def fit_transform(self, adata: AnnData, *, samples: Sequence[str] | None = None) -> AnnData:
-        """`fit` on the training samples, then `transform` of all samples of `adata`."""
+        """`fit` on the training samples, then `transform` of all samples of `adata`.
+
+        Parameters
+        ----------
+        adata
+            Annotated data matrix of cells x features.
+        samples
+            Names of the training samples. Default: all samples.
+
+        Returns
+        -------
+        AnnData with one row per sample, training samples and others; see :meth:`transform`.
+        """
         return self.fit(adata, samples=samples).transform(adata)
 
     @abstractmethod
@@ -134,7 +146,7 @@ class Profile(BaseEstimator, ABC):
             msg = f"Give use_rep or layer, not both (use_rep={use_rep!r}, layer={layer!r})."
             raise ValueError(msg)
         if use_rep is not None:
-            rep = _checks.require_obsm(adata, use_rep)
+            rep: Any = _checks.require_obsm(adata, use_rep)
             if len(rep.shape) != 2:
                 msg = f"adata.obsm[{use_rep!r}] must be cells x features, but has shape {tuple(rep.shape)}."
                 raise ValueError(msg)
@@ -152,7 +164,7 @@ class Profile(BaseEstimator, ABC):
         fitted = self.feature_names_in_
         if len(fitted) != len(features):
             msg = (
-                f"{type(self).__name__} was fitted on {len(fitted)} features {_checks.first(fitted)}, but adata has "
+                f"{type(self).__name__} was fitted on {len(fitted)} features {_checks.first(list(fitted))}, but adata has "
                 f"{len(features)} {_checks.first(features)}. Subset adata to the features of the fit."
             )
             raise ValueError(msg)
@@ -160,7 +172,7 @@ class Profile(BaseEstimator, ABC):
         if len(differs):
             msg = (
                 f"{len(differs)} of {len(fitted)} features are not those of the fit, or in another order: fitted on "
-                f"{_checks.first(fitted[differs])}, given {_checks.first(features[differs])}. "
+                f"{_checks.first(list(fitted[differs]))}, given {_checks.first(features[differs])}. "
                 "Reorder with adata[:, profile.feature_names_in_]."
             )
             raise ValueError(msg)
@@ -178,8 +190,15 @@ class Profile(BaseEstimator, ABC):
             "params": {key: _plain(value) for key, value in self.get_params(deep=False).items() if value is not None},
             "n_fit_samples": self.n_fit_samples_,
         }
-        samples.uns[_keys.SAMPLE_LEVEL] = {"sample_key": self.sample_key, "version": scset_tools.__version__}
+        samples.uns[_keys.SAMPLE_LEVEL] = {"sample_key": self.sample_key, "version": _version()}
         return samples
+
+
+def _version() -> str:
+    try:
+        return version("scset-tools")
+    except PackageNotFoundError:  # a source tree on the path, never installed
+        return "unknown"
 
 
 def _plain(value: Any) -> Any:

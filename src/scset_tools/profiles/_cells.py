@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from scset_tools import _checks
+from scset_tools.data._index import SampleIndex
 from scset_tools.data._rows import RowReader
 
 BLOCK_VALUES = 2**23
@@ -77,8 +78,7 @@ class Cells:
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All cells in use in storage order, as (row numbers, dense float32 block)."""
         reader = self.reader
-        size = int(np.clip(BLOCK_VALUES // max(reader.n_features, 1), 1, BLOCK_ROWS))
-        for rows in self._windows(size):
+        for rows in self._windows(self._block_rows()):
             if (
                 reader.is_out_of_core
             ):  # one slice, then a choice in memory: picking scattered rows on disk is far slower
@@ -88,6 +88,23 @@ class Cells:
                 x = reader(rows)
             self._check_finite(x, rows)
             yield rows, x
+
+    def by_sample(self) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
+        """Each sample's number and its cells, in dense blocks in storage order."""
+        index = SampleIndex.from_codes(self.codes[self.rows], self.names)
+        for i in range(self.n_samples):
+            yield i, self._read(self.rows[index.cells(i)])
+
+    def _read(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        size = self._block_rows()
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            x = self.reader(part)
+            self._check_finite(x, part)
+            yield x
+
+    def _block_rows(self) -> int:
+        return int(np.clip(BLOCK_VALUES // max(self.n_features, 1), 1, BLOCK_ROWS))
 
     def draw(self, n: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """At most ``n`` cells, drawn uniformly without replacement, as (row numbers, dense block) in storage order."""

@@ -7,6 +7,17 @@ from docrep import DocstringProcessor
 from scset_tools._docs import docs as package_docs
 
 _PARAMS = {
+    "scale": """\
+scale
+    `"raw"`: fractions that sum to one. `"clr"`: centred log-ratio, that is the logarithm of (cells of the group + 0.5)
+    less its mean over the groups; differences then are log fold changes, and rows sum to zero.""",
+    "n_clusters": """\
+n_clusters
+    Number of clusters.""",
+    "bandwidth": """\
+bandwidth
+    Width of the Gaussian kernel exp(-d^2 / (2 bandwidth^2)), in units of the data. Default: the median distance between
+    two training cells, over a draw of 2,000.""",
     "cell_type_key": """\
 cell_type_key
     Column of `adata.obs` with the type of each cell. Must be complete.""",

@@ -16,11 +16,6 @@ from scset_tools.profiles._types import type_codes, type_names
 PSEUDOCOUNT = 0.5
 """Cells added to each type before a logarithm, so that an absent type weighs less the more cells were looked at."""
 
-_SCALE = """\
-scale
-    `"raw"`: fractions that sum to one. `"clr"`: centred log-ratio, that is the logarithm of (cells of the group + 0.5)
-    less its mean over the groups; differences then are log fold changes, and rows sum to zero."""
-docs.params["param_scale"] = _SCALE
 
 Scale = Literal["raw", "clr"]
 
@@ -67,7 +62,7 @@ class Fractions(Profile):
 
     def _feature_names(self, n: int) -> Sequence[str]:
         del n
-        return self.cell_types_
+        return list(self.cell_types_)
 
 
 @docs.dedent

@@ -14,11 +14,6 @@ from scset_tools.profiles._docs import docs
 from scset_tools.profiles._fractions import Scale, check_scale, count, scaled
 from scset_tools.profiles._mean import mean_where_present
 
-_N_CLUSTERS = """\
-n_clusters
-    Number of clusters."""
-docs.params["param_n_clusters"] = _N_CLUSTERS
-
 
 def fit_clusters(x: np.ndarray, n_clusters: int, rng: np.random.Generator) -> KMeans:
     """K-means of the rows of ``x (cells, features)``: mini-batches from k-means++, then ten full steps.

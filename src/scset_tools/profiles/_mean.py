@@ -41,7 +41,7 @@ class Mean(Profile):
 
     def _feature_names(self, n: int) -> Sequence[str]:
         del n
-        return self.feature_names_in_
+        return list(self.feature_names_in_)
 
 
 @docs.dedent

@@ -25,7 +25,7 @@ def type_names(cells: Cells, key: str, cell_types: Sequence[str] | None) -> np.n
     names = np.asarray([str(t) for t in cell_types], dtype=object)
     repeated = pd.Index(names).duplicated()
     if len(names) == 0 or repeated.any():
-        msg = f"cell_types must name each type once, but has {len(names)} names and repeats {_checks.first(names[repeated])}."
+        msg = f"cell_types must name each type once, but has {len(names)} names and repeats {_checks.first(list(names[repeated]))}."
         raise ValueError(msg)
     type_codes(cells, key, names)
     return names
@@ -48,7 +48,7 @@ def type_codes(cells: Cells, key: str, names: np.ndarray) -> np.ndarray:
         msg = (
             f"{(in_use < 0).sum()} of {cells.n_cells} cells are of {len(unseen)} cell types that the profile does not "
             f"know: {_checks.first(unseen)}, in samples {_checks.first(samples)}. Known from the training samples or "
-            f"`cell_types`: {_checks.first(names, 20)}. Name all types in advance with cell_types=[...], or drop these cells."
+            f"`cell_types`: {_checks.first(list(names), 20)}. Name all types in advance with cell_types=[...], or drop these cells."
         )
         raise ValueError(msg)
     out = np.full(len(cells.codes), -1, dtype=np.int64)
