@@ -148,7 +148,7 @@ def confounding(
         )
         raise ValueError(msg)
     groups = read_groups(part, groups_key, np.arange(part.n_obs))
-    overlap, counts = label_batch_overlap(part.obs[label_key], batch, groups, kind, run.seed)
+    overlap, counts = label_batch_overlap(part.obs[label_key], batch, groups=groups, kind=kind, seed=run.seed)
     is_separable = bool(overlap["share_mixed"].iloc[0] > 0)
     if obsp_key is None:
         rep, how = get_representation(part, use_rep), "vectors"

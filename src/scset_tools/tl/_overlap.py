@@ -11,7 +11,7 @@ from scset_tools.tl._permutation import permute_labels
 
 
 def label_batch_overlap(
-    label: pd.Series, batch: pd.Series, groups: np.ndarray, kind: str, seed: int
+    label: pd.Series, batch: pd.Series, *, groups: np.ndarray, kind: str, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How far label and batch are the same thing, and the table of counts."""
     rng = np.random.default_rng((seed, 2))
