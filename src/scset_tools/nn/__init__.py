@@ -1,11 +1,17 @@
 """Networks and losses for sets of vectors; torch alone."""
 
-from ._attention import ISAB, MAB, PMA, SAB
-from ._attribution import IntegratedGradients, average_gradient, gradient, gradient_x_input, integrated_gradients
-from ._ema import ema_decay_at, ema_update
-from ._masking import block_mask, n_hidden_cells, random_mask, rank_within_set
-from ._mlp import MLP, ProjectionHead
-from ._ragged import (
+from scset_tools.nn._attention import ISAB, MAB, PMA, SAB
+from scset_tools.nn._attribution import (
+    IntegratedGradients,
+    average_gradient,
+    gradient,
+    gradient_x_input,
+    integrated_gradients,
+)
+from scset_tools.nn._ema import ema_decay_at, ema_update
+from scset_tools.nn._masking import block_mask, n_hidden_cells, random_mask, rank_within_set
+from scset_tools.nn._mlp import MLP, ProjectionHead
+from scset_tools.nn._ragged import (
     from_padded,
     ptr_from_sizes,
     sample_of_cell,
@@ -15,10 +21,10 @@ from ._ragged import (
     sizes,
     to_padded,
 )
-from ._random import cell_uniform, sample_uniform
-from ._set_encoder import SetEncoder
-from ._streaming import stream_attention, stream_embed
-from ._views import farthest_point_view, random_view
+from scset_tools.nn._random import cell_uniform, sample_uniform
+from scset_tools.nn._set_encoder import SetEncoder
+from scset_tools.nn._streaming import stream_attention, stream_embed
+from scset_tools.nn._views import farthest_point_view, random_view
 
 __all__ = [
     "ISAB",

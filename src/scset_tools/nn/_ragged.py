@@ -90,7 +90,7 @@ def to_padded(x: torch.Tensor, ptr: torch.Tensor) -> tuple[torch.Tensor, torch.T
     is_real
         Boolean (samples, longest), True where a slot holds a cell.
     """
-    _check_ptr(x, ptr)
+    check_ptr(x, ptr)
     counts = sizes(ptr)
     n_samples = len(counts)
     longest = int(counts.max()) if n_samples else 0
@@ -178,7 +178,7 @@ def segment_softmax(scores: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
     Shape (cells, ...), dtype of ``scores``, computed in float32 or better. The weights of a sample sum to one; where
     all scores of a sample are ``-inf`` they are all zero.
     """
-    parts = scores.to(_accumulation_dtype(scores)).split(_check_ptr(scores, ptr))
+    parts = scores.to(accumulation_dtype(scores)).split(check_ptr(scores, ptr))
     weights = []
     for part in parts:
         if len(part) == 0:
@@ -194,17 +194,17 @@ def segment_softmax(scores: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
 
 def _sums(x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
     # One sum per sample beats index_add and segment_reduce on CPU, and gives the same bits on every run on a GPU.
-    parts = x.to(_accumulation_dtype(x)).split(_check_ptr(x, ptr))
+    parts = x.to(accumulation_dtype(x)).split(check_ptr(x, ptr))
     if not parts:
-        return x.new_zeros((0, *x.shape[1:]), dtype=_accumulation_dtype(x))
+        return x.new_zeros((0, *x.shape[1:]), dtype=accumulation_dtype(x))
     return torch.stack([part.sum(0) for part in parts])
 
 
-def _accumulation_dtype(x: torch.Tensor) -> torch.dtype:
+def accumulation_dtype(x: torch.Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _check_ptr(x: torch.Tensor, ptr: torch.Tensor) -> list[int]:
+def check_ptr(x: torch.Tensor, ptr: torch.Tensor) -> list[int]:
     """Sizes as Python numbers, after checking that ``ptr`` covers the rows of ``x``."""
     bounds = ptr.tolist()
     if not bounds or bounds[0] != 0 or bounds[-1] != len(x):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ._attention import ISAB, PMA, _pack, _pack_weight
+from scset_tools.nn._attention import ISAB, PMA
+from scset_tools.nn._packed import pack, pack_weight
 
 if TYPE_CHECKING:
     import torch
@@ -99,8 +100,8 @@ class SetEncoder(nn.Module):
         -------
         Shape (samples, n_latent).
         """
-        rows, sets = _pack(x, ptr, is_real, layout=_layout)
-        weight = _pack_weight(log_weight, x, is_real)
+        rows, sets = pack(x, ptr, is_real, layout=_layout)
+        weight = pack_weight(log_weight, x, is_real)
         rows = self.lift(rows)
         for layer in self.layers:
             rows = layer._forward(rows, sets, weight)
@@ -124,7 +125,7 @@ class SetEncoder(nn.Module):
         -------
         Shape (cells, n_heads); the weights of a sample sum to one for each head.
         """
-        rows, sets = _pack(x, ptr, None)
+        rows, sets = pack(x, ptr, None)
         rows = self.lift(rows)
         for layer in self.layers:
             rows = layer._forward(rows, sets, log_weight)

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ._attention import MAB
-    from ._set_encoder import SetEncoder
+    from scset_tools.nn._attention import MAB
+    from scset_tools.nn._set_encoder import SetEncoder
 
 __all__ = ["stream_attention", "stream_embed"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from scset_tools.model.maestro._views import LOG_OF_NONE
 from scset_tools.nn import ISAB, MAB, SAB, ptr_from_sizes
 
 DECODERS = ("sab", "isab")
@@ -92,7 +93,7 @@ class SetDecoder(nn.Module):
         """
         n_views = len(z)
         slots = torch.stack([z, self.hidden_token.to(z.dtype).expand_as(z)], dim=1)  # (views, 2, n_latent)
-        log_weight = torch.stack([n_visible, n_hidden], dim=1).to(z.dtype).log()  # (views, 2)
+        log_weight = torch.stack([n_visible, n_hidden], dim=1).to(z.dtype).log().clamp_min(LOG_OF_NONE)  # (views, 2)
         two_each = ptr_from_sizes(torch.full((n_views,), 2, device=z.device))
         cells = self.unpool(
             self.seeds[slot],

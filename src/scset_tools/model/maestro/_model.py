@@ -362,7 +362,13 @@ class MAESTRO(SampleModelClass):
             names = [samples] if isinstance(samples, str) else samples
             positions = dataset.index.positions(names)
             return reconstruct_samples(
-                self.module, dataset, positions, mask_rate=mask_rate, masking=masking, seed=seed, var_names=self.get_var_names()
+                self.module,
+                dataset,
+                positions,
+                mask_rate=mask_rate,
+                masking=masking,
+                seed=seed,
+                var_names=self.get_var_names(),
             )
         finally:
             self._release(adata)

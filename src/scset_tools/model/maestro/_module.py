@@ -110,7 +110,7 @@ class MAESTROModule(SampleModule):
             self.transport = SinkhornLoss()
         self.teacher = None
         if distillation_weight:
-            self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
+            self.teacher = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
             self.distillation = DistillationLoss(
                 n_prototypes,
                 student_temperature=student_temperature,

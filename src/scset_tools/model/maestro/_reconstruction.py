@@ -46,7 +46,11 @@ def reconstruct_samples(
         cells = batch.x[views.index]
         if module.reconstruct == "all":
             predicted = predicted[views.is_hidden]
-        for role, block in (("input", cells[~views.is_hidden]), ("hidden", cells[views.is_hidden]), ("predicted", predicted)):
+        for role, block in (
+            ("input", cells[~views.is_hidden]),
+            ("hidden", cells[views.is_hidden]),
+            ("predicted", predicted),
+        ):
             blocks.append(block.float().cpu().numpy())
             roles += [role] * len(block)
             samples += [str(dataset.index.names[position])] * len(block)

@@ -19,6 +19,8 @@ from scset_tools.nn import (
     sample_uniform,
 )
 
+LOG_OF_NONE = -1e4
+"""Log-weight of a token that stands for no cell: finite, and its weight in a softmax is exactly zero."""
 MASKINGS = ("block", "random")
 VIEWS = ("random", "farthest")
 FARTHEST_POOL = 8
@@ -143,7 +145,7 @@ def hide(
     order = torch.argsort(view, stable=True)
     visible = x[views.index[is_visible]]
     tokens = hidden_token.to(x.dtype).expand(n_views, -1)
-    log_weight = torch.cat([x.new_zeros(len(visible)), views.n_hidden.to(x.dtype).log()])
+    log_weight = torch.cat([x.new_zeros(len(visible)), views.n_hidden.to(x.dtype).log().clamp_min(LOG_OF_NONE)])
     sizes = views.ptr.diff() - views.n_hidden + 1
     return torch.cat([visible, tokens])[order], ptr_from_sizes(sizes), log_weight[order]
 

@@ -1,0 +1,205 @@
+"""Multi-head attention between sets (MAESTRO eq. 1-2), at the lower of two costs.
+
+Two exact rewritings keep the cost per cell low, chosen by counting multiplications:
+
+- few queries, many keys (inducing points, seeds): ``Q_h (S W_K)^T = (Q_h W_K^T) S^T`` and ``A (S W_V) = (A S) W_V``,
+  so no cell is ever projected to a key or a value;
+- many queries, few keys (cells reading the induced set): the same on the other side, so no cell is ever projected to
+  a query, and ``A (V W_O)`` takes the place of the output projection.
+
+Legend of the comments: b samples, n cells or queries, m inducing points, seeds or keys, h heads, e width of a head,
+d width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from scset_tools.nn._packed import PackedSets
+from scset_tools.nn._ragged import accumulation_dtype, ptr_from_sizes, to_padded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class MultiHeadAttention(nn.Module):
+    """Multi-head attention with output projection, without biases (MAESTRO eq. 1-2).
+
+    Attention over an empty set of keys is zero.
+    """
+
+    def __init__(self, dim: int, n_heads: int) -> None:
+        super().__init__()
+        if n_heads < 1 or dim % n_heads:
+            raise ValueError(f"`n_heads` ({n_heads}) must divide the width ({dim}).")
+        self.n_heads = n_heads
+        self.scale = (dim // n_heads) ** -0.5
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim, bias=False)
+        self.output = nn.Linear(dim, dim, bias=False)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        x_sets: PackedSets | None,
+        y: torch.Tensor,
+        y_sets: PackedSets,
+        log_weight: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Rows of ``x`` attend to the rows of ``y`` of the same sample; -> one row per query.
+
+        ``x_sets`` None means that every sample asks the same queries ``x`` (m, d); -> (b * m, d).
+        """
+        d, h = x.shape[-1], self.n_heads
+        n_samples, n_keys = len(y_sets.sizes), sum(y_sets.sizes)
+        n_queries = n_samples * len(x) if x_sets is None else sum(x_sets.sizes)
+        if x_sets is None:
+            n_pairs = len(x) * n_keys
+        else:
+            n_pairs = sum(a * b for a, b in zip(x_sets.sizes, y_sets.sizes, strict=True))
+        plain = 2 * d * d * (n_queries + n_keys) + 2 * d * n_pairs
+        folded = 4 * d * d * min(n_queries, n_keys) + 2 * d * h * n_pairs
+        if folded <= plain:
+            if n_queries <= n_keys and (x_sets is None or x_sets.is_uniform):
+                return self._few_queries(x, x_sets, y, y_sets, log_weight)
+            if n_keys <= n_queries and x_sets is not None and y_sets.is_uniform:
+                return self._few_keys(x, x_sets, y, y_sets, log_weight)
+        if x_sets is None:
+            x_sets = PackedSets.of([len(x)] * n_samples, x.device)
+            x = x.expand(n_samples, *x.shape).flatten(0, 1)
+        return self._plain(x, x_sets, y, y_sets, log_weight)
+
+    def fold_queries(self, x: torch.Tensor) -> torch.Tensor:
+        """Queries (..., m, d) carried through W_Q and back through W_K: (..., h * m, d), scaled, to meet raw cells."""
+        q = self.query(x).unflatten(-1, (self.n_heads, -1)).transpose(-2, -3)  # (..., h, m, e)
+        return (q @ _heads(self.key.weight, self.n_heads) * self.scale).flatten(-3, -2)
+
+    def fold_keys(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of (..., m, d) that raw queries can meet, each (..., h * m, d): W_Q and W_O are inside."""
+        k = self.key(y).unflatten(-1, (self.n_heads, -1)).transpose(-2, -3)  # (..., h, m, e)
+        v = self.value(y).unflatten(-1, (self.n_heads, -1)).transpose(-2, -3)
+        keys = k @ _heads(self.query.weight, self.n_heads) * self.scale
+        values = v @ _heads(self.output.weight.T, self.n_heads)
+        return keys.flatten(-3, -2), values.flatten(-3, -2)
+
+    def unfold_values(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Averages of raw cells (..., h * m, d), one per head and query, through W_V and W_O: (..., m, d)."""
+        w = _heads(self.value.weight, self.n_heads).transpose(-1, -2)  # (h, d, e)
+        heads = pooled.unflatten(-2, (self.n_heads, -1)) @ w  # (..., h, m, e)
+        return self.output(heads.transpose(-2, -3).flatten(-2))
+
+    def scores(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Scaled scores of every row of ``y`` (n, d) for the shared queries ``x`` (m, d): (n, h, m)."""
+        return (y @ self.fold_queries(x).T).unflatten(-1, (self.n_heads, len(x)))
+
+    def _few_queries(
+        self,
+        x: torch.Tensor,
+        x_sets: PackedSets | None,
+        y: torch.Tensor,
+        y_sets: PackedSets,
+        log_weight: torch.Tensor | None,
+    ) -> torch.Tensor:
+        folded = self.fold_queries(x if x_sets is None else x_sets.dense(x))  # (h*m, d) or (b, h*m, d)
+
+        def pool(queries: torch.Tensor, cells: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            scores = queries @ cells.mT  # (b, h*m, n)
+            return _softmax(scores if bias is None else scores + bias[:, None], cells.dtype) @ cells
+
+        queries = folded.expand(len(y_sets.sizes), -1, -1)
+        pooled = _over_keys(pool, queries, y, y_sets, log_weight)  # (b, h*m, d)
+        return self.unfold_values(pooled).flatten(0, 1)
+
+    def _few_keys(
+        self, x: torch.Tensor, x_sets: PackedSets, y: torch.Tensor, y_sets: PackedSets, log_weight: torch.Tensor | None
+    ) -> torch.Tensor:
+        keys, values = self.fold_keys(y_sets.dense(y))  # (b, h*m, d)
+        bias = None if log_weight is None else y_sets.dense(log_weight)  # (b, m)
+
+        def read(
+            cells: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None
+        ) -> torch.Tensor:
+            scores = (cells @ keys.mT).unflatten(-1, (self.n_heads, -1))  # (b, n, h, m)
+            weights = _softmax(scores if bias is None else scores + bias[:, None, None], cells.dtype)
+            return weights.flatten(-2) @ values
+
+        if x_sets.layout == "uniform":
+            return read(x_sets.dense(x), keys, values, bias).flatten(0, 1)
+        if x_sets.layout == "padded":
+            dense, is_real = to_padded(x, ptr_from_sizes(x_sets.sizes).to(x.device))
+            return read(dense, keys, values, bias)[is_real]
+        out = []
+        for samples, (rows,) in x_sets.runs():
+            cells = x[rows].unflatten(0, (samples.stop - samples.start, -1))
+            out.append(
+                read(cells, keys[samples], values[samples], None if bias is None else bias[samples]).flatten(0, 1)
+            )
+        return torch.cat(out)
+
+    def _plain(
+        self, x: torch.Tensor, x_sets: PackedSets, y: torch.Tensor, y_sets: PackedSets, log_weight: torch.Tensor | None
+    ) -> torch.Tensor:
+        q, kv = self.query(x), torch.cat([self.key(y), self.value(y)], -1)
+
+        def attend(queries: torch.Tensor, cells: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            if cells.shape[1] == 0:
+                return torch.zeros_like(queries)
+            k, v = cells.chunk(2, -1)
+            split = [t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in (queries, k, v)]  # (b, h, n, e)
+            bias = None if bias is None else bias[:, None, None].to(queries.dtype)
+            return F.scaled_dot_product_attention(*split, attn_mask=bias).transpose(1, 2).flatten(-2)
+
+        if x_sets.is_uniform:
+            heads = _over_keys(attend, x_sets.dense(q), kv, y_sets, log_weight).flatten(0, 1)
+        elif x_sets.layout == "padded":
+            dense, is_real = to_padded(q, ptr_from_sizes(x_sets.sizes).to(q.device))
+            heads = _over_keys(attend, dense, kv, PackedSets.of(y_sets.sizes, q.device, "padded"), log_weight)[is_real]
+        else:
+            out = []
+            for samples, (of_x, of_y) in x_sets.runs(y_sets):
+                n = samples.stop - samples.start
+                queries, cells = q[of_x].reshape(n, -1, q.shape[1]), kv[of_y].reshape(n, -1, kv.shape[1])
+                bias = None if log_weight is None else log_weight[of_y].reshape(n, -1)
+                out.append(attend(queries, cells, bias).flatten(0, 1))
+            heads = torch.cat(out)
+        return self.output(heads)
+
+
+def _over_keys(
+    attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor],
+    queries: torch.Tensor,
+    y: torch.Tensor,
+    sets: PackedSets,
+    log_weight: torch.Tensor | None,
+) -> torch.Tensor:
+    """Call ``attend(queries (b, m, d), keys (b, n, d), bias (b, n))`` on ragged keys in the layout of ``sets``."""
+    if sets.layout == "uniform":
+        return attend(queries, sets.dense(y), None if log_weight is None else sets.dense(log_weight))
+    if sets.layout == "padded":
+        ptr = ptr_from_sizes(sets.sizes).to(y.device)
+        dense, is_real = to_padded(y, ptr)
+        bias = torch.zeros(is_real.shape, device=y.device) if log_weight is None else to_padded(log_weight, ptr)[0]
+        # An empty sample keeps one zero row as its only key: its value is zero, and no row of the softmax is empty.
+        is_key = is_real | ~is_real.any(1, keepdim=True)
+        return attend(queries, dense, bias.masked_fill(~is_key, -torch.inf))
+    out = []
+    for samples, (rows,) in sets.runs():
+        n = samples.stop - samples.start
+        cells = y[rows].reshape(n, -1, y.shape[1])
+        out.append(attend(queries[samples], cells, None if log_weight is None else log_weight[rows].reshape(n, -1)))
+    return torch.cat(out)
+
+
+def _heads(weight: torch.Tensor, n_heads: int) -> torch.Tensor:
+    """A weight (h * e, d) as (h, e, d)."""
+    return weight.unflatten(0, (n_heads, -1))
+
+
+def _softmax(scores: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Softmax over the last dimension in float32 or better, returned as ``dtype``."""
+    return torch.softmax(scores, -1, dtype=accumulation_dtype(scores)).to(dtype)

@@ -1,0 +1,92 @@
+"""How packed rows fall into samples, whichever way a batch is spelled."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from scset_tools.nn._ragged import check_ptr, from_padded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class PackedSets:
+    """How packed rows fall into samples, read from the device once per forward pass."""
+
+    sizes: list[int]
+    # "uniform": all sizes equal, one batched call. "loop": one call per run of equal sizes. "padded": one call on padded rows.
+    layout: str
+
+    @classmethod
+    def of(cls, sizes: list[int], device: torch.device, layout: str | None = None) -> PackedSets:
+        if layout is None:
+            ragged = "padded" if device.type == "cuda" else "loop"
+            layout = "uniform" if len(set(sizes)) <= 1 else ragged
+        return cls(sizes, layout)
+
+    def runs(self, *others: PackedSets) -> Iterator[tuple[slice, list[slice]]]:
+        """Consecutive samples of equal size, in these and in other sets: samples, and rows in each of the sets.
+
+        Views of a sample at one masking rate have equal sizes, so that a batch has few runs and each is one batched call.
+        """
+        columns = [self.sizes, *(other.sizes for other in others)]
+        starts = [[0, *itertools.accumulate(sizes)] for sizes in columns]
+        first = 0
+        for stop in range(1, len(self.sizes) + 1):
+            if stop == len(self.sizes) or any(sizes[stop] != sizes[first] for sizes in columns):
+                yield slice(first, stop), [slice(at[first], at[stop]) for at in starts]
+                first = stop
+
+    @property
+    def is_uniform(self) -> bool:
+        return len(set(self.sizes)) <= 1
+
+    def dense(self, rows: torch.Tensor) -> torch.Tensor:
+        """View packed rows as (samples, size, ...); only for uniform sizes."""
+        size = self.sizes[0] if self.sizes else 0
+        return rows.reshape(len(self.sizes), size, *rows.shape[1:])
+
+
+def pack(
+    x: torch.Tensor,
+    ptr: torch.Tensor | None,
+    is_real: torch.Tensor | None,
+    *,
+    layout: str | None = None,
+) -> tuple[torch.Tensor, PackedSets]:
+    """Rows and sets of either spelling of a batch: (cells, d) with ``ptr``, or (samples, slots, d) with ``is_real``."""
+    if x.ndim == 2 and is_real is None:
+        counts = [len(x)] if ptr is None else check_ptr(x, ptr)
+    elif x.ndim == 3 and ptr is None:
+        counts = [x.shape[1]] * x.shape[0] if is_real is None else is_real.sum(1).tolist()
+        x = x.flatten(0, 1) if is_real is None else from_padded(x, is_real)[0]
+    else:
+        raise ValueError(
+            f"Expected x of shape (cells, dim) with `ptr`, or (samples, slots, dim) with `is_real`, found shape "
+            f"{tuple(x.shape)} with ptr={'None' if ptr is None else 'given'}, "
+            f"is_real={'None' if is_real is None else 'given'}."
+        )
+    return x, PackedSets.of(counts, x.device, layout)
+
+
+def pack_weight(log_weight: torch.Tensor | None, x: torch.Tensor, is_real: torch.Tensor | None) -> torch.Tensor | None:
+    """The log multiplicities of the rows that ``_pack`` returns, shape (cells,)."""
+    if log_weight is None:
+        return None
+    if log_weight.shape != x.shape[:-1]:
+        raise ValueError(
+            f"`log_weight` must have one entry per key, shape {tuple(x.shape[:-1])}, found {tuple(log_weight.shape)}."
+        )
+    return log_weight.flatten() if is_real is None else log_weight[is_real]
+
+
+def unpack(rows: torch.Tensor, x: torch.Tensor, is_real: torch.Tensor | None) -> torch.Tensor:
+    """Rows back in the spelling in which ``x`` came; slots that are not real hold zeros."""
+    if is_real is None:
+        return rows.view(*x.shape[:-1], rows.shape[-1])
+    return rows.new_zeros(*is_real.shape, rows.shape[-1]).masked_scatter(is_real[..., None], rows)
