@@ -179,6 +179,9 @@ def test_summary_ranks_and_differences_are_paired_tests() -> None:
     corrected = result.differences().set_index("representation")
     assert (corrected["p_value"] > plain["p_value"]).all()
     assert corrected["is_better"].all()
+    pd.testing.assert_frame_equal(result.summary(label="label"), summary)
+    with pytest.raises(KeyError, match="label='age' is not among the labels"):
+        result.summary(label="age")
     other = result.differences(baseline="X_good", metric="accuracy").set_index("representation")
     assert other.loc["X", "difference"] < 0
     assert set(other["metric"]) == {"accuracy"}

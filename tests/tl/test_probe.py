@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -204,6 +207,24 @@ def test_unlabelled_samples_may_be_broken() -> None:
     samples.X[5] = np.nan
     with pytest.raises(ValueError, match=r"1 of 19 samples \(first: \['s5'\]\)"):
         probe(samples, "label", **QUICK)
+
+
+def test_survival_of_a_real_cohort(shared_data: Path) -> None:
+    cells = ad.read_h5ad(shared_data / "tnbc_mibi_keren_scfeatures.h5ad")
+    of = cells.obs["sample"].astype(str)
+    obs = cells.obs.groupby(of)[["survival_days", "censored"]].first()
+    # 'censored' flags samples alive at the end of follow-up, so the event is its opposite
+    obs["is_death"] = obs["censored"].map({"0.0": True, "1.0": False}).astype(object)
+    assert obs.groupby("is_death")["survival_days"].median().loc[True] < 1500
+    samples = AnnData(cells.to_df().groupby(of).mean(), obs=obs)
+    samples.obs["donor"] = samples.obs_names  # one sample per donor
+    kwargs = {"probe": "cox", "event_key": "is_death", "groups_key": "donor", "n_repeats": 4, "tune": False}
+    result = probe(samples, "survival_days", **kwargs)
+    assert (result.n_samples, result.n_missing, int(result.predictions["is_event"].sum())) == (37, 2, 4 * 15)
+    row = result.summary().loc["concordance"]
+    assert row["ci_low"] < row["mean"] < row["ci_high"]
+    assert 0.45 < row["mean"] < 0.8
+    assert row["n"] + row["n_undefined"] == 20
 
 
 @pytest.mark.parametrize(

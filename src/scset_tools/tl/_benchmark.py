@@ -101,7 +101,9 @@ def benchmark(
     ... ).summary()  # doctest: +SKIP
     """
     kinds, label_keys = _as_list(probes), _as_list(label_keys)
-    samples, entries = _entries(data, representations, label_keys, sample_key=sample_key, groups_key=groups_key)
+    events = [event for key in label_keys if (event := _of(event_key, key, None)) is not None]
+    used = [*label_keys, *events, *([groups_key] if groups_key is not None else [])]
+    samples, entries = _entries(data, representations, used, sample_key=sample_key)
     if baseline is not None and baseline not in entries:
         msg = f"baseline={baseline!r} is not among the representations {_checks.first(list(entries), 20)}."
         raise ValueError(msg)
@@ -193,7 +195,7 @@ def _run_fold(
 
 
 def _entries(
-    data: AnnData, representations: Any, label_keys: Iterable[str], *, sample_key: str | None, groups_key: str | None
+    data: AnnData, representations: Any, used: Iterable[str], *, sample_key: str | None
 ) -> tuple[AnnData, dict[str, _Entry]]:
     """Sample-level labels, and each representation with what it is."""
     from anndata import AnnData
@@ -213,7 +215,7 @@ def _entries(
             "not. Keys of obsm and obsp are for sample-level data, without sample_key."
         )
         raise TypeError(msg)
-    for key in [*label_keys, *([groups_key] if groups_key else [])]:
+    for key in used:
         _checks.require_constant_within_sample(data, key, sample_key)
     samples = AnnData(obs=_checks.sample_obs(data, sample_key))
     return samples, {name: _Entry(name, profile=value) for name, value in representations.items()}

@@ -55,7 +55,12 @@ class BenchmarkResult:
         return check_kind_metric(metric or self.metric, self.targets[label_key])
 
     def summary(
-        self, metric: str | None = None, *, interval: Literal["corrected", "t"] = "corrected", level: float = 0.95
+        self,
+        metric: str | None = None,
+        *,
+        label: str | None = None,
+        interval: Literal["corrected", "t"] = "corrected",
+        level: float = 0.95,
     ) -> pd.DataFrame:
         """One row per label, probe and representation, best first within label and probe.
 
@@ -63,6 +68,8 @@ class BenchmarkResult:
         ----------
         metric
             Column of ``results``. Default: see ``metric`` of this class.
+        label
+            Only this label; a metric may not exist for all.
         interval, level
             As in :meth:`ProbeResult.summary`.
 
@@ -70,8 +77,9 @@ class BenchmarkResult:
         -------
         Columns ``label``, ``probe``, ``representation``, ``metric``, ``mean``, ``sd``, ``ci_low``, ``ci_high``, ``n``, ``n_undefined``, ``rank``.
         """
+        results = self._of_label(label)
         rows = []
-        for keys, folds in self.results.groupby(KEYS, sort=False):
+        for keys, folds in results.groupby(KEYS, sort=False):
             name = self.metric_of(keys[0], metric)
             found = summarize(folds, interval=interval, level=level).loc[name]
             rows.append({**dict(zip(KEYS, keys, strict=True)), "metric": name, **found})
@@ -86,6 +94,7 @@ class BenchmarkResult:
         self,
         metric: str | None = None,
         *,
+        label: str | None = None,
         baseline: str | None = None,
         interval: Literal["corrected", "t"] = "corrected",
         level: float = 0.95,
@@ -96,6 +105,8 @@ class BenchmarkResult:
         ----------
         metric
             Column of ``results``. Default: see ``metric`` of this class.
+        label
+            Only this label.
         baseline
             Representation to compare with. Default: that of the benchmark.
         interval
@@ -120,7 +131,7 @@ class BenchmarkResult:
             raise ValueError(msg)
         check_level(level)
         rows = []
-        for (label_key, probe), part in self.results.groupby(KEYS[:2], sort=False):
+        for (label_key, probe), part in self._of_label(label).groupby(KEYS[:2], sort=False):
             name = self.metric_of(label_key, metric)
             ratio = overlap_ratio(part) if interval == "corrected" else 0.0
             table = part.pivot(index=["repeat", "fold"], columns="representation", values=name)
@@ -137,6 +148,12 @@ class BenchmarkResult:
         if len(out):
             out["p_adjusted"] = benjamini_hochberg(out["p_value"].to_numpy())
         return out
+
+    def _of_label(self, label: str | None) -> pd.DataFrame:
+        if label is not None and label not in self.targets:
+            msg = f"label={label!r} is not among the labels {_checks.first(list(self.targets), 20)}."
+            raise KeyError(msg)
+        return self.results if label is None else self.results[self.results["label"] == label]
 
     def plot(self, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
         """Bars with intervals; see ``scset_tools.pl.benchmark_bars``."""
