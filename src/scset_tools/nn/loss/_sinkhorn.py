@@ -44,14 +44,17 @@ class SinkhornLoss(nn.Module):
     Parameters
     ----------
     epsilon
-        Temperature, in units of the spread of the sets.
+        Temperature, in units of the spread of the sets. In 30 dimensions the partners of 1,000 cells are settled late:
+        against exact transport, the gradient has a cosine of about 0.78 at 0.01, 0.94 at 0.001 and 0.98 to 0.99 at the
+        default; the value is 13 %, 1 % and less than 1 % too high once converged (``benchmarks/sinkhorn.py``).
     solver
-        ``"scaling"``: stabilised scaling with Newton steps; ``"log"``: soft minima in log space; ``"exact"``: network
-        simplex of POT on the CPU, without entropy.
+        ``"scaling"``: stabilised scaling with Newton steps; ``"log"``: soft minima in log space, which need an
+        ``epsilon`` of 0.01 and above to converge in reasonable time; ``"exact"``: network simplex of POT on the CPU,
+        without entropy.
     debiased
         Return the Sinkhorn divergence :math:`S = T(x, y) - T(x, x) / 2 - T(y, y) / 2` of the regularised values T
-        (Feydy et al. 2019), as the published code does. It triples the time, and matters only for an ``epsilon`` of
-        0.003 and above.
+        (Feydy et al. 2019), as the published code does. It triples the time. At the default ``epsilon`` there is no bias
+        to remove; it helps from 0.01 upwards, where x and y nearly coincide.
     annealing
         Factor from one temperature of the solver to the next, in (0, 1).
     n_iterations
@@ -76,12 +79,12 @@ class SinkhornLoss(nn.Module):
     def __init__(
         self,
         *,
-        epsilon: float = 1e-4,
+        epsilon: float = 5e-5,
         solver: Literal["scaling", "log", "exact"] = "scaling",
         debiased: bool = False,
-        annealing: float = 0.4,
+        annealing: float = 0.3,
         n_iterations: int | None = None,
-        tolerance: float = 5e-3,
+        tolerance: float = 3e-3,
     ) -> None:
         super().__init__()
         if solver not in _SOLVERS:

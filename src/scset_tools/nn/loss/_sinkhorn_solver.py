@@ -19,15 +19,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# At this temperature a single sweep is nearly converged, wherever the potentials start.
+# At this share of the mean squared distance a single sweep is nearly converged, wherever the potentials start.
 _FIRST_TEMPERATURE = 0.25
 # A Newton step may change the logarithm of a scaling by this much: within it the quadratic model holds well enough.
 _LARGEST_STEP = 3.0
 # Further below the largest entry of its row nothing counts, and an exponential that underflows takes 50 times as long
 # on the CPU.
 _LEAST_EXPONENT = -70.0
+# Scalings stay within this factor of 1, so that no product of three of them leaves float32; the next absorption takes up
+# what is left.
+_LARGEST_SCALING = 1e17
 # Marginal error at which the annealing goes on to the next temperature.
-_STAGE_TOLERANCE = 5e-3
+_STAGE_TOLERANCE = 4e-3
 
 
 class Plan(NamedTuple):
@@ -44,11 +47,11 @@ class Plan(NamedTuple):
 def solve_scaling(
     x: Tensor, y: Tensor, *, epsilon: float, annealing: float, n_iterations: int, tolerance: float, n_cg: int = 8
 ) -> Plan:
-    """Scale the rows and columns of a kernel matrix, with a Newton step after each sweep.
+    """Scale the rows and columns of a kernel matrix, with Newton steps between the sweeps.
 
-    At each temperature on the way from 0.25 to ``epsilon`` the potentials are absorbed into the kernel, then rounds of
-    a Sinkhorn sweep and a Newton step on the dual (``n_cg`` conjugate-gradient iterations) follow. All of a round are
-    products of the kernel with vectors; the marginal error is looked at once per round.
+    At each temperature on the way from a quarter of the mean cost to ``epsilon`` the potentials are absorbed into the
+    kernel; then follow rounds of a sweep, a Newton step on the dual (``n_cg`` iterations of conjugate gradients) and
+    another sweep. All of a round are products of the kernel with vectors; the marginal error is looked at once per round.
 
     Why Newton: the sweeps take thousands of iterations to move a little mass between far-apart cell types, and these few
     directions are what conjugate gradients find first.
@@ -70,14 +73,21 @@ def solve_scaling(
     """
     f, g = x.new_zeros(x.shape[:2]), y.new_zeros(y.shape[:2])
     kernel = x.new_empty(x.shape[0], x.shape[1], y.shape[1])
-    temperatures = _temperatures(epsilon, annealing)
-    for temperature in temperatures:
-        _absorb(x, y, f, g, temperature=temperature, kernel=kernel)
-        is_last = temperature == temperatures[-1]
-        scaling = _Scaling(kernel)
-        scaling.fit(n_iterations, tolerance=tolerance if is_last else max(tolerance, _STAGE_TOLERANCE), n_cg=n_cg)
-        f += temperature * scaling.u.log()
-        g += temperature * scaling.v.log()
+    temperatures = _temperatures(x, y, epsilon=epsilon, annealing=annealing)
+    change_f, change_g = torch.zeros_like(f), torch.zeros_like(g)
+    for stage, temperature in enumerate(temperatures):
+        before_f, before_g = f, g
+        # The potentials are nearly linear in the temperature.
+        ratio = _ratio_of_changes(temperatures, stage)
+        f, g = f + ratio * change_f, g + ratio * change_g
+        log_u = _absorb(x, y, f, g, temperature=temperature, kernel=kernel)
+        is_last = temperature.squeeze(1) == epsilon
+        scaling = _Scaling(kernel, log_u)
+        scaling.fit(
+            n_iterations, tolerance=torch.where(is_last, tolerance, max(tolerance, _STAGE_TOLERANCE)), n_cg=n_cg
+        )
+        f, g = f + temperature * scaling.u.log(), g + temperature * scaling.v.log()
+        change_f, change_g = f - before_f, g - before_g
     return Plan(kernel, scaling.u, scaling.v, f, g, scaling.error)
 
 
@@ -89,36 +99,58 @@ def solve_log(x: Tensor, y: Tensor, *, epsilon: float, annealing: float, n_itera
     """
     f, g = x.new_zeros(x.shape[:2]), y.new_zeros(y.shape[:2])
     kernel = x.new_empty(x.shape[0], x.shape[1], y.shape[1])
-    temperatures = _temperatures(epsilon, annealing)
-    for temperature in temperatures:
-        is_last = temperature == temperatures[-1]
+    is_done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for temperature in _temperatures(x, y, epsilon=epsilon, annealing=annealing):
+        is_last = bool((temperature == epsilon).all())
         for iteration in range(n_iterations if is_last else 1):
             _exponents(x, y, f, g, temperature=temperature, out=kernel)
             row_log_mean = torch.logsumexp(kernel, dim=2) - math.log(y.shape[1])
-            if is_last and iteration % 10 == 9 and _is_below(_row_error(row_log_mean.exp()), tolerance):
-                break
-            f -= temperature * row_log_mean
+            if is_last and iteration % 10 == 9:
+                is_done = is_done | (_row_error(row_log_mean.exp()) < tolerance)
+                if bool(is_done.all()):
+                    break
             kernel -= row_log_mean.unsqueeze(2)
-            g -= temperature * (torch.logsumexp(kernel, dim=1) - math.log(x.shape[1]))
-    kernel = _exponents(x, y, f, g, temperature=epsilon, out=kernel).exp_()
+            column_log_mean = torch.logsumexp(kernel, dim=1) - math.log(x.shape[1])
+            # A set that has converged waits for the others: batch mates do not change its plan.
+            f -= temperature * row_log_mean.masked_fill(is_done.unsqueeze(1), 0)
+            g -= temperature * column_log_mean.masked_fill(is_done.unsqueeze(1), 0)
+    kernel = _exponents(x, y, f, g, temperature=temperature, out=kernel).exp_()
     return Plan(kernel, torch.ones_like(f), torch.ones_like(g), f, g, _row_error(kernel.mean(dim=2)))
 
 
-def _temperatures(epsilon: float, annealing: float) -> list[float]:
-    """From 0.25 down to ``epsilon`` in equal ratios of ``annealing`` or milder."""
-    n_steps = max(0, math.ceil(math.log(epsilon / _FIRST_TEMPERATURE) / math.log(annealing)))
-    return [epsilon * (_FIRST_TEMPERATURE / epsilon) ** (1 - i / n_steps) for i in range(n_steps)] + [epsilon]
+def _temperatures(x: Tensor, y: Tensor, *, epsilon: float, annealing: float) -> list[Tensor]:
+    """Temperatures of each set, (b, 1) per stage, from a share of its mean squared distance down to ``epsilon``.
+
+    Each set has its own first temperature, whatever its batch mates: where outliers cost a hundred times the usual, the
+    potentials have as much further to go. Sets that arrive early stay at ``epsilon``.
+    """
+    spread = x.square().sum(dim=2).mean(dim=1) + y.square().sum(dim=2).mean(dim=1)
+    first = (_FIRST_TEMPERATURE * spread).clamp_min(epsilon).unsqueeze(1)
+    largest = first.max().item()
+    n_steps = math.ceil(math.log(epsilon / largest) / math.log(annealing)) if math.isfinite(largest) else 0
+    return [(first * annealing**step).clamp_min(epsilon) for step in range(n_steps)] + [torch.full_like(first, epsilon)]
 
 
-def _exponents(x: Tensor, y: Tensor, f: Tensor, g: Tensor, *, temperature: float, out: Tensor) -> Tensor:
+def _ratio_of_changes(temperatures: list[Tensor], stage: int) -> Tensor | float:
+    """Change of the temperature at this stage by that at the stage before, (b, 1); the first two have none to go by."""
+    if stage < 2:
+        return 0.0
+    change, last_change = (
+        temperatures[stage] - temperatures[stage - 1],
+        temperatures[stage - 1] - temperatures[stage - 2],
+    )
+    return torch.where(last_change == 0, 0.0, change / last_change)
+
+
+def _exponents(x: Tensor, y: Tensor, f: Tensor, g: Tensor, *, temperature: Tensor, out: Tensor) -> Tensor:
     """Write ``(f_i + g_j - |x_i - y_j|^2) / temperature`` into ``out`` (b, n, m)."""
     if x.dtype != torch.float64 and not _products_are_exact():
         out.copy_(torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square_())
-        return out.neg_().add_(f.unsqueeze(2)).add_(g.unsqueeze(1)).div_(temperature)
+        return out.neg_().add_(f.unsqueeze(2)).add_(g.unsqueeze(1)).div_(temperature.unsqueeze(2))
     # The sum is the product of points with two more features: one pass over the memory instead of four.
     of_x = ((f - x.square().sum(dim=2)) / temperature).unsqueeze(2)
     of_y = ((g - y.square().sum(dim=2)) / temperature).unsqueeze(2)
-    left = torch.cat([x * (2 / temperature), of_x, torch.ones_like(of_x)], dim=2)
+    left = torch.cat([x * (2 / temperature).unsqueeze(2), of_x, torch.ones_like(of_x)], dim=2)
     right = torch.cat([y, torch.ones_like(of_y), of_y], dim=2)
     return torch.bmm(left, right.transpose(1, 2), out=out)
 
@@ -131,35 +163,45 @@ def _products_are_exact() -> bool:
         return False
 
 
-def _absorb(x: Tensor, y: Tensor, f: Tensor, g: Tensor, *, temperature: float, kernel: Tensor) -> None:
+def _absorb(x: Tensor, y: Tensor, f: Tensor, g: Tensor, *, temperature: Tensor, kernel: Tensor) -> Tensor:
     """Write the kernel of the potentials, moving ``f`` and ``g`` in place so that 1 is its largest entry everywhere.
 
     Rows first, then columns: a column only rises, and nowhere above 1, so each row and each column ends with a largest
-    entry of 1. No sum over either can overflow or vanish, however far apart the points are.
+    entry of 1. No sum over either can overflow or vanish, however far apart the points are. Returns the logarithm of the
+    scaling of the rows that undoes their move, (b, n).
     """
     _exponents(x, y, f, g, temperature=temperature, out=kernel)
-    for potential, dim in ((f, 2), (g, 1)):
-        largest = kernel.amax(dim=dim, keepdim=True)
-        kernel -= largest
-        potential -= temperature * largest.squeeze(dim)
+    largest_of_rows = kernel.amax(dim=2)
+    kernel -= largest_of_rows.unsqueeze(2)
+    f -= temperature * largest_of_rows
+    largest_of_columns = kernel.amax(dim=1)
+    kernel -= largest_of_columns.unsqueeze(1)
+    g -= temperature * largest_of_columns
     kernel.clamp_min_(_LEAST_EXPONENT).exp_()
+    return largest_of_rows
 
 
 class _Scaling:
     """Scalings ``u, v`` of the rows and columns of a kernel; the columns have mean one after each method."""
 
-    def __init__(self, kernel: Tensor) -> None:
+    def __init__(self, kernel: Tensor, log_u: Tensor) -> None:
         self.kernel, self.transposed = kernel, kernel.transpose(1, 2)
         self.tiny = torch.finfo(kernel.dtype).tiny * 1e4
-        self._move_to(kernel.new_ones(kernel.shape[:2]))
+        self.radius = kernel.new_full((len(kernel), 1), _LARGEST_STEP)
+        self._move_to((log_u - log_u.mean(dim=1, keepdim=True)).exp())
 
-    def fit(self, n_rounds: int, *, tolerance: float, n_cg: int) -> None:
+    def fit(self, n_rounds: int, *, tolerance: Tensor, n_cg: int) -> None:
         for _ in range(n_rounds):
             if _is_below(self.error, tolerance):
                 return
-            self._move_to(self.u / self.row_mean.clamp_min(self.tiny))
+            before, is_done = self._state(), self.error < tolerance
+            # Newton's model is good near fitted rows, and its step leaves single rows that one more sweep repairs.
+            self._sweep()
             if n_cg:
                 self._newton(n_cg)
+                self._sweep()
+            # A set that has converged waits for the others: batch mates do not change its plan.
+            self._go_back(before, where=is_done)
 
     def _mean_over_columns(self, v: Tensor) -> Tensor:
         return torch.bmm(self.kernel, v.unsqueeze(2)).squeeze(2) / self.kernel.shape[2]
@@ -168,22 +210,34 @@ class _Scaling:
         return torch.bmm(self.transposed, u.unsqueeze(2)).squeeze(2) / self.kernel.shape[1]
 
     def _move_to(self, u: Tensor) -> None:
-        self.u = u
-        self.v = self._mean_over_rows(u).clamp_min(self.tiny).reciprocal()
+        self.u = u.clamp(1 / _LARGEST_SCALING, _LARGEST_SCALING)
+        self.v = self._mean_over_rows(self.u).clamp_min(1 / _LARGEST_SCALING).reciprocal()
         self.row_mean = u * self._mean_over_columns(self.v)
         self.error = _row_error(self.row_mean)
 
+    def _sweep(self) -> None:
+        self._move_to(self.u / self.row_mean.clamp_min(self.tiny))
+
     def _newton(self, n_cg: int) -> None:
+        # Cell by cell: shortening the whole step for the sake of a few cells would hold up all others.
         step = self._newton_step(n_cg)
-        largest = step.abs().amax(dim=1, keepdim=True)
-        step = step * (_LARGEST_STEP / largest.clamp_min(_LARGEST_STEP))
-        u, v, row_mean, error = self.u, self.v, self.row_mean, self.error
-        self._move_to(u * step.exp())
+        step = torch.minimum(torch.maximum(step, -self.radius), self.radius)
+        before = self._state()
+        self._move_to(self.u * step.exp())
         # With fitted columns the dual is the mean of the potentials: a set whose step lowers it stays where it was.
-        is_worse = (step.mean(dim=1) + (self.v / v).log().mean(dim=1) < 0).unsqueeze(1)
-        self.u, self.v = torch.where(is_worse, u, self.u), torch.where(is_worse, v, self.v)
-        self.row_mean = torch.where(is_worse, row_mean, self.row_mean)
-        self.error = torch.where(is_worse.squeeze(1), error, self.error)
+        is_worse = (self.u / before[0]).log().mean(dim=1) + (self.v / before[1]).log().mean(dim=1) < 0
+        self._go_back(before, where=is_worse)
+        self.radius = torch.where(is_worse.unsqueeze(1), self.radius / 4, 2 * self.radius).clamp_max(_LARGEST_STEP)
+
+    def _state(self) -> tuple[Tensor, ...]:
+        return self.u, self.v, self.row_mean, self.error
+
+    def _go_back(self, state: tuple[Tensor, ...], *, where: Tensor) -> None:
+        """Take the earlier state of the sets named by ``where`` (b,)."""
+        self.u, self.v, self.row_mean, self.error = (
+            torch.where(where if old.ndim == 1 else where.unsqueeze(1), old, new)
+            for old, new in zip(state, self._state(), strict=True)
+        )
 
     def _newton_step(self, n_cg: int) -> Tensor:
         """Change of ``log u`` towards rows of mean one while the columns stay fitted, (b, n).
@@ -191,14 +245,14 @@ class _Scaling:
         Conjugate gradients on ``diag(row_mean) - D D' / (n m)``, the negative Hessian of the dual, with its diagonal as
         preconditioner.
         """
-        diagonal = self.row_mean.clamp_min(self.tiny)
+        # The floor keeps a row that is nearly empty from filling the numbers; its step is cut short anyway.
+        diagonal = self.row_mean.clamp_min(1e-6)
         step = torch.zeros_like(self.u)
         residual = 1 - self.row_mean
         direction = residual / diagonal
         product = (residual * direction).sum(dim=1, keepdim=True)
-        v_squared = self.v.square()
         for _ in range(n_cg):
-            through = self._mean_over_columns(v_squared * self._mean_over_rows(self.u * direction))
+            through = self._mean_over_columns(self.v * (self.v * self._mean_over_rows(self.u * direction)))
             image = diagonal * direction - self.u * through
             curvature = (direction * image).sum(dim=1, keepdim=True)
             # Both vanish for a set that has converged: its step stays as it is.
@@ -217,6 +271,6 @@ def _row_error(row_mean: Tensor) -> Tensor:
     return (row_mean - 1).abs().mean(dim=1) / 2
 
 
-def _is_below(error: Tensor, tolerance: float) -> bool:
+def _is_below(error: Tensor, tolerance: Tensor) -> bool:
     """Whether all sets have converged: the one place of the loop that waits for the device."""
     return bool((error < tolerance).all())
