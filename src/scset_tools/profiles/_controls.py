@@ -77,7 +77,8 @@ class SequencingDepth(Profile):
 class RandomVector(Profile):
     """Standard normal numbers that depend on the name of the sample alone.
 
-    Whatever is predicted from them is chance; a score above it means that the evaluation leaks.
+    Whatever is predicted from them is chance. One draw can go with the label of a few dozen samples by accident: average
+    over several `rng`. A mean above chance then says that the evaluation leaks.
 
     Parameters
     ----------
