@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import inspect
 import re
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -48,10 +52,30 @@ def documented_parameters(doc: str) -> set[str]:
     return names if has_section else set(re.findall(r"`+(\w+)`+", doc))
 
 
-def taken_over(owner: type, method: str) -> set[str]:
-    """Parameters that a method has from the classes above: their docstrings describe them, and are judged there."""
-    above = (vars(base).get(method) for base in owner.__mro__[1:])
-    return {name for member in above if inspect.isfunction(member) for name in inspect.signature(member).parameters}
+def described_fields(cls: type) -> set[str]:
+    """Fields of a class with a string below them, which is where a data class describes them."""
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
+    except OSError:  # made at run time
+        return set()
+    return {
+        field.target.id
+        for field, below in pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+    }
+
+
+def taken_over(owner: type, method: Callable[..., object]) -> set[str]:
+    """Parameters that a method has from the classes above: their docstrings describe them, and are judged there.
+
+    What overrides a hook of another library has all its parameters from there; only `forward` of torch has none.
+    """
+    above = [vars(base)[method.__name__] for base in owner.__mro__[1:] if method.__name__ in vars(base)]
+    above = [member for member in above if inspect.isfunction(member)]
+    is_hook = method.__name__ != "forward" and any(not member.__module__.startswith("scset_tools") for member in above)
+    return {
+        name for member in (*above, *([method] if is_hook else [])) for name in inspect.signature(member).parameters
+    }
 
 
 def docstring_offences(name: str, obj: object, known: frozenset[str] = frozenset()) -> list[str]:
@@ -64,7 +88,7 @@ def docstring_offences(name: str, obj: object, known: frozenset[str] = frozenset
     offences = [f"{name}: placeholder {found} left" for found in re.findall(r"%\(\w+\)s?", doc)]
     listed = documented_parameters(doc)
     if inspect.isclass(obj):
-        listed |= documented_parameters(inspect.getdoc(obj.__init__) or "")
+        listed |= documented_parameters(inspect.getdoc(obj.__init__) or "") | described_fields(obj)
     try:
         parameters = inspect.signature(obj).parameters.values()
     except ValueError:  # enumerations and the like have none
@@ -83,7 +107,7 @@ def docstring_offences(name: str, obj: object, known: frozenset[str] = frozenset
             method = member.fget if isinstance(member, property) else getattr(obj, key)
             # an inherited docstring is judged, if at all, where it stands
             if method.__doc__ or not inspect.getdoc(getattr(obj, key)):
-                offences += docstring_offences(f"{name}.{key}", method, frozenset(taken_over(obj, key)))
+                offences += docstring_offences(f"{name}.{key}", method, frozenset(taken_over(obj, method)))
     return offences
 
 
@@ -117,13 +141,21 @@ def test_docstring_rule_bites():
         def forward(self, x):
             """Pool."""
 
+    @dataclass
+    class Result:
+        """What came out."""
+
+        score: float
+        """Between 0 and 1."""
+        error: float
+
     class WidePool(Pool):
         """Pool, `width` and `dropout_rate` given."""
 
         def forward(self, x, ptr):
             """Pool more."""
 
-    planted = (bare, placeholder, silent, Pool, WidePool)
+    planted = (bare, placeholder, silent, Pool, Result, WidePool)
     found = [offence for obj in planted for offence in docstring_offences(obj.__name__, obj)]
     assert found == [
         "bare: no docstring",
@@ -132,6 +164,7 @@ def test_docstring_rule_bites():
         "silent: parameter y not documented",
         "Pool: parameter dropout_rate not documented",
         "Pool.forward: parameter x not documented",
+        "Result: parameter error not documented",
         "WidePool.forward: parameter ptr not documented",
     ]
 
