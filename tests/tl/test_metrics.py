@@ -11,12 +11,15 @@ from sksurv.metrics import concordance_index_censored
 from scset_tools.tl import _metrics
 
 
+@pytest.mark.parametrize("has_ties", [False, True])
 @pytest.mark.parametrize("n_classes", [2, 4])
 @pytest.mark.parametrize("seed", range(3))
-def test_class_metrics_are_scikit_learns(n_classes: int, seed: int) -> None:
+def test_class_metrics_are_scikit_learns(n_classes: int, seed: int, *, has_ties: bool) -> None:
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(40) % n_classes)
     scores = rng.dirichlet(np.ones(n_classes), size=40)
+    if has_ties:  # sums are still 1, which scikit-learn asks for
+        scores = np.eye(n_classes)[scores.argmax(axis=1)] / 2 + 0.5 / n_classes
     y_pred = scores.argmax(axis=1)
     out = _metrics.class_metrics(y, y_pred, scores)
     assert tuple(out) == _metrics.METRICS["class"]
@@ -56,6 +59,7 @@ def test_one_class_in_the_test_part_leaves_ranking_undefined() -> None:
 def test_number_metrics_are_scikit_learns_and_scipys(seed: int) -> None:
     y, y_pred = np.random.default_rng(seed).normal(size=(2, 15))
     out = _metrics.number_metrics(y, y_pred)
+    assert out["r2"] == pytest.approx(sk.r2_score(y, y_pred))
     assert out["mae"] == pytest.approx(np.mean([abs(a - b) for a, b in zip(y, y_pred, strict=True)]))
     assert out["r2"] == pytest.approx(1 - sum((y - y_pred) ** 2) / sum((y - y.mean()) ** 2))
     assert out["spearman"] == pytest.approx(stats.pearsonr(stats.rankdata(y), stats.rankdata(y_pred)).statistic)

@@ -44,7 +44,7 @@ QUICK = {"n_repeats": 1, "tune": False}
 @pytest.mark.parametrize("kind", ["logistic", "ridge", "mlp", "knn", "svc"])
 def test_random_labels_give_chance(kind: str) -> None:
     """The share correct over independent data sets stays within four binomial standard errors of one half."""
-    n_sets, n = 12, 40
+    n_sets, n = (5 if kind == "mlp" else 12), 40
     scores = [
         probe(make_samples(n, seed=s), "label", probe=kind, rng=s, **QUICK).predictions.pipe(
             lambda p: (p["y_true"] == p["y_pred"]).mean()
@@ -57,15 +57,15 @@ def test_random_labels_give_chance(kind: str) -> None:
 def test_random_labels_give_chance_when_tuned_and_grouped() -> None:
     """Two samples of a donor are copies with one label: only whole groups keep this at chance."""
     scores, cut = [], []
-    for s in range(6):
+    for s in range(4):
         samples = make_samples(20, seed=s)
         obs = samples.obs.loc[np.repeat(samples.obs_names, 2)].reset_index(drop=True)
         obs["donor"] = np.repeat(np.arange(20), 2)
         twice = AnnData(np.repeat(samples.X, 2, axis=0), obs=obs.set_index("s" + obs.index.astype(str)))
         for groups_key, out in [("donor", scores), (None, cut)]:
-            result = probe(twice, "label", probe="knn", groups_key=groups_key, cv=4, n_repeats=1, rng=s)
+            result = probe(twice, "label", probe="knn", groups_key=groups_key, cv=3, n_repeats=1, rng=s)
             out.append((result.predictions["y_true"] == result.predictions["y_pred"]).mean())
-    assert abs(np.mean(scores) - 0.5) < 4 * np.sqrt(0.25 / (6 * 20))
+    assert abs(np.mean(scores) - 0.5) < 4 * np.sqrt(0.25 / (4 * 20))
     assert np.mean(cut) > 0.75  # the same data without groups leak, so the test above can fail
 
 
