@@ -83,7 +83,7 @@ def frame(n: int, prefix: str) -> pd.Index:
 
 
 @pytest.mark.usefixtures("blocks_of_seven")
-@pytest.mark.parametrize("store", [np.asarray, sp.csr_matrix, sp.csc_matrix], ids=["dense", "csr", "csc"])
+@pytest.mark.parametrize("store", [np.asarray, sp.csr_matrix, sp.csc_matrix, sp.csr_array])
 def test_values_that_are_not_finite_are_counted_and_named(store):
     x = np.ones((20, 3))
     x[9, 2], x[9, 0], x[17, 1], x[19, 1] = np.nan, np.inf, -np.inf, np.nan
@@ -93,7 +93,7 @@ def test_values_that_are_not_finite_are_counted_and_named(store):
 
 
 @pytest.mark.usefixtures("blocks_of_seven")
-@pytest.mark.parametrize("store", [np.asarray, sp.csr_matrix, sp.csc_matrix], ids=["dense", "csr", "csc"])
+@pytest.mark.parametrize("store", [np.asarray, sp.csr_matrix, sp.csc_matrix, sp.csr_array])
 def test_cells_without_signal_raise_only_if_asked(store):
     x = np.ones((20, 3))
     x[[3, 15]] = 0

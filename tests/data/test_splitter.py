@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -145,9 +147,11 @@ def test_workers_change_nothing(manager):
 class Trainer:
     """What the splitter asks of Lightning's trainer, for one of several processes."""
 
-    def __init__(self, world_size, global_rank, from_first=None, current_epoch=0):
-        self.world_size, self.global_rank, self.current_epoch = world_size, global_rank, current_epoch
+    def __init__(self, world_size, global_rank, from_first=None, n_epochs_done=0):
+        self.world_size, self.global_rank = world_size, global_rank
         self.from_first, self.strategy = from_first, self
+        progress = SimpleNamespace(current=SimpleNamespace(processed=n_epochs_done))
+        self.fit_loop = SimpleNamespace(epoch_progress=progress)
 
     def broadcast(self, value, src=0):
         return value if self.from_first is None else self.from_first
@@ -184,7 +188,7 @@ def test_processes_take_split_and_seed_of_the_first(manager):
 
 def test_a_resumed_run_starts_in_its_epoch_with_workers_too(manager):
     splitter = SampleDataSplitter(manager, train_size=1.0, batch_size=2, n_cells=4, seed=0, num_workers=1)
-    splitter.trainer = Trainer(1, 0, current_epoch=3)
+    splitter.trainer = Trainer(1, 0, n_epochs_done=3)
     loader = splitter.train_dataloader()
     iterator = iter(loader)  # workers ask for their first batches at once
     loader.sampler.set_epoch(3)

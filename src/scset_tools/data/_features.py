@@ -45,7 +45,7 @@ def check_features(
             n_bad += len(row)
             first_bad += [f"cell {cells[start + r]!r}, {names[c]!r}" for r, c in zip(row[:3], column[:3], strict=True)]
         if forbid_zero_cells:
-            is_zero = (block != 0).getnnz(axis=1) == 0 if sparse.issparse(block) else ~block.any(axis=1)
+            is_zero = np.asarray((block != 0).sum(axis=1)).ravel() == 0
             n_zero += int(is_zero.sum())
             first_zero += list(cells[start + np.flatnonzero(is_zero)[: _checks.SHOW]])
     if n_bad:

@@ -137,7 +137,7 @@ class SampleDataSplitter(pl.LightningDataModule):
         loader = self._loader(self.train_samples, shuffle=True, num_replicas=world, rank=rank)
         if self.trainer is not None:
             # on resuming, Lightning sets the epoch only after it has made the iterator, whose workers read ahead
-            loader.sampler.set_epoch(self.trainer.current_epoch)
+            loader.sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         return loader
 
     def val_dataloader(self) -> DataLoader | None:

@@ -20,12 +20,17 @@ def record_init_params(cls: type) -> None:
     Raises
     ------
     TypeError
-        If an argument has a name that scvi-tools drops on load.
+        If an argument has a name that scvi-tools drops on load, or none (``*args``).
     """
     init = cls.__init__
     signature = inspect.signature(init)
     if clash := sorted(DROPPED_ON_LOAD & set(signature.parameters)):
-        msg = f"{cls.__name__}.__init__ has arguments that scvi-tools drops when it loads a model: {clash}. Rename them."
+        msg = (
+            f"{cls.__name__}.__init__ has arguments that scvi-tools drops when it loads a model: {clash}. Rename them."
+        )
+        raise TypeError(msg)
+    if unnamed := [p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL]:
+        msg = f"{cls.__name__}.__init__ takes *{unnamed[0]}, which scvi-tools cannot load. Name them."
         raise TypeError(msg)
     var_keyword = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
 
@@ -33,10 +38,13 @@ def record_init_params(cls: type) -> None:
     def recording_init(self: Any, *args: Any, **kwargs: Any) -> None:
         is_outermost = not getattr(self, "_is_initialising", False)
         self._is_initialising = True
-        init(self, *args, **kwargs)
+        try:
+            init(self, *args, **kwargs)
+        finally:
+            if is_outermost:
+                del self._is_initialising
         if not is_outermost:
             return
-        del self._is_initialising
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         given = {k: v for k, v in list(bound.arguments.items())[1:] if k not in ("adata", "registry")}

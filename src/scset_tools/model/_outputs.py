@@ -45,7 +45,8 @@ def write_cell_scores(adata: AnnData, scores: pd.DataFrame, key: str) -> None:
 
     Aligned by ``obs_names``; cells without a score get NaN. ``X`` is not touched.
     """
-    aligned = scores.reindex(adata.obs_names)
+    # names of cells may repeat, as after a concatenation: then only the order tells them apart
+    aligned = scores if scores.index.equals(adata.obs_names) else scores.reindex(adata.obs_names)
     adata.obs[key] = aligned.mean(axis=1).to_numpy(dtype=np.float32)
     adata.obsm[key] = aligned.set_axis(aligned.columns.astype(str), axis=1)
 
@@ -67,7 +68,7 @@ def writable(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(k): writable(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple | set):
-        return np.asarray([str(v) if not isinstance(v, int | float) else v for v in value])
+        return np.asarray([v if isinstance(v, int | float | np.number) else str(v) for v in value])
     if isinstance(value, str | bool | int | float | np.ndarray | np.generic):
         return value
     return str(value)

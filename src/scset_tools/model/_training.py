@@ -92,6 +92,8 @@ def _trainer_arguments(
         out["callbacks"].append(SaveBestModel(monitor=out["checkpointing_monitor"]))
     if n_validation:
         out.setdefault("check_val_every_n_epoch", 1)  # scvi's default is never
+    else:
+        out["limit_val_batches"] = 0  # scvi's trainer turns validation on along with some of its options
     if early_stopping:
         _require_validation("early_stopping", out["early_stopping_monitor"], "early_stopping_monitor", n_validation)
     for callback in out["callbacks"]:

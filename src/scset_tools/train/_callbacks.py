@@ -123,12 +123,10 @@ class ResumeCheckpoint(Checkpoint):
                 "values": [float(v) for v in frame[name]],
                 "by": frame.index.name,
             }
-            for name, frame in (getattr(trainer.logger, "history", None) or {}).items()
+            for name, frame in _logged(trainer).items()
         }
-        for (
-            name,
-            value,
-        ) in trainer.callback_metrics.items():  # of this epoch, which the logger gets only after this hook
+        # those of this epoch's training the logger gets only after this hook
+        for name, value in trainer.callback_metrics.items():
             if name.endswith("_train"):
                 column = history.setdefault(name, {"index": [], "values": [], "by": "epoch"})
                 if trainer.current_epoch not in column["index"]:
@@ -139,9 +137,13 @@ class ResumeCheckpoint(Checkpoint):
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         """Put the history of the interrupted run back into the logger."""
         trainer.should_stop = checkpoint.get("should_stop", False)
-        data = getattr(getattr(trainer.logger, "experiment", None), "data", None)
-        if data is None:
-            return
+        logged = _logged(trainer)
         for name, column in checkpoint.get("history", {}).items():
             index = pd.Index(column["index"], name=column["by"])
-            data[name] = pd.DataFrame({name: column["values"]}, index=index, dtype=object)
+            logged[name] = pd.DataFrame({name: column["values"]}, index=index, dtype=object)
+
+
+def _logged(trainer: pl.Trainer) -> dict[str, pd.DataFrame]:
+    """What scvi-tools' logger holds, by metric; nothing on processes other than the first, and for other loggers."""
+    data = getattr(getattr(trainer.logger, "experiment", None), "data", None)
+    return data if isinstance(data, dict) else {}
