@@ -51,7 +51,7 @@ def explicit(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_key: torch.Te
     return scores.softmax(-1) @ v
 
 
-def mab(block, x, y, is_key, attend):  # noqa: ANN001, ANN201
+def mab(block, x, y, is_key, attend):
     heads = [
         rows.unflatten(-1, (N_HEADS, -1)).transpose(1, 2)
         for rows in (block.attention.query(x), block.attention.key(y), block.attention.value(y))
@@ -61,12 +61,12 @@ def mab(block, x, y, is_key, attend):  # noqa: ANN001, ANN201
     return block.norm_output(hidden + feed_forward(block.feed_forward, hidden))
 
 
-def feed_forward(layer, hidden):  # noqa: ANN001, ANN201
+def feed_forward(layer, hidden):
     gate, value = layer.gate_and_value(hidden).chunk(2, -1)
     return layer.output(F.silu(gate) * value)
 
 
-def embed_dense(encoder, dense, is_key, attend):  # noqa: ANN001, ANN201
+def embed_dense(encoder, dense, is_key, attend):
     rows, n_samples = encoder.lift(dense), len(dense)
     for layer in encoder.layers:
         induced = mab(layer.gather, layer.inducing.expand(n_samples, -1, -1), rows, is_key, attend)
@@ -102,7 +102,7 @@ def loop(encoder: SetEncoder, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tenso
 def nested(encoder: SetEncoder, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
     jagged = torch.nested.nested_tensor_from_jagged(x, ptr)
 
-    def jagged_mab(block, x, y):  # noqa: ANN001, ANN202
+    def jagged_mab(block, x, y):
         heads = [
             rows.unflatten(-1, [N_HEADS, -1]).transpose(1, 2)
             for rows in (block.attention.query(x), block.attention.key(y), block.attention.value(y))

@@ -15,18 +15,19 @@ import time
 
 import torch
 from _timing import hardware_line, interleaved_medians, print_table
+from torch.utils.flop_counter import FlopCounterMode
+
 from scset_tools.data._batch import SampleBatch
 from scset_tools.model.maestro import MAESTROModule
 from scset_tools.model.maestro._presets import PRESETS
 from scset_tools.model.maestro._views import student_views
 from scset_tools.nn import ptr_from_sizes
-from torch.utils.flop_counter import FlopCounterMode
 
 N_MARKERS = 30
 DEFAULTS = {
     "n_hidden": 128, "n_latent": 64, "n_inducing": 32, "n_heads": 4, "n_layers": 3, "n_cells": 1000,
     "mask_rates": (0.2, 0.4, 0.6, 0.8), "masking": "block", "views": ("random",), "decoder": "sab", "reconstruct": "masked",
-    "reconstruction_weight": 1.0, "distillation_weight": 1.0, "n_prototypes": 256, "student_temperature": 0.1,
+    "reconstruction_weight": 1.0, "distillation_weight": 0.1, "n_prototypes": 256, "student_temperature": 0.1,
     "teacher_temperature": 0.07, "center_momentum": 0.9, "ema_decay": 0.999, "dropout_rate": 0.0, "represent_with": "student",
 }  # fmt: skip
 
@@ -90,8 +91,9 @@ def plain_step(module: MAESTROModule, batch: SampleBatch, transport) -> torch.Te
             seen = torch.where(views.is_hidden[:, None], module.hidden_token, crop)
             z = plain_encode(module.student.encoder, seen)
             predicted = plain_decode(module.decoder, z, views.is_hidden)[views.is_hidden]
-            rec = transport(crop[views.is_hidden], predicted) / N_MARKERS
-            losses.append(rec + module.distillation(module.student.head(z[None]), target))
+            rec = transport(crop[views.is_hidden], predicted)
+            kl = module.distillation(module.student.head(z[None]), target)
+            losses.append(module.reconstruction_weight * rec + module.distillation_weight * kl)
     return torch.stack(losses).mean()
 
 
@@ -103,9 +105,11 @@ def squared_distance_of_means(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 class FreeTransport(torch.nn.Module):
     """The same for ragged sets."""
 
-    def forward(self, x: torch.Tensor, y: torch.Tensor, x_ptr: torch.Tensor, y_ptr: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, y: torch.Tensor, *, x_ptr: torch.Tensor, y_ptr: torch.Tensor) -> torch.Tensor:
         sizes = x_ptr.diff().tolist()
-        return torch.stack([squared_distance_of_means(a, b) for a, b in zip(x.split(sizes), y.split(sizes), strict=True)])
+        return torch.stack(
+            [squared_distance_of_means(a, b) for a, b in zip(x.split(sizes), y.split(sizes), strict=True)]
+        )
 
 
 def published_transport():
@@ -177,7 +181,9 @@ def main() -> None:
         step(lambda: plain_step(module, batch, published[".005/.95"]))
         seconds["plain, geomloss .005/.95 (published; 1 run)"] = time.perf_counter() - start
     seconds["ours, transport"] = seconds["ours"] - seconds["ours, network"]
-    print(f"\nA training step of {batch.n_samples} samples of 500 to 5,000 cells, {args.preset} preset, {args.precision}:\n")
+    print(
+        f"\nA training step of {batch.n_samples} samples of 500 to 5,000 cells, {args.preset} preset, {args.precision}:\n"
+    )
     baseline = {"ours, network": "plain, network", "ours": "plain, geomloss .05/.5"}
     rows = []
     for name in sorted(seconds):

@@ -22,16 +22,19 @@ import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import scset_tools as sst
 import scvi
-from scset_tools.data._split import split_samples
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import scset_tools as sst
+from scset_tools.data._split import split_samples
+
 HELD_OUT_SHARE = 0.3
+SIZES = {"n_hidden": 64, "n_latent": 32, "n_inducing": 16, "n_cells": 100}
+SCHEDULE = {"batch_size": 8, "plan_kwargs": {"lr": 2e-3}, "enable_progress_bar": sys.stdout.isatty()}
 
 
 @dataclass(frozen=True)
@@ -45,19 +48,23 @@ class Cohort:
     held_out: list[str]
     use_rep: str | None = None
     cell_type_key: str | None = None
+    max_epochs: int | None = None
 
 
 def built_in_cohorts() -> list[Cohort]:
-    """Composition and perturbation cohorts: 24 samples to train on, 24 of other cells held out."""
+    """Composition and perturbation cohorts: 24 and 48 samples to train on, 24 made of other cells held out."""
     cohorts = []
-    for name, make in (("composition", sst.datasets.composition_cohort), ("perturbation", sst.datasets.perturbation_cohort)):
-        train, test = (make(n_samples=24, pool=(k, 2), rng=k) for k in (0, 1))
+    for name, make, n_training, max_epochs in (
+        ("composition", sst.datasets.composition_cohort, 24, 20),
+        ("perturbation", sst.datasets.perturbation_cohort, 48, 50),
+    ):
+        train, test = make(n_samples=n_training, pool=(0, 2), rng=0), make(n_samples=24, pool=(1, 2), rng=1)
         for prefix, part in (("train", train), ("test", test)):
             part.obs["sample"] = (prefix + "_" + part.obs["sample"].astype(str)).astype("category")
             part.obs_names = prefix + "_" + part.obs_names
         adata = ad.concat([train, test])
         held_out = sorted(test.obs["sample"].unique())
-        cohorts.append(Cohort(name, adata, "sample", "subtype", held_out, cell_type_key="cell_type"))
+        cohorts.append(Cohort(name, adata, "sample", "subtype", held_out, None, "cell_type", max_epochs))
     return cohorts
 
 
@@ -70,7 +77,11 @@ def own_cohort(args: argparse.Namespace) -> Cohort:
         adata = ad.read_h5ad(path)
     except (OSError, KeyError, ValueError) as error:
         sys.exit(f"{path} cannot be read as an h5ad file: {error}")
-    for option, key in (("SAMPLE_KEY", args.sample_key), ("LABEL_KEY", args.label_key), ("GROUPS_KEY", args.groups_key)):
+    for option, key in (
+        ("SAMPLE_KEY", args.sample_key),
+        ("LABEL_KEY", args.label_key),
+        ("GROUPS_KEY", args.groups_key),
+    ):
         if key is None and option != "GROUPS_KEY":
             sys.exit(f"{option} is missing: name a column of obs. Columns of {path}: {', '.join(adata.obs.columns)}.")
         if key is not None and key not in adata.obs:
@@ -82,7 +93,9 @@ def own_cohort(args: argparse.Namespace) -> Cohort:
     labels = per_sample[args.label_key].first()
     groups = None if args.groups_key is None else per_sample[args.groups_key].first().astype(str).to_numpy()
     if labels.nunique() < 2:
-        sys.exit(f"LABEL_KEY={args.label_key} has one value only: {', '.join(map(str, labels.unique()))}. Nothing to predict.")
+        sys.exit(
+            f"LABEL_KEY={args.label_key} has one value only: {', '.join(map(str, labels.unique()))}. Nothing to predict."
+        )
     try:
         _, test, _ = split_samples(
             len(labels), 1 - HELD_OUT_SHARE, groups=groups, strata=labels.astype(str).to_numpy(), rng=0
@@ -100,9 +113,11 @@ def embed(cohort: Cohort, out: Path, *, max_epochs: int | None) -> tuple[ad.AnnD
     is_training = ~cohort.adata.obs[key].astype(str).isin(cohort.held_out).to_numpy()
     training = cohort.adata[is_training].copy()
     sst.MAESTRO.setup_anndata(training, key, use_rep=cohort.use_rep)
-    model = sst.MAESTRO(training, random_state=0)
-    print(f"\n{cohort.name}: training MAESTRO on {len(model.sample_names)} samples, {training.n_obs} cells, without labels")
-    model.train(max_epochs, train_size=1.0, seed=0, batch_size=12, enable_progress_bar=sys.stdout.isatty())
+    model = sst.MAESTRO(training, random_state=0, **SIZES)
+    print(
+        f"\n{cohort.name}: training MAESTRO on {len(model.sample_names)} samples, {training.n_obs} cells, without labels"
+    )
+    model.train(max_epochs or cohort.max_epochs, train_size=1.0, seed=0, **SCHEDULE)
     samples = model.to_sample_adata(cohort.adata)
     samples.obs["is_held_out"] = np.isin(samples.obs_names, cohort.held_out)
     mean = sst.profiles.mean(cohort.adata, sample_key=key, use_rep=cohort.use_rep)
@@ -123,7 +138,9 @@ def evaluate(samples: ad.AnnData, cohort: Cohort) -> pd.DataFrame:
         f1 = f1_score(label[test], linear.predict(x[test]), average="weighted")
         rows.append((name, accuracy_score(label[test], nearest), f1))
     share = {part: pd.Series(label[is_part]).value_counts(normalize=True) for part, is_part in ((0, ~test), (1, test))}
-    chance = float((share[0] * share[1]).sum())  # a guess with the frequencies of the training samples is right this often
+    chance = float(
+        (share[0] * share[1]).sum()
+    )  # a guess with the frequencies of the training samples is right this often
     rows.append(("chance", chance, chance))
     table = pd.DataFrame(rows, columns=["representation", "nearest neighbour accuracy", "logistic weighted F1"])
     table.insert(0, "cohort", cohort.name)
@@ -160,7 +177,11 @@ def main() -> None:
     parser.add_argument("--label-key", help="column of obs with the label to predict, one value per sample")
     parser.add_argument("--use-rep", help="key of obsm to use instead of X")
     parser.add_argument("--groups-key", help="column of obs with the donor or study; a group is never cut")
-    parser.add_argument("--max-epochs", type=int, help="epochs of training (default: about 400 steps)")
+    parser.add_argument(
+        "--max-epochs",
+        type=int,
+        help="epochs of training (default: enough for the built-in cohorts, about 400 steps for your own)",
+    )
     parser.add_argument("--out", type=Path, default=Path("demo/output"), help="folder for the results")
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

@@ -50,9 +50,11 @@ ROOMS = {
     "data": Room((*CORE, "data")),
     "train": Room((*CORE, "nn", "train"), never=("anndata",)),
     "model": Room((*CORE, "nn", "data", "train", "model._*")),
-    "profiles": Room((*CORE, "data._index", "profiles"), never=("torch",)),
+    # reading rows needs no torch, and a second reader of backed files would be a second set of traps
+    "profiles": Room((*CORE, "data._index", "data._rows", "profiles"), never=("torch",)),
     "pp": Room((*CORE, "data._index", "pp")),
-    "tl": Room((*CORE, "profiles", "tl"), never=("torch", "scvi")),
+    # a result draws itself: .plot() loads pl when called
+    "tl": Room((*CORE, "profiles", "tl", "pl"), never=("torch", "scvi")),
     "pl": Room((*CORE, "pl"), never=("torch", "scvi")),
     "datasets": Room((*CORE, "datasets")),
 }

@@ -6,8 +6,9 @@ import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
-import scset_tools as sst
 from _cohort import FIT, make_cohort
+
+import scset_tools as sst
 
 SMALL = {"n_hidden": 16, "n_latent": 6, "n_inducing": 4, "n_cells": 20, "n_heads": 2}
 
@@ -56,20 +57,28 @@ def _missing_batch(a):
 @pytest.mark.parametrize(
     ("spoil", "arguments", "error", "message"),
     [
-        pytest.param(None, {"sample_key": "donor"}, KeyError, "'donor' is not a column of adata.obs", id="no_sample_key"),
+        pytest.param(
+            None, {"sample_key": "donor"}, KeyError, "'donor' is not a column of adata.obs", id="no_sample_key"
+        ),
         pytest.param(None, {"labels_key": "disease"}, KeyError, "'disease' is not a column", id="no_labels_key"),
         pytest.param(None, {"batch_key": "plate"}, KeyError, "'plate' is not a column", id="no_batch_key"),
         pytest.param(None, {"layer": "counts"}, KeyError, "'counts' is not in adata.layers", id="no_layer"),
         pytest.param(None, {"use_rep": "X_scVI"}, KeyError, r"'X_scVI' is not in adata.obsm.*X_rep", id="no_use_rep"),
-        pytest.param(None, {"layer": "a", "use_rep": "b"}, ValueError, "Give `layer` or `use_rep`, not both", id="both"),
+        pytest.param(
+            None, {"layer": "a", "use_rep": "b"}, ValueError, "Give `layer` or `use_rep`, not both", id="both"
+        ),
         pytest.param(_missing_sample, {}, ValueError, r"missing for 3 of \d+ cells .*notna", id="missing_sample"),
         pytest.param(_varying_label, {}, ValueError, "varies within 1 of 8 samples.*zzz", id="varying_label"),
         pytest.param(_no_labels, {}, ValueError, "missing for all", id="no_labels"),
         pytest.param(_missing_batch, {"batch_key": "batch"}, ValueError, r"\['batch'\] is missing for 2", id="batch"),
-        pytest.param(_not_finite, {}, ValueError, "adata.X has 2 values that are not finite.*marker_2", id="not_finite"),
+        pytest.param(
+            _not_finite, {}, ValueError, "adata.X has 2 values that are not finite.*marker_2", id="not_finite"
+        ),
         pytest.param(_zero_cell, {}, ValueError, "2 cells whose features are all zero.*cosine", id="all_zero_cells"),
         pytest.param(_one_sample, {}, ValueError, "has 1 sample .*'only'.*at least 2", id="one_sample"),
-        pytest.param(None, {"min_cells": 30}, ValueError, r"fewer than min_cells=30 cells .*s0\d'?: \d+", id="min_cells"),
+        pytest.param(
+            None, {"min_cells": 30}, ValueError, r"fewer than min_cells=30 cells .*s0\d'?: \d+", id="min_cells"
+        ),
     ],
 )
 def test_setup(spoil, arguments, error, message):
@@ -89,7 +98,7 @@ def test_values_that_are_not_finite_are_found_in_other_storages():
     adata = make_cohort()
     adata.X[4, 2] = np.nan
     adata.X = sp.csc_matrix(adata.X)
-    with pytest.raises(ValueError, match="1 values that are not finite.*marker_2"):
+    with pytest.raises(ValueError, match=r"1 values that are not finite.*marker_2"):
         sst.MAESTRO.setup_anndata(adata, "sample")
     adata = make_cohort()
     adata.obsm["X_rep"][0, 1] = np.inf
@@ -108,7 +117,9 @@ def test_mudata_and_other_objects():
 def test_unseen_label_and_batch_at_prediction(model):
     new = make_cohort(3, seed=1, prefix="n")
     new.obs["condition"] = new.obs["condition"].astype(str).replace("case", "other")
-    with pytest.raises(ValueError, match=r"1 categories the model was not trained on: \['other'\].*Set them to missing"):
+    with pytest.raises(
+        ValueError, match=r"1 categories the model was not trained on: \['other'\].*Set them to missing"
+    ):
         model.get_sample_representation(new)
     new = make_cohort(3, seed=1, prefix="n")
     new.obs["batch"] = "b7"
@@ -151,7 +162,7 @@ def test_other_width_of_a_representation_at_prediction():
 
 
 def test_unknown_samples(model):
-    with pytest.raises(KeyError, match="1 of 2 samples are not in the data: .'nope'.*Known samples"):
+    with pytest.raises(KeyError, match=r"1 of 2 samples are not in the data: .'nope'.*Known samples"):
         model.get_sample_representation(samples=["s00", "nope"])
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-import scset_tools as sst
 from _cohort import FIT, make_cohort
+
+import scset_tools as sst
 
 MODELS = {
     "maestro": (sst.MAESTRO, {"n_hidden": 16, "n_latent": 6, "n_inducing": 4, "n_cells": 20, "n_heads": 2}),

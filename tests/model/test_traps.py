@@ -114,9 +114,6 @@ def test_a_view_can_be_embedded(model, whole, part):
     assert "_scvi_sample" not in whole.obs
 
 
-@pytest.mark.xfail(
-    strict=True, reason="scvi-tools' manager refuses a view, and a model without data registers directly"
-)
 def test_a_view_can_be_embedded_by_a_model_without_data(model, part, tmp_path):
     model.save(tmp_path / "m")
     bare = sst.MAESTRO.load(tmp_path / "m", adata=False)

@@ -31,7 +31,15 @@ class SampleIndex:
 
     @classmethod
     def from_codes(cls, codes: np.ndarray, names: np.ndarray) -> SampleIndex:
-        """Group cells by their sample's number; ``codes (cells,)`` index ``names (samples,)``."""
+        """Group cells by the number of their sample.
+
+        Parameters
+        ----------
+        codes
+            Number of the sample of each cell, (cells,).
+        names
+            Names of the samples, (samples,).
+        """
         codes, names = np.asarray(codes).ravel(), np.asarray(names)
         if len(codes) and (codes.min() < 0 or codes.max() >= len(names)):
             msg = f"Sample codes must lie in [0, {len(names)}), but span [{codes.min()}, {codes.max()}]."
@@ -42,7 +50,15 @@ class SampleIndex:
 
     @classmethod
     def from_obs(cls, obs: pd.DataFrame, sample_key: str) -> SampleIndex:
-        """Group cells by ``obs[sample_key]``; names are sorted, and categories without cells are left out."""
+        """Group cells by a column; names are sorted, and categories without cells are left out.
+
+        Parameters
+        ----------
+        obs
+            One row per cell.
+        sample_key
+            Column with the sample of each cell. Must be complete.
+        """
         if sample_key not in obs:
             msg = f"{sample_key!r} is not a column of adata.obs. Columns: {_checks.first(obs.columns, 20)}."
             raise KeyError(msg)
@@ -59,17 +75,35 @@ class SampleIndex:
         return np.diff(self.indptr)
 
     def cells(self, sample: int) -> np.ndarray:
-        """Row numbers of the cells of one sample, ascending."""
+        """Row numbers of the cells of one sample, ascending.
+
+        Parameters
+        ----------
+        sample
+            Number of the sample.
+        """
         return self.order[self.indptr[sample] : self.indptr[sample + 1]]
 
     def cells_of(self, samples: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Row numbers of the cells of several samples, one sample after the other."""
+        """Row numbers of the cells of several samples, one sample after the other.
+
+        Parameters
+        ----------
+        samples
+            Numbers of the samples.
+        """
         if len(samples) == 0:
             return np.zeros(0, dtype=np.int64)
         return np.concatenate([self.cells(int(i)) for i in samples])
 
     def positions(self, samples: Sequence | np.ndarray | None) -> np.ndarray:
-        """Numbers of the named samples, by name as text; all for None. Unknown names raise KeyError."""
+        """Numbers of the named samples. Names are compared as text; an unknown one raises KeyError.
+
+        Parameters
+        ----------
+        samples
+            Names of the samples; None for all.
+        """
         if samples is None:
             return np.arange(len(self))
         wanted = pd.Index([str(s) for s in np.atleast_1d(np.asarray(samples, dtype=object))])
@@ -83,5 +117,11 @@ class SampleIndex:
         return found
 
     def first(self, values: np.ndarray) -> np.ndarray:
-        """The per-sample value of a per-cell column that is constant within samples."""
+        """The per-sample value of a per-cell column that is constant within samples.
+
+        Parameters
+        ----------
+        values
+            One value per cell, (cells,).
+        """
         return np.asarray(values)[self.order[self.indptr[:-1]]]

@@ -1,7 +1,7 @@
 """Models: one folder each, on a common base."""
 
-from scset_tools.model._attributions import Attributions
 from scset_tools.model._as_profile import ModelProfile
+from scset_tools.model._attributions import Attributions
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._base_module import SampleModule
 from scset_tools.model.maestro import MAESTRO

@@ -57,7 +57,15 @@ class ModelProfile(BaseEstimator):
         self.setup, self.build, self.train = setup, build, train
 
     def fit(self, adata: AnnData, *, samples: Sequence[str] | None = None) -> Self:
-        """Train on the cells of the named samples (default: all)."""
+        """Set the model up on the training samples, and train it.
+
+        Parameters
+        ----------
+        adata
+            Cells of the samples.
+        samples
+            Names of the training samples. Default: all.
+        """
         cells = adata
         if samples is not None:
             names = _checks.require_obs(adata, self.sample_key).astype(str)
@@ -69,12 +77,26 @@ class ModelProfile(BaseEstimator):
         return self
 
     def transform(self, adata: AnnData) -> AnnData:
-        """A sample-level AnnData of all samples of ``adata``."""
+        """A sample-level AnnData of all samples of ``adata``.
+
+        Parameters
+        ----------
+        adata
+            Cells of the samples to embed.
+        """
         with warnings.catch_warnings():
             if self.train is None:  # the warning that weights are random is what this control is about
                 warnings.filterwarnings("ignore", message=".*is not trained")
             return self.model_.to_sample_adata(adata)
 
     def fit_transform(self, adata: AnnData, *, samples: Sequence[str] | None = None) -> AnnData:
-        """``fit`` on the named samples, then ``transform`` of all samples of ``adata``."""
+        """``fit`` on the named samples, then ``transform`` of all samples of ``adata``.
+
+        Parameters
+        ----------
+        adata
+            Cells of the samples.
+        samples
+            Names of the training samples. Default: all.
+        """
         return self.fit(adata, samples=samples).transform(adata)

@@ -35,7 +35,7 @@ class Attributions:
     cells
         Contribution of each cell, summed over features, (cells, classes); NaN for a cell that was not drawn.
     completeness_error
-        Per sample and class: |sum of attributions - (score - score of the baseline)| relative to that difference.
+        Per sample and class: how far the sum of attributions is from the score less that of the baseline, relative to it.
     """
 
     target: str
@@ -50,8 +50,9 @@ class LinearProbe:
     def __init__(self, vectors: np.ndarray, labels: np.ndarray) -> None:
         fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(vectors, labels)
         scaler, regression = fitted[0], fitted[1]
-        coef, intercept = regression.coef_ / scaler.scale_, regression.intercept_ - regression.coef_ @ (
-            scaler.mean_ / scaler.scale_
+        coef, intercept = (
+            regression.coef_ / scaler.scale_,
+            regression.intercept_ - regression.coef_ @ (scaler.mean_ / scaler.scale_),
         )
         if len(coef) == 1:  # two classes share one row, the log-odds of the second
             coef, intercept = np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept])
@@ -113,7 +114,10 @@ def attribute(
             per_sample[samples, :, c] = np.add.reduceat(values, batch.ptr[:-1].cpu().numpy(), axis=0)
             error[samples, c] = result.completeness_error.cpu().numpy()
     contrast = np.stack(
-        [per_sample[labels == k, :, c].mean(0) - per_sample[labels != k, :, c].mean(0) for c, k in enumerate(probe.classes)],
+        [
+            per_sample[labels == k, :, c].mean(0) - per_sample[labels != k, :, c].mean(0)
+            for c, k in enumerate(probe.classes)
+        ],
         axis=1,
     )
     return contrast, cells, error

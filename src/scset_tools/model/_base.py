@@ -15,6 +15,7 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
+from scvi.data._utils import _check_if_view  # not exported
 from scvi.model.base import BaseModelClass
 
 from scset_tools import _checks
@@ -33,6 +34,13 @@ class SampleModelClass(BaseModelClass):
     """Base of models that map a sample, a set of cells, to one vector.
 
     A model sets ``_module_cls``, builds ``self.module`` in its constructor and inherits the rest.
+
+    Parameters
+    ----------
+    adata
+        AnnData registered with :meth:`setup_anndata`.
+    registry
+        Registry of a saved model; used by :meth:`load`.
     """
 
     _data_splitter_cls = SampleDataSplitter
@@ -236,7 +244,9 @@ class SampleModelClass(BaseModelClass):
         -------
         DataFrame of shape (samples, n_latent), float32, indexed by sample name.
         """
-        self._check_if_trained(message=f"This {type(self).__name__} is not trained: its vectors come from random weights.")
+        self._check_if_trained(
+            message=f"This {type(self).__name__} is not trained: its vectors come from random weights."
+        )
         adata = self._validate_anndata(adata)
         try:
             dataset = self._dataset(adata, n_cells)
@@ -277,7 +287,11 @@ class SampleModelClass(BaseModelClass):
         representation = self.get_sample_representation(adata, samples=samples, n_cells=n_cells, batch_size=batch_size)
         cells = self.adata if adata is None else adata
         return sample_adata(
-            representation, cells, sample_key=self._sample_key, name=key_added or self.name, provenance=self._provenance()
+            representation,
+            cells,
+            sample_key=self._sample_key,
+            name=key_added or self.name,
+            provenance=self._provenance(),
         )
 
     def _provenance(self) -> dict[str, Any]:
@@ -304,7 +318,7 @@ class SampleModelClass(BaseModelClass):
         Parameters
         ----------
         dir_path
-            Directory given to :meth:`save`.
+            Directory given to ``save``.
         adata
             Cells to attach, of the samples of training or of others. None takes those saved with the model
             (``save_anndata=True``); False attaches none, and the model embeds any AnnData given to it.
@@ -363,6 +377,7 @@ class SampleModelClass(BaseModelClass):
             _checks.require_anndata(adata, caller=type(self).__name__)
         if self.adata_manager is None and adata is not None:
             # scvi would make the first AnnData that is embedded the model's own
+            _check_if_view(adata, copy_if_view=copy_if_view)
             type(self).setup_anndata(adata, source_registry=self.registry, **self.registry["setup_args"])
             self._register_manager_for_instance(self._get_most_recent_anndata_manager(adata, required=True))
             return adata

@@ -26,15 +26,39 @@ class SampleModule(BaseModuleClass):
 
     @abstractmethod
     def loss(self, batch: SampleBatch) -> LossOutput:
-        """Loss of a batch, averaged over its samples."""
+        """Loss of a batch, averaged over its samples.
+
+        Parameters
+        ----------
+        batch
+            Samples to learn from.
+        """
 
     @abstractmethod
     def represent(self, batch: SampleBatch) -> torch.Tensor:
-        """One vector per sample, (samples, n_latent). No randomness, and no influence of batch mates."""
+        """One vector per sample, (samples, n_latent). No randomness, and no influence of batch mates.
+
+        Parameters
+        ----------
+        batch
+            Samples to represent.
+        """
 
     @abstractmethod
     def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
-        """The vector of one sample of any size in bounded memory, (1, n_latent), equal to ``represent``."""
+        """The vector of one sample of any size in bounded memory, (1, n_latent), equal to ``represent``.
+
+        Parameters
+        ----------
+        pieces
+            Gives the sample in pieces; each call starts over.
+        """
 
     def after_step(self, step: int) -> None:
-        """Called after each step of the optimiser; a module that averages its weights does so here."""
+        """Called after each step of the optimiser; a module that averages its weights does so here.
+
+        Parameters
+        ----------
+        step
+            Number of steps made so far.
+        """

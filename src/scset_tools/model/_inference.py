@@ -21,9 +21,7 @@ def represent_samples(
 ) -> np.ndarray:
     """Vectors of the numbered samples, in that order, (len(positions), n_latent), float32."""
     vectors: dict[int, np.ndarray] = {}
-    for samples, out in _run(
-        dataset, positions, batch_size, module, module.represent, module.represent_in_pieces
-    ):
+    for samples, out in _run(dataset, positions, batch_size, module, module.represent, module.represent_in_pieces):
         vectors.update(zip(samples, out, strict=True))
     return np.stack([vectors[int(p)] for p in positions])
 

@@ -56,7 +56,7 @@ def write_attributions(adata: AnnData, attributions: Attributions, *, name: str)
     is_var = attributions.features.index.equals(pd.Index(adata.var_names.astype(str)))
     for label in attributions.cells.columns:
         key = _keys.attribution(name, label)
-        adata.obs[key] = attributions.cells[label].reindex(adata.obs_names).to_numpy(dtype=np.float32)
+        adata.obs[key] = attributions.cells[label].to_numpy(dtype=np.float32)
         if is_var:
             adata.var[key] = attributions.features[label].to_numpy(dtype=np.float32)
     if not is_var:

@@ -93,7 +93,7 @@ class MAB(nn.Module):
         y_sets: PackedSets,
         log_weight: torch.Tensor | None,
     ) -> torch.Tensor:
-        attended = self.dropout(self.attention(x, x_sets, y, y_sets, log_weight))
+        attended = self.dropout(self.attention(x, y, x_sets=x_sets, y_sets=y_sets, log_weight=log_weight))
         if x_sets is None:  # the same queries for every sample
             x = x.expand(len(y_sets.sizes), *x.shape).flatten(0, 1)
         return self._finish(x + attended)

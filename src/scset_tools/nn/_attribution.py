@@ -66,7 +66,10 @@ def gradient(f: Score, x: Tensor, ptr: Tensor) -> Tensor:
 def gradient_x_input(f: Score, x: Tensor, ptr: Tensor) -> Tensor:
     """Gradient times input: the first-order contribution of each value against a baseline of zeros.
 
-    Parameters and errors are those of :func:`gradient`.
+    Parameters
+    ----------
+    f, x, ptr
+        As for :func:`gradient`, with the same errors.
 
     Returns
     -------

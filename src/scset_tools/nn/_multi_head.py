@@ -46,8 +46,9 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         x: torch.Tensor,
-        x_sets: PackedSets | None,
         y: torch.Tensor,
+        *,
+        x_sets: PackedSets | None,
         y_sets: PackedSets,
         log_weight: torch.Tensor | None = None,
     ) -> torch.Tensor:

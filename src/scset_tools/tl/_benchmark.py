@@ -96,9 +96,17 @@ def benchmark(
 
     Examples
     --------
-    >>> tl.benchmark(
-    ...     samples, ["X_maestro", "pilot"], "disease", probes="knn", baseline="pilot"
-    ... ).summary()  # doctest: +SKIP
+    >>> import scset_tools as sst
+    >>> cells = sst.datasets.composition_cohort(n_samples=12, n_cells=40)
+    >>> profiles = {
+    ...     "mean": sst.profiles.Mean(sample_key="sample"),
+    ...     "random": sst.profiles.RandomVector(sample_key="sample"),
+    ... }
+    >>> result = sst.tl.benchmark(
+    ...     cells, profiles, "subtype", sample_key="sample", cv=3, n_repeats=1, tune=False, progress=False
+    ... )
+    >>> sorted(result.results["representation"].unique())
+    ['mean', 'random']
     """
     kinds, label_keys = _as_list(probes), _as_list(label_keys)
     events = [event for key in label_keys if (event := _of(event_key, key, None)) is not None]

@@ -51,7 +51,15 @@ class BenchmarkResult:
     skipped: pd.DataFrame
 
     def metric_of(self, label_key: str, metric: str | None = None) -> str:
-        """The metric in which a label is reported: ``metric``, that of the benchmark, or the usual one of its kind."""
+        """The metric in which a label is reported.
+
+        Parameters
+        ----------
+        label_key
+            Label of the benchmark.
+        metric
+            Name of a metric. Default: that of the benchmark, or the usual one for this kind of label.
+        """
         return check_kind_metric(metric or self.metric, self.targets[label_key])
 
     def summary(
@@ -156,6 +164,14 @@ class BenchmarkResult:
         return self.results if label is None else self.results[self.results["label"] == label]
 
     def plot(self, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
-        """Bars with intervals; see ``scset_tools.pl.benchmark_bars``."""
+        """Bars with intervals, drawn by :func:`scset_tools.pl.benchmark_bars`.
+
+        Parameters
+        ----------
+        metric
+            Name of a metric. Default: that of the benchmark, or the usual one of each label.
+        ax
+            Axes to draw into. Default: new ones.
+        """
         # a table plots without being a plot: matplotlib loads when asked for
         return importlib.import_module("scset_tools.pl").benchmark_bars(self.summary(metric), metric=metric, ax=ax)

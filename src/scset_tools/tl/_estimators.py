@@ -55,10 +55,10 @@ class Prediction:
 
     def metrics(self, test: Target, levels: np.ndarray) -> dict[str, float]:
         """All metrics of the kind of target; ``levels`` are those of the whole label."""
-        return score(test, self.values, self.scores, levels)
+        return score(test, self.values, self.scores, levels=levels)
 
 
-def score(target: Target, values: np.ndarray, scores: np.ndarray, levels: np.ndarray) -> dict[str, float]:
+def score(target: Target, values: np.ndarray, scores: np.ndarray, *, levels: np.ndarray) -> dict[str, float]:
     """All metrics of the kind of ``target`` for predictions aligned with it."""
     if target.kind == "class":
         return class_metrics(target.values, values.astype(np.int64), scores)

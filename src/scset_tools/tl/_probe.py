@@ -144,7 +144,7 @@ class ProbeResult:
 
         def statistic(positions: np.ndarray) -> np.ndarray:
             part = self._labels.take(positions)
-            found = score(part, values[positions], scores[positions], self._labels.levels)
+            found = score(part, values[positions], scores[positions], levels=self._labels.levels)
             return np.array([found[metric] for metric in METRICS[self.target]])
 
         return statistic
@@ -227,8 +227,12 @@ def probe(
 
     Examples
     --------
-    >>> result = tl.probe(samples, "disease", groups_key="donor")  # doctest: +SKIP
-    >>> result.summary()  # doctest: +SKIP
+    >>> import scset_tools as sst
+    >>> cells = sst.datasets.composition_cohort(n_samples=12, n_cells=40)
+    >>> samples = sst.profiles.mean(cells, sample_key="sample")
+    >>> result = sst.tl.probe(samples, "subtype", groups_key="donor", cv=3, n_repeats=1, tune=False)
+    >>> len(result.folds)
+    3
     """
     if n_repeats < 1 or n_permutations < 0:
         msg = f"n_repeats must be at least 1 and n_permutations at least 0, not {n_repeats} and {n_permutations}."
@@ -332,7 +336,7 @@ def fold_table(labels: Target, folds: list[Fold], fitted: list[Prediction]) -> p
     """One row per fold: where, how well, how many."""
     rows = []
     for fold, prediction in zip(folds, fitted, strict=True):
-        metrics = score(labels.take(fold.test), prediction.values, prediction.scores, labels.levels)
+        metrics = score(labels.take(fold.test), prediction.values, prediction.scores, levels=labels.levels)
         sizes = {"n_train": len(fold.train), "n_test": len(fold.test)}
         chosen = ", ".join(f"{k}={v:g}" for k, v in prediction.params.items())
         where = {"repeat": fold.repeat, "fold": fold.fold}

@@ -28,8 +28,11 @@ class SampleTrainingPlan(pl.LightningModule):
     lr, lr_min
         Learning rate at the start, and at the end of a cosine schedule.
     lr_schedule
-        ``"constant"``, ``"cosine"`` (from ``lr`` to ``lr_min`` over the run) or ``"plateau"`` (divided by
-        ``1 / lr_factor`` after ``lr_patience`` epochs without a better ``lr_scheduler_metric``).
+        ``"constant"``, ``"cosine"`` (from ``lr`` to ``lr_min`` over the run) or ``"plateau"`` (lowered whenever
+        a metric stops improving).
+    lr_factor, lr_patience, lr_scheduler_metric
+        Of ``"plateau"``: what the learning rate is multiplied by, after how many epochs without a better value, and of which
+        metric.
     n_steps_warmup
         Number of steps over which the learning rate grows linearly to ``lr``.
     weight_decay

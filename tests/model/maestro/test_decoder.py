@@ -9,7 +9,9 @@ from scset_tools.model.maestro._decoder import SetDecoder
 from scset_tools.nn import ptr_from_sizes
 
 
-def paper_decoder(decoder: SetDecoder, z: torch.Tensor, n_visible: int, n_hidden: int, slot: torch.Tensor) -> torch.Tensor:
+def paper_decoder(
+    decoder: SetDecoder, z: torch.Tensor, n_visible: int, n_hidden: int, slot: torch.Tensor
+) -> torch.Tensor:
     """Eq. 9 as written: the vector in each visible slot, the token in each hidden one, one seed per decoded cell."""
     slots = torch.cat([z.expand(n_visible, -1), decoder.hidden_token.expand(n_hidden, -1)])
     cells = decoder.unpool(decoder.seeds[slot], decoder.lift(slots))
@@ -26,9 +28,7 @@ def test_two_weighted_slots_equal_all_slots(kind):
     n_visible, n_hidden = [20, 9, 1], [10, 0, 1]
     slots = [torch.arange(20, 30), torch.zeros(0, dtype=torch.int64), torch.tensor([1])]
     ptr = ptr_from_sizes(torch.tensor([len(s) for s in slots]))
-    decoded = decoder(
-        z, torch.cat(slots), ptr, n_visible=torch.tensor(n_visible), n_hidden=torch.tensor(n_hidden)
-    )
+    decoded = decoder(z, torch.cat(slots), ptr, n_visible=torch.tensor(n_visible), n_hidden=torch.tensor(n_hidden))
     for v in range(3):
         if len(slots[v]):
             expected = paper_decoder(decoder, z[v], n_visible[v], n_hidden[v], slots[v])
@@ -40,9 +40,7 @@ def test_gradients_stay_finite_where_nothing_is_hidden():
     torch.manual_seed(0)
     decoder = SetDecoder(4, 16, 5, n_cells=6, n_heads=2)
     z = torch.randn(1, 4, requires_grad=True)
-    out = decoder(
-        z, torch.arange(6), torch.tensor([0, 6]), n_visible=torch.tensor([6]), n_hidden=torch.tensor([0])
-    )
+    out = decoder(z, torch.arange(6), torch.tensor([0, 6]), n_visible=torch.tensor([6]), n_hidden=torch.tensor([0]))
     out.square().sum().backward()
     assert torch.isfinite(z.grad).all()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in decoder.parameters())

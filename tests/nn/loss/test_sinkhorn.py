@@ -114,7 +114,7 @@ class TestAgainstPot:
         x, y = mixture(30, seed=1, d=3).double(), mixture(20, seed=2, d=3).double()
         temperature = 0.1 * spread(x, y)
         (y_leaf,) = leaves(y)
-        SinkhornLoss(epsilon=0.1, tolerance=1e-10, n_iterations=200)(x, y_leaf).sum().backward()
+        SinkhornLoss(solver="scaling", epsilon=0.1, tolerance=1e-10, n_iterations=200)(x, y_leaf).sum().backward()
         direction = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0))
         values = [self.objective(*self.pot(x, y + h * direction, temperature), temperature) for h in (1e-4, -1e-4)]
         slope = (values[0] - values[1]) / 2e-4
@@ -138,7 +138,9 @@ class TestAgainstPot:
             return regularised(x, y) - regularised(x, x) / 2 - regularised(y, y) / 2
 
         x_leaf, y_leaf = leaves(x, y)
-        loss = SinkhornLoss(epsilon=0.2, debiased=True, tolerance=1e-10, n_iterations=200)(x_leaf, y_leaf)
+        loss = SinkhornLoss(solver="scaling", epsilon=0.2, debiased=True, tolerance=1e-10, n_iterations=200)(
+            x_leaf, y_leaf
+        )
         loss.sum().backward()
         assert loss.item() == pytest.approx(divergence(x, y), rel=1e-6)
         for leaf, moved in ((x_leaf, lambda h: (x + h, y)), (y_leaf, lambda h: (x, y + h))):
@@ -179,7 +181,7 @@ class TestClosedForms:
     def test_the_same_cells_in_another_order_cost_nothing(self, debiased: bool) -> None:
         x = mixture(300, seed=1)
         (y,) = leaves(x.flip(0))
-        loss = SinkhornLoss(debiased=debiased)(x, y)
+        loss = SinkhornLoss(solver="scaling", debiased=debiased)(x, y)
         loss.sum().backward()
         assert 0 <= loss.item() < 1e-4 * spread(x, x)
         assert y.grad.abs().max() * len(y) < 1e-2
@@ -187,7 +189,9 @@ class TestClosedForms:
     def test_many_cells_onto_one_go_to_their_mean_and_variance(self) -> None:
         x = mixture(50, seed=1, d=4).double()
         y = torch.ones(1, 4, dtype=torch.float64)
-        assert SinkhornLoss()(x, y).item() == pytest.approx((x - y).square().sum(dim=1).mean().item(), rel=1e-10)
+        assert SinkhornLoss(solver="scaling")(x, y).item() == pytest.approx(
+            (x - y).square().sum(dim=1).mean().item(), rel=1e-10
+        )
 
 
 @hypothesis.settings(max_examples=15, deadline=None)
@@ -202,7 +206,7 @@ def test_a_ragged_batch_is_a_loop(sizes: list[tuple[int, int]], seed: int, solve
     loss_of = SinkhornLoss(solver=solver, epsilon=0.1)
     x_leaf, y_leaf = leaves(x, y)
     weights = torch.arange(1.0, len(sizes) + 1)
-    together = loss_of(x_leaf, y_leaf, ptr_from_sizes(n_x), ptr_from_sizes(n_y))
+    together = loss_of(x_leaf, y_leaf, x_ptr=ptr_from_sizes(n_x), y_ptr=ptr_from_sizes(n_y))
     (weights * together).sum().backward()
     assert together.shape == loss_of.marginal_error.shape == (len(sizes),)
     for i, (x_set, y_set) in enumerate(zip(x.split(n_x), y.split(n_y), strict=True)):
@@ -238,7 +242,9 @@ class TestHardCases:
     @pytest.mark.parametrize("solver", [*SOLVERS, "log"])
     def test_an_empty_set_costs_nothing_and_has_a_graph(self, solver: str) -> None:
         x, y = leaves(mixture(5, seed=1, d=3), mixture(6, seed=2, d=3))
-        loss = SinkhornLoss(solver=solver, epsilon=0.1)(x, y, torch.tensor([0, 0, 2, 5]), torch.tensor([0, 4, 4, 6]))
+        loss = SinkhornLoss(solver=solver, epsilon=0.1)(
+            x, y, x_ptr=torch.tensor([0, 0, 2, 5]), y_ptr=torch.tensor([0, 4, 4, 6])
+        )
         loss.sum().backward()
         assert loss[:2].tolist() == [0.0, 0.0]
         assert loss[2] > 0
@@ -247,19 +253,19 @@ class TestHardCases:
 
     def test_no_cells_at_all(self) -> None:
         x, y = leaves(torch.zeros(0, 3), torch.zeros(0, 3))
-        loss = SinkhornLoss()(x, y)
+        loss = SinkhornLoss(solver="scaling")(x, y)
         loss.sum().backward()
         assert loss.tolist() == [0.0]
         assert x.grad.shape == (0, 3)
 
     def test_a_batch_without_samples(self) -> None:
         empty, ptr = torch.zeros(0, 3), torch.zeros(1, dtype=torch.int64)
-        assert SinkhornLoss()(empty, empty, ptr, ptr).shape == (0,)
+        assert SinkhornLoss(solver="scaling")(empty, empty, x_ptr=ptr, y_ptr=ptr).shape == (0,)
 
     @pytest.mark.parametrize("at", [0.0, 1e4])
     def test_all_cells_in_one_place(self, at: float) -> None:
         x, y = leaves(torch.full((7, 3), at), torch.full((4, 3), at + 2))
-        loss = SinkhornLoss()(x, y)
+        loss = SinkhornLoss(solver="scaling")(x, y)
         loss.sum().backward()
         assert loss.item() == pytest.approx(12.0)
         torch.testing.assert_close(y.grad, torch.full((4, 3), 1.0))
@@ -268,7 +274,7 @@ class TestHardCases:
         """All decoded cells in nearly one place, as at the first step of training."""
         x = mixture(300, seed=1)
         (y,) = leaves(0.01 * torch.randn(300, 30, generator=torch.Generator().manual_seed(0)))
-        loss = SinkhornLoss()(x, y)
+        loss = SinkhornLoss(solver="scaling")(x, y)
         loss.sum().backward()
         value, _, y_gradient = exact_transport(x, y)
         assert loss.item() == pytest.approx(value, rel=1e-3)
@@ -279,7 +285,7 @@ class TestHardCases:
         x, y = mixture(200, seed=1), mixture(200, seed=2)
         x[3], y[5] = distance, -distance  # opposite corners
         (y,) = leaves(y)
-        loss = SinkhornLoss()(x, y)
+        loss = SinkhornLoss(solver="scaling")(x, y)
         loss.sum().backward()
         value, _, y_gradient = exact_transport(x, y)
         assert loss.item() == pytest.approx(value, rel=0.05)
@@ -290,7 +296,7 @@ class TestHardCases:
         size = torch.logspace(-4, 4, 120).unsqueeze(1)
         x = size * torch.randn(120, 5, generator=torch.Generator().manual_seed(0))
         (y,) = leaves(size * torch.randn(120, 5, generator=torch.Generator().manual_seed(1)))
-        loss = SinkhornLoss()(x, y)
+        loss = SinkhornLoss(solver="scaling")(x, y)
         loss.sum().backward()
         value, _, y_gradient = exact_transport(x, y)
         assert loss.item() == pytest.approx(value, rel=0.05)
@@ -298,10 +304,10 @@ class TestHardCases:
 
     def test_autocast_and_narrow_inputs_are_computed_in_single_precision(self) -> None:
         x, y = mixture(64, seed=1).bfloat16(), mixture(64, seed=2).bfloat16()
-        expected = SinkhornLoss()(x.float(), y.float())
+        expected = SinkhornLoss(solver="scaling")(x.float(), y.float())
         (y,) = leaves(y)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = SinkhornLoss()(x, y)
+            loss = SinkhornLoss(solver="scaling")(x, y)
         loss.sum().backward()
         assert loss.dtype == torch.float32
         assert y.grad.dtype == torch.bfloat16
@@ -310,24 +316,25 @@ class TestHardCases:
     def test_reduced_precision_of_products_is_not_used(self) -> None:
         """Under TF32 the exponents would be wrong by tens."""
         x, y = mixture(100, seed=1), mixture(100, seed=2)
-        expected = SinkhornLoss()(x, y)
+        expected = SinkhornLoss(solver="scaling")(x, y)
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("medium")
         try:
-            loss = SinkhornLoss()(x, y)
+            loss = SinkhornLoss(solver="scaling")(x, y)
         finally:
             torch.set_float32_matmul_precision(before)
         torch.testing.assert_close(loss, expected, rtol=5e-3, atol=0)
 
-    def test_invalid_numbers_show(self) -> None:
+    @pytest.mark.parametrize("solver", [*SOLVERS, "log"])
+    def test_invalid_numbers_show(self, solver: str) -> None:
         x = mixture(10, seed=1, d=3)
         x[2, 1] = torch.nan
-        assert SinkhornLoss()(x, mixture(10, seed=2, d=3)).isnan().all()
+        assert SinkhornLoss(solver=solver)(x, mixture(10, seed=2, d=3)).isnan().all()
 
     def test_only_what_needs_a_gradient_gets_one(self) -> None:
         x = mixture(10, seed=1, d=3)
         (y,) = leaves(mixture(10, seed=2, d=3))
-        SinkhornLoss()(x, y).sum().backward()
+        SinkhornLoss(solver="scaling")(x, y).sum().backward()
         assert x.grad is None
         assert y.grad is not None
 
@@ -337,17 +344,31 @@ class TestHardCases:
         x_ptr, y_ptr = torch.tensor([0, 200, 400, 600]), torch.tensor([0, 200, 400, 500])
         (on_cpu,) = leaves(y)
         (on_gpu,) = leaves(y.cuda())
-        expected = SinkhornLoss()(x, on_cpu, x_ptr, y_ptr)
-        loss = SinkhornLoss()(x.cuda(), on_gpu, x_ptr.cuda(), y_ptr.cuda())
+        expected = SinkhornLoss(solver="scaling")(x, on_cpu, x_ptr=x_ptr, y_ptr=y_ptr)
+        loss = SinkhornLoss(solver="scaling")(x.cuda(), on_gpu, x_ptr=x_ptr.cuda(), y_ptr=y_ptr.cuda())
         expected.sum().backward()
         loss.sum().backward()
         torch.testing.assert_close(loss.cpu(), expected, rtol=0.01, atol=0)
         assert cosine(on_gpu.grad.cpu(), on_cpu.grad) > 0.99
 
 
+class TestAuto:
+    """The default: exact where that is quicker."""
+
+    def test_small_sets_are_exact(self) -> None:
+        x, y = mixture(60, seed=1), mixture(50, seed=2)
+        assert SinkhornLoss()(x, y).item() == SinkhornLoss(solver="exact")(x, y).item()
+
+    def test_large_and_debiased_sets_are_scaled(self) -> None:
+        x, y = mixture(600, seed=1), mixture(500, seed=2)
+        assert SinkhornLoss()(x, y).item() == SinkhornLoss(solver="scaling")(x, y).item()
+        x, y = x[:60], y[:50]
+        assert SinkhornLoss(debiased=True)(x, y).item() == SinkhornLoss(solver="scaling", debiased=True)(x, y).item()
+
+
 class TestConvergence:
     def test_error_is_the_mass_left_in_wrong_rows(self) -> None:
-        loss = SinkhornLoss()
+        loss = SinkhornLoss(solver="scaling")
         loss(mixture(200, seed=1), mixture(200, seed=2, drift=0.5))
         assert loss.marginal_error.shape == (1,)
         assert 0 <= loss.marginal_error.item() < 0.02
@@ -367,7 +388,7 @@ class TestMessages:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"solver": "auction"}, "solver must be one of scaling, log, exact, got 'auction'"),
+            ({"solver": "auction"}, "solver must be one of auto, scaling, log, exact, got 'auction'"),
             ({"epsilon": 0.0}, "epsilon and tolerance must be positive, got 0.0"),
             ({"tolerance": -1.0}, "must be positive, got 5e-05 and -1.0"),
             ({"annealing": 1.0}, "annealing must lie between 0 and 1, got 1.0"),
@@ -383,15 +404,15 @@ class TestMessages:
     def test_features(self, shapes: tuple) -> None:
         x, y = (torch.zeros(shape) for shape in shapes)
         with pytest.raises(ValueError, match=re.escape(f"with the same features, got {shapes[0]} and {shapes[1]}")):
-            SinkhornLoss()(x, y)
+            SinkhornLoss(solver="scaling")(x, y)
 
     @pytest.mark.parametrize("ptr", [[0, 3], [1, 4], [0, 3, 2, 4], []])
     def test_boundaries_that_do_not_fit(self, ptr: list[int]) -> None:
         x = torch.zeros(4, 3)
         with pytest.raises(ValueError, match="y_ptr must rise from 0 to the 4 cells of y"):
-            SinkhornLoss()(x, x, torch.tensor([0, 4]), torch.tensor(ptr, dtype=torch.int64))
+            SinkhornLoss(solver="scaling")(x, x, x_ptr=torch.tensor([0, 4]), y_ptr=torch.tensor(ptr, dtype=torch.int64))
 
     def test_numbers_of_samples(self) -> None:
         x = torch.zeros(4, 3)
         with pytest.raises(ValueError, match="x has 2 samples and y has 1: pass x_ptr and y_ptr of the same"):
-            SinkhornLoss()(x, x, torch.tensor([0, 2, 4]))
+            SinkhornLoss(solver="scaling")(x, x, x_ptr=torch.tensor([0, 2, 4]))

@@ -55,7 +55,8 @@ class MAESTRO(SampleModelClass):
     reconstruct
         Whether the loss compares the ``"masked"`` cells (as the reference code does) or ``"all"`` cells of the crop.
     reconstruction_weight, distillation_weight
-        Weights of the two losses. 0 leaves a loss out, with the parts that serve it alone.
+        Weights of the two losses (1 and 1 in the paper). 0 leaves a loss out, with the parts that serve it alone. On cohorts of
+        some dozen samples a full weight of the distillation hurts more than it helps: see the user guide.
     n_prototypes
         Width of the projected outputs that student and teacher agree on.
     student_temperature, teacher_temperature
@@ -110,7 +111,7 @@ class MAESTRO(SampleModelClass):
         decoder: Literal["sab", "isab"] = "sab",
         reconstruct: Literal["masked", "all"] = "masked",
         reconstruction_weight: float = 1.0,
-        distillation_weight: float = 1.0,
+        distillation_weight: float = 0.1,
         n_prototypes: int = 256,
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.07,
@@ -171,7 +172,13 @@ class MAESTRO(SampleModelClass):
 
     @staticmethod
     def preset(name: Literal["default", "paper"]) -> Preset:
-        """Arguments by name: ``p = MAESTRO.preset("paper")``, then ``MAESTRO(adata, **p.model)`` and ``train(**p.train)``."""
+        """Arguments by name: ``p = MAESTRO.preset("paper")``, then ``MAESTRO(adata, **p.model)`` and ``train(**p.train)``.
+
+        Parameters
+        ----------
+        name
+            ``"default"`` (a CPU, minutes) or ``"paper"`` (one data-centre GPU).
+        """
         _require_choice("name", name, tuple(PRESETS))
         return PRESETS[name]()
 

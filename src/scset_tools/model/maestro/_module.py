@@ -45,8 +45,7 @@ class MAESTROModule(SampleModule):
     ----------
     mean, scale
         Location and scale of each feature in each batch, (batches, features): cells enter as ``(x - mean) / scale``.
-
-    The other parameters are those of :class:`~scset_tools.model.maestro.MAESTRO`.
+        The other parameters are those of :class:`~scset_tools.model.MAESTRO`.
     """
 
     def __init__(
@@ -152,10 +151,9 @@ class MAESTROModule(SampleModule):
         return LossOutput(loss=total, n_obs_minibatch=batch.n_samples, extra_metrics=metrics)
 
     def _reconstruction_loss(self, x: torch.Tensor, views: StudentViews, z: torch.Tensor) -> torch.Tensor:
-        """Transport cost between cells and their reconstruction (eq. 10), per feature: 1 is the spread of the data."""
+        """Transport cost between cells and their reconstruction (eq. 10), summed over features as in the paper."""
         decoded, is_target, ptr = self.decode(views, z)
-        cost = self.transport(x[views.index[is_target]], decoded, ptr, ptr)  # (views,)
-        return cost.mean() / x.shape[1]
+        return self.transport(x[views.index[is_target]], decoded, x_ptr=ptr, y_ptr=ptr).mean()  # over views
 
     def _distillation_loss(
         self, x: torch.Tensor, ptr: torch.Tensor, views: StudentViews, z: torch.Tensor

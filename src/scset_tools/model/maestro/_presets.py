@@ -29,6 +29,7 @@ def paper() -> Preset:
             "n_heads": 4,
             "n_cells": 10_000,
             "n_prototypes": 1024,
+            "distillation_weight": 1.0,
         },
         train={
             "max_epochs": 324,

@@ -17,7 +17,9 @@ from scset_tools.nn.loss._sinkhorn_solver import Plan, solve_log, solve_scaling
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SOLVERS = ("scaling", "log", "exact")
+_SOLVERS = ("auto", "scaling", "log", "exact")
+# Pairs of cells up to which, on a CPU, the network simplex is quicker than scaling to the same accuracy (benchmarks/sinkhorn.py).
+_EXACT_PAIRS = 500 * 500
 # Entries of the kernel that are worked on at a time. A CPU is fastest while the kernel stays in its cache, a GPU while all
 # its cores have work.
 _CPU_ENTRIES, _GPU_ENTRIES = 2**18, 2**27
@@ -48,6 +50,7 @@ class SinkhornLoss(nn.Module):
         against exact transport, the gradient has a cosine of about 0.78 at 0.01, 0.94 at 0.001 and 0.98 to 0.99 at the
         default; the value is 13 %, 1 % and less than 1 % too high once converged (``benchmarks/sinkhorn.py``).
     solver
+        ``"auto"``: ``"exact"`` for sets of up to 500 x 500 cells on a CPU, ``"scaling"`` for larger ones and on a GPU.
         ``"scaling"``: stabilised scaling with Newton steps; ``"log"``: soft minima in log space, which need an
         ``epsilon`` of 0.01 and above to converge in reasonable time; ``"exact"``: network simplex of POT on the CPU,
         without entropy.
@@ -80,7 +83,7 @@ class SinkhornLoss(nn.Module):
         self,
         *,
         epsilon: float = 5e-5,
-        solver: Literal["scaling", "log", "exact"] = "scaling",
+        solver: Literal["auto", "scaling", "log", "exact"] = "auto",
         debiased: bool = False,
         annealing: float = 0.3,
         n_iterations: int | None = None,
@@ -110,7 +113,7 @@ class SinkhornLoss(nn.Module):
     def extra_repr(self) -> str:
         return f"epsilon={self.epsilon}, solver={self.solver!r}, debiased={self.debiased}"
 
-    def forward(self, x: Tensor, y: Tensor, x_ptr: Tensor | None = None, y_ptr: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, *, x_ptr: Tensor | None = None, y_ptr: Tensor | None = None) -> Tensor:
         """Cost of moving each set of x onto the set of y of the same sample.
 
         Parameters
@@ -196,12 +199,13 @@ class SinkhornLoss(nn.Module):
     def _transport(self, x: Tensor, y: Tensor) -> _Result:
         """Values and gradients in the coordinates of the solver."""
         dual = None
-        if self.solver == "exact":
+        is_small = not x.is_cuda and not self.debiased and x.shape[1] * y.shape[1] <= _EXACT_PAIRS
+        if self.solver == "exact" or (self.solver == "auto" and is_small):
             pairs = [exact_targets(*pair) for pair in zip(x, y, strict=True)]
             x_target, y_target = (torch.stack(targets) for targets in zip(*pairs, strict=True))
             error = x.new_zeros(len(x))
         else:
-            solve = solve_scaling if self.solver == "scaling" else solve_log
+            solve = solve_log if self.solver == "log" else solve_scaling
             plan = solve(
                 x,
                 y,
