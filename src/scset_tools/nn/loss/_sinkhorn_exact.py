@@ -18,7 +18,7 @@ def exact_targets(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    Mean partner of each point of x (n, d), and of each point of y (m, d).
+    Mean partner of each point of x (n, d), and of each point of y (m, d); NaN where a distance is not finite.
 
     Raises
     ------
@@ -33,8 +33,10 @@ def exact_targets(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         raise ImportError("solver='exact' needs POT: pip install pot, or use solver='scaling'.") from error
 
     a, b = (torch.full((len(points),), 1 / len(points), dtype=torch.float64).numpy() for points in (x, y))
-    cost = torch.cdist(x.double(), y.double()).square().cpu().numpy()
-    plan, log = ot.emd(a, b, cost, numItermax=10_000_000, log=True)
+    cost = torch.cdist(x.double(), y.double()).square().cpu()
+    if not cost.isfinite().all():  # the simplex would stop anywhere: let the caller's numbers show instead
+        return torch.full_like(x, torch.nan), torch.full_like(y, torch.nan)
+    plan, log = ot.emd(a, b, cost.numpy(), numItermax=10_000_000, log=True)
     if log["warning"] is not None:
         raise RuntimeError(f"exact transport of {len(x)} to {len(y)} points failed: {log['warning']}")
     plan = torch.from_numpy(plan).to(x)

@@ -28,7 +28,7 @@ _LARGEST_STEP = 3.0
 _LEAST_EXPONENT = -70.0
 # Scalings stay within this factor of 1, so that no product of three of them leaves float32; the next absorption takes up
 # what is left.
-_LARGEST_SCALING = 1e17
+_LARGEST_SCALING = 1e15
 # Marginal error at which the annealing goes on to the next temperature.
 _STAGE_TOLERANCE = 4e-3
 
@@ -86,9 +86,10 @@ def solve_scaling(
         scaling.fit(
             n_iterations, tolerance=torch.where(is_last, tolerance, max(tolerance, _STAGE_TOLERANCE)), n_cg=n_cg
         )
-        f, g = f + temperature * scaling.u.log(), g + temperature * scaling.v.log()
+        u, v = scaling.u.squeeze(2), scaling.v.squeeze(2)
+        f, g = f + temperature * u.log(), g + temperature * v.log()
         change_f, change_g = f - before_f, g - before_g
-    return Plan(kernel, scaling.u, scaling.v, f, g, scaling.error)
+    return Plan(kernel, u, v, f, g, scaling.error)
 
 
 def solve_log(x: Tensor, y: Tensor, *, epsilon: float, annealing: float, n_iterations: int, tolerance: float) -> Plan:
@@ -182,19 +183,23 @@ def _absorb(x: Tensor, y: Tensor, f: Tensor, g: Tensor, *, temperature: Tensor, 
 
 
 class _Scaling:
-    """Scalings ``u, v`` of the rows and columns of a kernel; the columns have mean one after each method."""
+    """Scalings ``u, v`` of the rows and columns of a kernel; the columns have mean one after each method.
+
+    Vectors are kept as single columns, (b, n, 1) and (b, m, 1): small sets spend their time on the number of calls.
+    """
 
     def __init__(self, kernel: Tensor, log_u: Tensor) -> None:
         self.kernel, self.transposed = kernel, kernel.transpose(1, 2)
-        self.tiny = torch.finfo(kernel.dtype).tiny * 1e4
-        self.radius = kernel.new_full((len(kernel), 1), _LARGEST_STEP)
-        self._move_to((log_u - log_u.mean(dim=1, keepdim=True)).exp())
+        self.n, self.m = kernel.shape[1:]
+        self.radius = kernel.new_full((len(kernel), 1, 1), _LARGEST_STEP)
+        self._move_to((log_u - log_u.mean(dim=1, keepdim=True)).exp().unsqueeze(2))
 
     def fit(self, n_rounds: int, *, tolerance: Tensor, n_cg: int) -> None:
         for _ in range(n_rounds):
-            if _is_below(self.error, tolerance):
+            is_done = self.error < tolerance
+            if bool(is_done.all()):  # the one place of the loop that waits for the device
                 return
-            before, is_done = self._state(), self.error < tolerance
+            before = self._state()
             # Newton's model is good near fitted rows, and its step leaves single rows that one more sweep repairs.
             self._sweep()
             if n_cg:
@@ -203,31 +208,26 @@ class _Scaling:
             # A set that has converged waits for the others: batch mates do not change its plan.
             self._go_back(before, where=is_done)
 
-    def _mean_over_columns(self, v: Tensor) -> Tensor:
-        return torch.bmm(self.kernel, v.unsqueeze(2)).squeeze(2) / self.kernel.shape[2]
-
-    def _mean_over_rows(self, u: Tensor) -> Tensor:
-        return torch.bmm(self.transposed, u.unsqueeze(2)).squeeze(2) / self.kernel.shape[1]
-
     def _move_to(self, u: Tensor) -> None:
         self.u = u.clamp(1 / _LARGEST_SCALING, _LARGEST_SCALING)
-        self.v = self._mean_over_rows(self.u).clamp_min(1 / _LARGEST_SCALING).reciprocal()
-        self.row_mean = u * self._mean_over_columns(self.v)
-        self.error = _row_error(self.row_mean)
+        self.v = self.n / torch.bmm(self.transposed, self.u).clamp_min(1 / _LARGEST_SCALING)
+        self.row_mean = self.u * torch.bmm(self.kernel, self.v) / self.m
+        self.error = _row_error(self.row_mean.squeeze(2))
 
     def _sweep(self) -> None:
-        self._move_to(self.u / self.row_mean.clamp_min(self.tiny))
+        self._move_to(self.u / self.row_mean)
 
     def _newton(self, n_cg: int) -> None:
         # Cell by cell: shortening the whole step for the sake of a few cells would hold up all others.
-        step = self._newton_step(n_cg)
-        step = torch.minimum(torch.maximum(step, -self.radius), self.radius)
+        step = torch.clamp(self._newton_step(n_cg), -self.radius, self.radius)
         before = self._state()
         self._move_to(self.u * step.exp())
-        # With fitted columns the dual is the mean of the potentials: a set whose step lowers it stays where it was.
-        is_worse = (self.u / before[0]).log().mean(dim=1) + (self.v / before[1]).log().mean(dim=1) < 0
+        # With fitted columns the dual is the mean of the potentials. A set whose step lowers it, or is no number, stays
+        # where it was and tries a shorter one next time.
+        gain = (self.u / before[0]).log().mean(dim=(1, 2)) + (self.v / before[1]).log().mean(dim=(1, 2))
+        is_worse = ~(gain >= 0)
         self._go_back(before, where=is_worse)
-        self.radius = torch.where(is_worse.unsqueeze(1), self.radius / 4, 2 * self.radius).clamp_max(_LARGEST_STEP)
+        self.radius = torch.where(is_worse[:, None, None], self.radius / 4, 2 * self.radius).clamp_max(_LARGEST_STEP)
 
     def _state(self) -> tuple[Tensor, ...]:
         return self.u, self.v, self.row_mean, self.error
@@ -235,42 +235,42 @@ class _Scaling:
     def _go_back(self, state: tuple[Tensor, ...], *, where: Tensor) -> None:
         """Take the earlier state of the sets named by ``where`` (b,)."""
         self.u, self.v, self.row_mean, self.error = (
-            torch.where(where if old.ndim == 1 else where.unsqueeze(1), old, new)
+            torch.where(where if old.ndim == 1 else where[:, None, None], old, new)
             for old, new in zip(state, self._state(), strict=True)
         )
 
     def _newton_step(self, n_cg: int) -> Tensor:
-        """Change of ``log u`` towards rows of mean one while the columns stay fitted, (b, n).
+        """Change of ``log u`` towards rows of mean one while the columns stay fitted, (b, n, 1).
 
-        Conjugate gradients on ``diag(row_mean) - D D' / (n m)``, the negative Hessian of the dual, with its diagonal as
-        preconditioner.
+        Conjugate gradients on the negative Hessian of the dual, ``diag(row_mean) - D D' / (n m)``, divided by the root of
+        its diagonal from both sides.
         """
+        precision, tiny = torch.finfo(self.kernel.dtype).eps, torch.finfo(self.kernel.dtype).tiny
         # The floor keeps a row that is nearly empty from filling the numbers; its step is cut short anyway.
-        diagonal = self.row_mean.clamp_min(1e-6)
-        step = torch.zeros_like(self.u)
-        residual = 1 - self.row_mean
-        direction = residual / diagonal
-        product = (residual * direction).sum(dim=1, keepdim=True)
+        root = self.row_mean.clamp_min(1e-6).sqrt()
+        of_rows = self.u / root
+        of_columns = self.v.clamp_max(_LARGEST_SCALING).square() / (self.n * self.m)
+        step = torch.zeros_like(root)
+        residual = direction = (1 - self.row_mean) / root
+        product = _dot(residual, residual)
         for _ in range(n_cg):
-            through = self._mean_over_columns(self.v * (self.v * self._mean_over_rows(self.u * direction)))
-            image = diagonal * direction - self.u * through
-            curvature = (direction * image).sum(dim=1, keepdim=True)
-            # Both vanish for a set that has converged: its step stays as it is.
-            length = torch.where(curvature > self.tiny, product / curvature.clamp_min(self.tiny), 0.0)
-            step = step + length * direction
-            residual = residual - length * image
-            scaled = residual / diagonal
-            next_product = (residual * scaled).sum(dim=1, keepdim=True)
-            direction = scaled + next_product / product.clamp_min(self.tiny) * direction
-            product = next_product
-        return step
+            through = torch.bmm(self.kernel, of_columns * torch.bmm(self.transposed, of_rows * direction))
+            image = torch.addcmul(direction, of_rows, through, value=-1)
+            curvature = _dot(direction, image)
+            # Where a set has converged there is only rounding left, and curvature of either sign: its step stays.
+            length = torch.where(curvature > precision * product, product / curvature, 0.0)
+            step = torch.addcmul(step, length, direction)
+            residual = torch.addcmul(residual, length, image, value=-1)
+            last_product, product = product, _dot(residual, residual)
+            direction = torch.addcmul(residual, product / last_product.clamp_min(tiny), direction)
+        return step / root
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products of single columns, (b, 1, 1)."""
+    return torch.bmm(a.transpose(1, 2), b)
 
 
 def _row_error(row_mean: Tensor) -> Tensor:
     """Share of the mass that would have to move to other rows, (b,)."""
     return (row_mean - 1).abs().mean(dim=1) / 2
-
-
-def _is_below(error: Tensor, tolerance: Tensor) -> bool:
-    """Whether all sets have converged: the one place of the loop that waits for the device."""
-    return bool((error < tolerance).all())
