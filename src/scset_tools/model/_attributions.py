@@ -30,8 +30,8 @@ class Attributions:
     target
         Label that the probe was fitted to.
     features
-        Contribution of each feature to the score of each class, in samples of the class less that in the others: positive
-        where the feature speaks for the class, (features, classes).
+        Contribution of each feature to the score of each class, in samples of the class less that in the others: how much it
+        helps to tell the class from the others, (features, classes). With two classes both columns are equal.
     cells
         Contribution of each cell, summed over features, (cells, classes); NaN for a cell that was not drawn.
     completeness_error
