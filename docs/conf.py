@@ -39,6 +39,7 @@ nitpicky = True
 # What annotations call by its bare name because it is imported for type checkers alone (extensions/public_names.py).
 bare_names = {
     "AnnData": "anndata.AnnData",
+    "AnnOrMuData": "scvi.AnnOrMuData",  # in what models inherit from scvi-tools
     "Axes": "matplotlib.axes.Axes",
     "Callable": "collections.abc.Callable",
     "Colormap": "matplotlib.colors.Colormap",
