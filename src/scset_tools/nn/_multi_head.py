@@ -134,13 +134,10 @@ class MultiHeadAttention(nn.Module):
         if x_sets.layout == "padded":
             dense, is_real = to_padded(x, ptr_from_sizes(x_sets.sizes).to(x.device))
             return read(dense, keys, values, bias)[is_real]
-        out = []
-        for samples, (rows,) in x_sets.runs():
-            cells = x[rows].unflatten(0, (samples.stop - samples.start, -1))
-            out.append(
-                read(cells, keys[samples], values[samples], None if bias is None else bias[samples]).flatten(0, 1)
-            )
-        return torch.cat(out)
+        n_samples, (rows,) = x_sets.runs()
+        biases = [None] * len(n_samples) if bias is None else bias.split(n_samples)
+        parts = zip(n_samples, x.split(rows), keys.split(n_samples), values.split(n_samples), biases, strict=True)
+        return torch.cat([read(_in_sets(cells, n), k, v, w).flatten(0, 1) for n, cells, k, v, w in parts])
 
     def _plain(
         self, x: torch.Tensor, x_sets: PackedSets, y: torch.Tensor, y_sets: PackedSets, log_weight: torch.Tensor | None
@@ -161,13 +158,15 @@ class MultiHeadAttention(nn.Module):
             dense, is_real = to_padded(q, ptr_from_sizes(x_sets.sizes).to(q.device))
             heads = _over_keys(attend, dense, kv, PackedSets.of(y_sets.sizes, q.device, "padded"), log_weight)[is_real]
         else:
-            out = []
-            for samples, (of_x, of_y) in x_sets.runs(y_sets):
-                n = samples.stop - samples.start
-                queries, cells = q[of_x].reshape(n, -1, q.shape[1]), kv[of_y].reshape(n, -1, kv.shape[1])
-                bias = None if log_weight is None else log_weight[of_y].reshape(n, -1)
-                out.append(attend(queries, cells, bias).flatten(0, 1))
-            heads = torch.cat(out)
+            n_samples, (of_x, of_y) = x_sets.runs(y_sets)
+            weights = [None] * len(n_samples) if log_weight is None else log_weight.split(of_y)
+            parts = zip(n_samples, q.split(of_x), kv.split(of_y), weights, strict=True)
+            heads = torch.cat(
+                [
+                    attend(_in_sets(a, n), _in_sets(b, n), None if w is None else w.view(n, len(w) // n)).flatten(0, 1)
+                    for n, a, b, w in parts
+                ]
+            )
         return self.output(heads)
 
 
@@ -188,12 +187,15 @@ def _over_keys(
         # An empty sample keeps one zero row as its only key: its value is zero, and no row of the softmax is empty.
         is_key = is_real | ~is_real.any(1, keepdim=True)
         return attend(queries, dense, bias.masked_fill(~is_key, -torch.inf))
-    out = []
-    for samples, (rows,) in sets.runs():
-        n = samples.stop - samples.start
-        cells = y[rows].reshape(n, -1, y.shape[1])
-        out.append(attend(queries[samples], cells, None if log_weight is None else log_weight[rows].reshape(n, -1)))
-    return torch.cat(out)
+    n_samples, (rows,) = sets.runs()
+    weights = [None] * len(n_samples) if log_weight is None else log_weight.split(rows)
+    parts = zip(n_samples, queries.split(n_samples), y.split(rows), weights, strict=True)
+    return torch.cat([attend(q, _in_sets(c, n), None if w is None else w.view(n, len(w) // n)) for n, q, c, w in parts])
+
+
+def _in_sets(rows: torch.Tensor, n_samples: int) -> torch.Tensor:
+    """Rows of samples of equal size as (n_samples, size, d)."""
+    return rows.view(n_samples, len(rows) // n_samples, rows.shape[1])
 
 
 def _heads(weight: torch.Tensor, n_heads: int) -> torch.Tensor:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from scset_tools.nn._ragged import check_ptr, from_padded
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @dataclass(frozen=True)
@@ -29,18 +25,18 @@ class PackedSets:
             layout = "uniform" if len(set(sizes)) <= 1 else ragged
         return cls(sizes, layout)
 
-    def runs(self, *others: PackedSets) -> Iterator[tuple[slice, list[slice]]]:
-        """Consecutive samples of equal size, in these and in other sets: samples, and rows in each of the sets.
+    def runs(self, *others: PackedSets) -> tuple[list[int], list[list[int]]]:
+        """Consecutive samples of equal size, in these and in other sets: samples in each run, and its rows in each of the sets.
 
-        Views of a sample at one masking rate have equal sizes, so that a batch has few runs and each is one batched call.
+        Views of a sample at one masking rate have equal sizes, so that a batch has few runs and each is one batched call. Given
+        as lengths for ``Tensor.split``, whose backward pass is one concatenation: that of a slice fills a tensor of full size.
         """
-        columns = [self.sizes, *(other.sizes for other in others)]
-        starts = [[0, *itertools.accumulate(sizes)] for sizes in columns]
-        first = 0
-        for stop in range(1, len(self.sizes) + 1):
-            if stop == len(self.sizes) or any(sizes[stop] != sizes[first] for sizes in columns):
-                yield slice(first, stop), [slice(at[first], at[stop]) for at in starts]
-                first = stop
+        columns = list(zip(self.sizes, *(other.sizes for other in others), strict=True))
+        n_samples = [len(list(run)) for _, run in itertools.groupby(columns)]
+        sizes = [size for size, _ in itertools.groupby(columns)]
+        return n_samples, [
+            [n * size[i] for n, size in zip(n_samples, sizes, strict=True)] for i in range(len(others) + 1)
+        ]
 
     @property
     def is_uniform(self) -> bool:
