@@ -5,8 +5,9 @@
 
 Cohorts: every profile is fitted on the training samples of each fold alone; a logistic regression on standardised vectors
 (C = 1, or with ``--tune`` chosen inside the training part) predicts the label in five repeats of five stratified folds that
-keep groups whole. Raw counts are log-normalised; of more than 500 genes, the 500 of highest variance are kept. Weighted F1 and AUROC are means over folds; the standard deviation is that over the five repeats, each
-of which tests every sample once. The cohorts are read from ../shared/data or $SCSET_TOOLS_DATA.
+keep groups whole. Raw counts are log-normalised; of more than 500 genes, the 500 of highest variance are kept. Weighted F1
+and AUROC are means over folds; the standard deviation is that over the five repeats, each of which tests every sample once.
+The cohorts are read from ../shared/data or $SCSET_TOOLS_DATA.
 
 Scale: a mixture of 60 groups in 50 features and 1,000 samples, made in chunks; one fresh process per profile, so that its
 peak of memory over the input can be read.
@@ -35,7 +36,7 @@ from scset_tools import profiles
 DATA = Path(os.environ.get("SCSET_TOOLS_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 MAX_GENES = 500
-"""Genes are cut to those of highest variance over all cells (chosen without labels): clusters of cells in 4,000 take minutes."""
+"""Those of highest variance over all cells, chosen without labels: k-means in thousands of genes takes minutes."""
 
 # --- cohorts ------------------------------------------------------------------------------------------------------------
 
@@ -307,7 +308,8 @@ def scale_tables(n_cells: int) -> str:
     table.columns = ["fit and transform, s", "peak over the input, GB"]
     return "\n\n".join(
         [
-            f"{n_cells:,} cells x {N_FEATURES} features, {N_SAMPLES:,} samples, {os.cpu_count()} cores; each profile in a process of its own.",
+            f"{n_cells:,} cells x {N_FEATURES} features, {N_SAMPLES:,} samples, {os.cpu_count()} cores; "
+            "each profile in a process of its own.",
             markdown(table.map(lambda v: f"{v:.2f}")),
             f"Against `sklearn.cluster.KMeans({N_GROUPS})` on all cells, same process:",
             markdown(pd.DataFrame({"value": [f"{v:.3f}" for v in k_means.values()]}, index=list(k_means))),
