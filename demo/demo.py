@@ -115,7 +115,8 @@ def embed(cohort: Cohort, out: Path, *, max_epochs: int | None) -> tuple[ad.AnnD
     sst.MAESTRO.setup_anndata(training, key, use_rep=cohort.use_rep)
     model = sst.MAESTRO(training, random_state=0, **SIZES)
     print(
-        f"\n{cohort.name}: training MAESTRO on {len(model.sample_names)} samples, {training.n_obs} cells, without labels"
+        f"\n{cohort.name}: training MAESTRO on {len(model.sample_names)} samples, {training.n_obs} cells, without labels",
+        flush=True,
     )
     model.train(max_epochs or cohort.max_epochs, train_size=1.0, seed=0, **SCHEDULE)
     samples = model.to_sample_adata(cohort.adata)
