@@ -23,11 +23,6 @@ def features(name: str, n: int) -> list[str]:
     return [f"{name}_{i}" for i in range(n)]
 
 
-def distances(name: str) -> str:
-    """``obsp`` key of distances between samples: ``maestro_distances``."""
-    return f"{name}_distances"
-
-
 def attention(name: str) -> str:
     """``obs`` key (mean over heads) and ``obsm`` key (one column per head) of the attention on each cell."""
     return f"{name}_attention"

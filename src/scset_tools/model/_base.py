@@ -335,13 +335,16 @@ class SampleModelClass(BaseModelClass):
         return model
 
     def _attach(self, adata: AnnData) -> None:
-        registry = self.registry
-        type(self).setup_anndata(adata, source_registry=registry, **registry["setup_args"])
-        self._adata = adata
-        self._adata_manager = self._get_most_recent_anndata_manager(adata, required=True)
-        self._register_manager_for_instance(self._adata_manager)
+        self._adata, self._adata_manager = adata, self._register_as_in_training(adata)
         self.registry_ = self._adata_manager._registry
         self.summary_stats = self._adata_manager.summary_stats
+
+    def _register_as_in_training(self, adata: AnnData) -> AnnDataManager:
+        """Register an AnnData with the arguments and the categories of the training data."""
+        type(self).setup_anndata(adata, source_registry=self.registry, **self.registry["setup_args"])
+        manager = self._get_most_recent_anndata_manager(adata, required=True)
+        self._register_manager_for_instance(manager)
+        return manager
 
     # ---- shared by models
 
@@ -378,8 +381,7 @@ class SampleModelClass(BaseModelClass):
         if self.adata_manager is None and adata is not None:
             # scvi would make the first AnnData that is embedded the model's own
             _check_if_view(adata, copy_if_view=copy_if_view)
-            type(self).setup_anndata(adata, source_registry=self.registry, **self.registry["setup_args"])
-            self._register_manager_for_instance(self._get_most_recent_anndata_manager(adata, required=True))
+            self._register_as_in_training(adata)
             return adata
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Category .* in adata.obs")

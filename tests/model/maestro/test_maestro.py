@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from _cohort import FIT, make_cohort
 from sklearn.base import clone
 
 import scset_tools as sst
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from _cohort import FIT, make_cohort
 
 SMALL = {"n_hidden": 16, "n_latent": 6, "n_inducing": 4, "n_cells": 20, "n_heads": 2}
 
