@@ -130,3 +130,15 @@ def test_rows_of_a_file_in_one_piece_are_one_slice():
     reader(np.array([9, 2]))
     assert spy.asked[0] == slice(5, 8)
     assert spy.asked[1].tolist() == [2, 9]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_sparse_rows_hold_the_same_values_without_becoming_dense(storage, tmp_path):
+    source, x = make(storage, tmp_path)
+    reader = RowReader(source)
+    for name, rows in SELECTIONS.items():
+        got = reader.csr(rows)
+        assert sp.issparse(got)
+        assert got.format == "csr"
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got.toarray(), x[rows], err_msg=name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy import sparse
 
 
 class RowReader:
-    """Rows of one array as dense float32, in the order asked for, repeats allowed.
+    """Rows of one array as float32, dense or sparse, in the order asked for, repeats allowed.
 
     Parameters
     ----------
@@ -33,15 +33,22 @@ class RowReader:
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Dense rows, shape (len(rows), n_features), float32, C-contiguous."""
+        return self._read(rows, _dense)
+
+    def csr(self, rows: np.ndarray) -> sparse.csr_array:
+        """Sparse rows, shape (len(rows), n_features), float32: no row is made dense if the source is sparse."""
+        return self._read(rows, _csr)
+
+    def _read(self, rows: np.ndarray, convert: Callable[[Any], Any]) -> Any:
         rows = np.asarray(rows, dtype=np.int64)
         if not self.is_out_of_core:
-            return _dense(self.source[rows])
+            return convert(self.source[rows])
         if len(rows) == 0:
-            return np.zeros((0, self.n_features), dtype=np.float32)
+            return convert(np.zeros((0, self.n_features), dtype=np.float32))
         distinct, position = np.unique(rows, return_inverse=True)  # h5py wants increasing, distinct indices
         lo, hi = int(distinct[0]), int(distinct[-1]) + 1
         is_one_piece = hi - lo == len(distinct)  # a file stored by sample: one slice is far quicker than fancy indices
-        x = _dense(self.source[lo:hi] if is_one_piece else self.source[distinct])
+        x = convert(self.source[lo:hi] if is_one_piece else self.source[distinct])
         in_order = len(distinct) == len(rows) and bool((np.diff(position) > 0).all())
         return x if in_order else x[position]
 
@@ -66,6 +73,12 @@ def row_major(source: Any) -> Any:
     if getattr(source, "format", None) == "csc":  # a dataset on disk, of which every slice of rows would read all
         return source.to_memory().tocsr()
     return source
+
+
+def _csr(x: Any) -> sparse.csr_array:
+    if hasattr(x, "compute"):  # dask
+        x = x.compute()
+    return sparse.csr_array(x, dtype=np.float32)
 
 
 def _dense(x: Any) -> np.ndarray:
