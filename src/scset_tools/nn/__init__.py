@@ -11,6 +11,16 @@ from scset_tools.nn._attribution import (
 from scset_tools.nn._ema import ema_decay_at, ema_update
 from scset_tools.nn._masking import block_mask, n_hidden_cells, random_mask, rank_within_set
 from scset_tools.nn._mlp import MLP, ProjectionHead
+from scset_tools.nn._pool import (
+    FeatureSoftmaxPool,
+    GatedAttentionPool,
+    LinearAttentionPool,
+    MeanPool,
+    NonLinearAttentionPool,
+    Pool,
+    SumPool,
+)
+from scset_tools.nn._pool_streaming import stream_pool, stream_pool_weights
 from scset_tools.nn._ragged import (
     from_padded,
     ptr_from_sizes,
@@ -24,6 +34,7 @@ from scset_tools.nn._ragged import (
 from scset_tools.nn._random import cell_uniform, sample_uniform
 from scset_tools.nn._set_encoder import SetEncoder
 from scset_tools.nn._streaming import stream_attention, stream_embed
+from scset_tools.nn._transformer import TransformerBlock, TransformerEncoder, TransformerPool
 from scset_tools.nn._views import farthest_point_view, random_view
 
 __all__ = [
@@ -32,9 +43,19 @@ __all__ = [
     "MLP",
     "PMA",
     "SAB",
+    "FeatureSoftmaxPool",
+    "GatedAttentionPool",
     "IntegratedGradients",
+    "LinearAttentionPool",
+    "MeanPool",
+    "NonLinearAttentionPool",
+    "Pool",
     "ProjectionHead",
     "SetEncoder",
+    "SumPool",
+    "TransformerBlock",
+    "TransformerEncoder",
+    "TransformerPool",
     "average_gradient",
     "block_mask",
     "cell_uniform",
@@ -58,5 +79,7 @@ __all__ = [
     "sizes",
     "stream_attention",
     "stream_embed",
+    "stream_pool",
+    "stream_pool_weights",
     "to_padded",
 ]
