@@ -1,0 +1,226 @@
+"""From the cells of a sample to one vector by a weighted sum: mean, sum and four kinds of attention.
+
+Every pool returns ``(pooled, weights)``. The weight of a cell depends on its own score and on the other cells of its sample
+alone, so the result is the same for any order of the cells and any batch mates; nothing is padded.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from scset_tools.nn._mlp import MLP
+from scset_tools.nn._ragged import accumulation_dtype, check_ptr, segment_softmax
+
+__all__ = [
+    "FeatureSoftmaxPool",
+    "GatedAttentionPool",
+    "LinearAttentionPool",
+    "MeanPool",
+    "NonLinearAttentionPool",
+    "Pool",
+    "SumPool",
+]
+
+
+class Pool(nn.Module):
+    r"""Weighted sum over the cells of each sample, :math:`e_i = \sum_j w_j z_j` (PaSCient, Methods, Aggregators).
+
+    Subclasses give the score of each cell; the weights are their softmax over the cells of the sample. A sample without cells
+    gets a vector of zeros.
+    """
+
+    @abstractmethod
+    def scores(self, z: Tensor) -> Tensor:
+        """Scores whose softmax over a sample's cells gives the weights, (cells, 1) or (cells, features).
+
+        Parameters
+        ----------
+        z
+            Embedded cells, (cells, features). The score of a cell depends on itself alone.
+        """
+
+    def forward(self, z: Tensor, ptr: Tensor, *, log_weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Pool the cells of each sample.
+
+        Parameters
+        ----------
+        z
+            Embedded cells, (cells, features).
+        ptr
+            Boundaries of the samples, (samples + 1,).
+        log_weight
+            Log multiplicity of each cell, (cells,): ``k`` equal cells can be given once with ``log(k)``, exactly.
+
+        Returns
+        -------
+        pooled
+            (samples, features), dtype of ``z``.
+        weights
+            Of each cell, (cells, 1), or one per feature (cells, features); those of a sample sum to 1 (to the number of cells
+            for :class:`SumPool`).
+        """
+        weights = self._weights(z, ptr, log_weight)
+        return _weighted_sum(weights, z, ptr), weights
+
+    def _weights(self, z: Tensor, ptr: Tensor, log_weight: Tensor | None) -> Tensor:
+        scores = self.scores(z)
+        if log_weight is not None:
+            scores = scores + log_weight[:, None].to(scores.dtype)
+        return segment_softmax(scores, ptr)
+
+
+class MeanPool(Pool):
+    """Mean of the cells: every weight is one over the number of cells."""
+
+    def scores(self, z: Tensor) -> Tensor:
+        """Zero for every cell, (cells, 1).
+
+        Parameters
+        ----------
+        z
+            Embedded cells, (cells, features).
+        """
+        return z.new_zeros(len(z), 1)
+
+
+class SumPool(Pool):
+    """Sum of the cells (DeepSets): every weight is 1, so the vector grows with the number of cells."""
+
+    def scores(self, z: Tensor) -> Tensor:
+        """Zero for every cell, (cells, 1): their logarithm of the weight, which is not normalised.
+
+        Parameters
+        ----------
+        z
+            Embedded cells, (cells, features).
+        """
+        return z.new_zeros(len(z), 1)
+
+    def _weights(self, z: Tensor, ptr: Tensor, log_weight: Tensor | None) -> Tensor:
+        scores = self.scores(z)
+        return (scores if log_weight is None else scores + log_weight[:, None].to(z.dtype)).exp()
+
+
+class LinearAttentionPool(Pool):
+    r"""Softmax of a linear score, :math:`w = \mathrm{softmax}_j(a^\top z_j)`: one weight per cell.
+
+    The paper names this "linear attention"; its code computes :class:`FeatureSoftmaxPool` instead.
+
+    Parameters
+    ----------
+    n_input
+        Features of an embedded cell.
+    """
+
+    def __init__(self, n_input: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(n_input, 1, bias=False)  # a constant added to every score changes no weight
+
+    def scores(self, z: Tensor) -> Tensor:
+        """Linear score of each cell, (cells, 1).
+
+        Parameters
+        ----------
+        z
+            Embedded cells, (cells, features).
+        """
+        return self.score(z)
+
+
+class FeatureSoftmaxPool(Pool):
+    r"""Softmax over cells for each feature by itself, :math:`w_{jf} = \mathrm{softmax}_j(z_{jf})`; no parameters.
+
+    What PaSCient's published code computes under the name of linear attention: a soft maximum over cells of every feature.
+    """
+
+    def scores(self, z: Tensor) -> Tensor:
+        """The embedded cells themselves, (cells, features).
+
+        Parameters
+        ----------
+        z
+            Embedded cells, (cells, features).
+        """
+        return z
+
+
+class NonLinearAttentionPool(Pool):
+    r"""Softmax of the score of a small network, :math:`w = \mathrm{softmax}_j(a_\theta(z_j))` (PaSCient, eq. 1-2).
+
+    Parameters
+    ----------
+    n_input
+        Features of an embedded cell.
+    n_hidden
+        Width of the network's hidden layer. Default: ``n_input``, as in the paper's code.
+    activation
+        After the hidden layer.
+    """
+
+    def __init__(self, n_input: int, *, n_hidden: int | None = None, activation: type[nn.Module] = nn.Tanh) -> None:
+        super().__init__()
+        self.score = MLP(n_input, 1, n_hidden=n_hidden or n_input, activation=activation)
+
+    def scores(self, z: Tensor) -> Tensor:
+        """Score of each cell by the network, (cells, 1).
+
+        Parameters
+        ----------
+        z
+            Embedded cells, (cells, features).
+        """
+        return self.score(z)
+
+
+class GatedAttentionPool(Pool):
+    r"""Gated attention, :math:`w = \mathrm{softmax}_j(a^\top (\tanh(V z_j) \odot \sigma(U z_j)))` (ABMIL, eq. 9).
+
+    Parameters
+    ----------
+    n_input
+        Features of an embedded cell.
+    n_hidden
+        Width of the two branches.
+    is_gate_scalar
+        Whether to follow PaSCient's formula instead, :math:`w = \mathrm{softmax}_j(U_\theta(z_j)\,\sigma(V_\theta(z_j)))`,
+        in which two networks with one hidden layer give one number each.
+
+    References
+    ----------
+    Ilse, Tomczak, Welling (2018). Attention-based deep multiple instance learning. ICML. PaSCient, Methods, Aggregators.
+    """
+
+    def __init__(self, n_input: int, *, n_hidden: int = 128, is_gate_scalar: bool = False) -> None:
+        super().__init__()
+        self.is_gate_scalar = is_gate_scalar
+        if is_gate_scalar:
+            self.value = MLP(n_input, 1, n_hidden=n_hidden, activation=nn.Tanh)
+            self.gate = MLP(n_input, 1, n_hidden=n_hidden, activation=nn.Tanh)
+        else:
+            self.value, self.gate = nn.Linear(n_input, n_hidden), nn.Linear(n_input, n_hidden)
+            self.score = nn.Linear(n_hidden, 1, bias=False)  # a constant added to every score changes no weight
+
+    def scores(self, z: Tensor) -> Tensor:
+        """Gated score of each cell, (cells, 1).
+
+        Parameters
+        ----------
+        z
+            Embedded cells, (cells, features).
+        """
+        gate = self.gate(z).sigmoid()
+        return self.value(z) * gate if self.is_gate_scalar else self.score(self.value(z).tanh() * gate)
+
+
+def _weighted_sum(weights: Tensor, z: Tensor, ptr: Tensor) -> Tensor:
+    counts = check_ptr(z, ptr)
+    if not counts:
+        return z.new_zeros(0, z.shape[1])
+    wide = accumulation_dtype(z)
+    parts = zip(weights.split(counts), z.split(counts), strict=True)
+    if weights.shape[1] == 1 and z.shape[1] != 1:  # a product of matrices does not store the weighted cells
+        return torch.cat([w.T.to(z.dtype) @ part for w, part in parts]).to(z.dtype)
+    return torch.stack([(w.to(wide) * part.to(wide)).sum(0) for w, part in parts]).to(z.dtype)
