@@ -211,6 +211,21 @@ def test_save_and_load(kind, fitted, tmp_path):
     assert list(again.get_var_names()) == list(adata.var_names)
 
 
+def test_one_modality_of_a_mudata(kind, fitted):
+    md = pytest.importorskip("mudata")
+    adata = make_cohort()
+    other = ad.AnnData(adata.X[:, :2], obs=adata.obs[[]])
+    mdata = md.MuData({"rna": ad.AnnData(adata.X, var=adata.var, obs=adata.obs[[]]), "other": other})
+    for column in ("sample", "condition", "batch"):
+        mdata.obs[column] = adata.obs[column].reindex(mdata.obs_names)
+    cls, arguments = MODELS[kind]
+    cls.setup_mudata(mdata, "sample", modality="rna", labels_key="condition", batch_key="batch")
+    model = cls(mdata, random_state=0, **arguments)
+    model.train(**FIT)
+    assert_same_weights(model, fitted(kind))
+    assert distance(model.get_sample_representation(mdata), fitted(kind).get_sample_representation()) < 1e-5
+
+
 def test_new_samples_are_embedded_without_labels(kind, fitted):
     model = fitted(kind)
     new = make_cohort(3, seed=5, prefix="new")

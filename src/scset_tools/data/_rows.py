@@ -36,7 +36,13 @@ class RowReader:
         return self._read(rows, _dense)
 
     def csr(self, rows: np.ndarray) -> sparse.csr_array:
-        """Sparse rows, shape (len(rows), n_features), float32: no row is made dense if the source is sparse."""
+        """Sparse rows, shape (len(rows), n_features), float32: no row is made dense if the source is sparse.
+
+        Parameters
+        ----------
+        rows
+            Numbers of the rows, in the order wanted.
+        """
         return self._read(rows, _csr)
 
     def _read(self, rows: np.ndarray, convert: Callable[[Any], Any]) -> Any:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
@@ -24,13 +22,14 @@ from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._fields import CellBatchField, CellLayerField, CellObsmField, SampleField, SampleLabelField
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._inference import represent_samples
-from scset_tools.model._init_params import record_init_params
+from scset_tools.model._init_params import record_init_params, seeded
 from scset_tools.model._outputs import sample_adata
+from scset_tools.model._setup_mudata import MuDataSetup
 from scset_tools.model._training import run_training
 from scset_tools.train import SampleTrainingPlan
 
 
-class SampleModelClass(BaseModelClass):
+class SampleModelClass(MuDataSetup, BaseModelClass):
     """Base of models that map a sample, a set of cells, to one vector.
 
     A model sets ``_module_cls``, builds ``self.module`` in its constructor and inherits the rest.
@@ -38,7 +37,7 @@ class SampleModelClass(BaseModelClass):
     Parameters
     ----------
     adata
-        AnnData registered with :meth:`setup_anndata`.
+        AnnData registered with :meth:`setup_anndata`, or MuData registered with :meth:`setup_mudata`.
     registry
         Registry of a saved model; used by :meth:`load`.
     """
@@ -285,10 +284,9 @@ class SampleModelClass(BaseModelClass):
         constant within samples and ``n_cells``, and ``uns["<key_added>"]`` with arguments and provenance.
         """
         representation = self.get_sample_representation(adata, samples=samples, n_cells=n_cells, batch_size=batch_size)
-        cells = self.adata if adata is None else adata
         return sample_adata(
             representation,
-            cells,
+            self._cells_of(adata),
             sample_key=self._sample_key,
             name=key_added or self.name,
             provenance=self._provenance(),
@@ -302,6 +300,7 @@ class SampleModelClass(BaseModelClass):
             "version": __version__,
             "scvi_version": self.registry["scvi_version"],
             "setup_args": self.registry["setup_args"],
+            "modality": self.modality_,
             "init_params": self.init_params_["non_kwargs"],
             "is_trained": bool(self.is_trained_),
             "run": self.run_name,
@@ -335,7 +334,8 @@ class SampleModelClass(BaseModelClass):
         return model
 
     def _attach(self, adata: AnnData) -> None:
-        self._adata, self._adata_manager = adata, self._register_as_in_training(adata)
+        self._adata = adata = self._cells_of(adata)
+        self._adata_manager = self._register_as_in_training(adata)
         self.registry_ = self._adata_manager._registry
         self.summary_stats = self._adata_manager.summary_stats
 
@@ -348,17 +348,7 @@ class SampleModelClass(BaseModelClass):
 
     # ---- shared by models
 
-    @staticmethod
-    @contextmanager
-    def _seeded(random_state: int | None) -> Iterator[None]:
-        """Draw initial weights from a seed, and leave the global generator of torch as it was found."""
-        seed = settings.seed if random_state is None else random_state
-        if seed is None:
-            yield
-            return
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
+    _seeded = staticmethod(seeded)
 
     @property
     def _sample_key(self) -> str:
@@ -377,6 +367,7 @@ class SampleModelClass(BaseModelClass):
             msg = "The model was loaded without an AnnData: give one with the cells to embed."
             raise ValueError(msg)
         if adata is not None:
+            adata = self._cells_of(adata)
             _checks.require_anndata(adata, caller=type(self).__name__)
         if self.adata_manager is None and adata is not None:
             # scvi would make the first AnnData that is embedded the model's own

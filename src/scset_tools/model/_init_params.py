@@ -1,4 +1,4 @@
-"""Record the arguments of a model's constructor, for saving and loading.
+"""What surrounds a model's constructor: its arguments are recorded, for saving and loading, and its draws seeded.
 
 scvi-tools reads the local variables of whichever constructor calls its helper against the signature of the leaf class: a
 subclass that forgets the call, or reassigns an argument, silently saves the wrong arguments.
@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import torch
+from scvi import settings
 
 DROPPED_ON_LOAD = frozenset({"pretrained_model", "unlabeled_category", "datamodule"})
 """Names that scvi-tools removes from the arguments when it loads a model."""
@@ -52,3 +57,15 @@ def record_init_params(cls: type) -> None:
         self.init_params_ = {"kwargs": extra, "non_kwargs": given}
 
     cls.__init__ = recording_init
+
+
+@contextmanager
+def seeded(random_state: int | None) -> Iterator[None]:
+    """Draw initial weights from a seed, and leave the global generator of torch as it was found."""
+    seed = settings.seed if random_state is None else random_state
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

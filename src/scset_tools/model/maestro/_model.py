@@ -252,7 +252,7 @@ class MAESTRO(SampleModelClass):
         ------
         ``obs[key_added]``, the mean over heads, and ``obsm[key_added]``, one column per head (float32).
         """
-        cells = self.adata if adata is None else adata
+        cells = self._cells_of(adata)
         weights = self.get_attention(cells)
         n_cells = cells.obs.groupby(self._sample_key, observed=True)[self._sample_key].transform("size").to_numpy()
         write_cell_scores(cells, weights.mul(n_cells, axis=0), key_added or _keys.attention(self.name))
@@ -325,7 +325,7 @@ class MAESTRO(SampleModelClass):
         ``var["maestro_attribution_<class>"]`` (features); otherwise the features go to
         ``uns["maestro_attribution_<target>"]``.
         """
-        cells = self.adata if adata is None else adata
+        cells = self._cells_of(adata)
         write_attributions(cells, self.get_attributions(target, adata=cells, **kwargs), name=self.name)
 
     @docs.dedent
