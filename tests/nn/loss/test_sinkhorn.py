@@ -390,7 +390,7 @@ class TestMessages:
         [
             ({"solver": "auction"}, "solver must be one of auto, scaling, log, exact, got 'auction'"),
             ({"epsilon": 0.0}, "epsilon and tolerance must be positive, got 0.0"),
-            ({"tolerance": -1.0}, "must be positive, got 5e-05 and -1.0"),
+            ({"tolerance": -1.0}, "must be positive, got 0.0001 and -1.0"),
             ({"annealing": 1.0}, "annealing must lie between 0 and 1, got 1.0"),
             ({"n_iterations": 0}, "n_iterations must be at least 1, got 0"),
             ({"solver": "exact", "debiased": True}, "solver='exact' has none: drop one of the two"),

@@ -48,7 +48,7 @@ class SinkhornLoss(nn.Module):
     epsilon
         Temperature, in units of the spread of the sets. In 30 dimensions the partners of 1,000 cells are settled late:
         against exact transport, the gradient has a cosine of about 0.78 at 0.01, 0.94 at 0.001 and 0.98 to 0.99 at the
-        default; the value is 13 %, 1 % and less than 1 % too high once converged (``benchmarks/sinkhorn.py``).
+        default of 0.0001; the value is 13 %, 1 % and less than 1 % too high once converged (``benchmarks/sinkhorn.py``).
     solver
         ``"auto"``: ``"exact"`` for sets of up to 500 x 500 cells on a CPU, ``"scaling"`` for larger ones and on a GPU.
         ``"scaling"``: stabilised scaling with Newton steps; ``"log"``: soft minima in log space, which need an
@@ -82,10 +82,10 @@ class SinkhornLoss(nn.Module):
     def __init__(
         self,
         *,
-        epsilon: float = 5e-5,
+        epsilon: float = 1e-4,
         solver: Literal["auto", "scaling", "log", "exact"] = "auto",
         debiased: bool = False,
-        annealing: float = 0.3,
+        annealing: float = 0.2,
         n_iterations: int | None = None,
         tolerance: float = 3e-3,
     ) -> None:

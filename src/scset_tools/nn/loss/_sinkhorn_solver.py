@@ -102,7 +102,8 @@ def solve_log(x: Tensor, y: Tensor, *, epsilon: float, annealing: float, n_itera
     kernel = x.new_empty(x.shape[0], x.shape[1], y.shape[1])
     is_done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for temperature in _temperatures(x, y, epsilon=epsilon, annealing=annealing):
-        is_last = bool((temperature == epsilon).all())
+        has_arrived = (temperature == epsilon).squeeze(1)
+        is_last = bool(has_arrived.all())
         for iteration in range(n_iterations if is_last else 1):
             _exponents(x, y, f, g, temperature=temperature, out=kernel)
             row_log_mean = torch.logsumexp(kernel, dim=2) - math.log(y.shape[1])
@@ -112,9 +113,10 @@ def solve_log(x: Tensor, y: Tensor, *, epsilon: float, annealing: float, n_itera
                     break
             kernel -= row_log_mean.unsqueeze(2)
             column_log_mean = torch.logsumexp(kernel, dim=1) - math.log(x.shape[1])
-            # A set that has converged waits for the others: batch mates do not change its plan.
-            f -= temperature * row_log_mean.masked_fill(is_done.unsqueeze(1), 0)
-            g -= temperature * column_log_mean.masked_fill(is_done.unsqueeze(1), 0)
+            # A set at the last temperature, or converged, waits for the others: batch mates do not change its plan.
+            waits = (is_done if is_last else has_arrived).unsqueeze(1)
+            f -= temperature * row_log_mean.masked_fill(waits, 0)
+            g -= temperature * column_log_mean.masked_fill(waits, 0)
     kernel = _exponents(x, y, f, g, temperature=temperature, out=kernel).exp_()
     return Plan(kernel, torch.ones_like(f), torch.ones_like(g), f, g, _row_error(kernel.mean(dim=2)))
 
