@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scset_tools import data, datasets, model, nn, pl, profiles, tl
-    from scset_tools.model import MAESTRO
+    from scset_tools.model import MAESTRO, ScSet, SelfGuidedMAE
 
 try:
     __version__ = version("scset-tools")
@@ -21,6 +21,8 @@ except PackageNotFoundError:  # a source tree on the path, never installed
 # Public name -> module that holds it; a room is its own module. One line here (and one above, for type checkers) per name.
 _LAZY = {
     "MAESTRO": "scset_tools.model",
+    "ScSet": "scset_tools.model",
+    "SelfGuidedMAE": "scset_tools.model",
     "data": "scset_tools.data",
     "datasets": "scset_tools.datasets",
     "model": "scset_tools.model",
@@ -30,7 +32,19 @@ _LAZY = {
     "tl": "scset_tools.tl",
 }
 
-__all__ = ["MAESTRO", "__version__", "data", "datasets", "model", "nn", "pl", "profiles", "tl"]
+__all__ = [
+    "MAESTRO",
+    "ScSet",
+    "SelfGuidedMAE",
+    "__version__",
+    "data",
+    "datasets",
+    "model",
+    "nn",
+    "pl",
+    "profiles",
+    "tl",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,16 @@ def attribution(name: str, target: str) -> str:
     return f"{name}_attribution_{target}"
 
 
+def of_model(name: str, what: str) -> str:
+    """``obs`` or ``var`` key of something that a model says of a cell or a gene: ``selfguidedmae_times_masked``."""
+    return f"{name}_{what}"
+
+
 def role() -> str:
     """``obs`` key that tells input, hidden and predicted cells apart in a reconstruction."""
     return "role"
+
+
+def step() -> str:
+    """``obs`` key of the step of each cell on its way from noise (the last step) to a finished cell (0)."""
+    return "step"

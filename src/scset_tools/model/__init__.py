@@ -5,5 +5,7 @@ from scset_tools.model._attributions import Attributions
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._base_module import SampleModule
 from scset_tools.model.maestro import MAESTRO
+from scset_tools.model.scset import ScSet
+from scset_tools.model.selfguided import SelfGuidedMAE
 
-__all__ = ["MAESTRO", "Attributions", "ModelProfile", "SampleModelClass", "SampleModule"]
+__all__ = ["MAESTRO", "Attributions", "ModelProfile", "SampleModelClass", "SampleModule", "ScSet", "SelfGuidedMAE"]

@@ -8,7 +8,19 @@ from scset_tools.nn._attribution import (
     gradient_x_input,
     integrated_gradients,
 )
+from scset_tools.nn._auto_discretization import AutoDiscretization
+from scset_tools.nn._denoiser import Denoiser, sinusoidal_embedding
+from scset_tools.nn._diffusion import NoiseSchedule, ddim_steps, ddpm_steps
 from scset_tools.nn._ema import ema_decay_at, ema_update
+from scset_tools.nn._flow import flow_path, flow_steps
+from scset_tools.nn._gene_masking import draw_without_replacement, n_hidden_genes
+from scset_tools.nn._linear_attention import (
+    LinearAttention,
+    LinearAttentionBlock,
+    elu_features,
+    orthogonal_projection,
+    softmax_features,
+)
 from scset_tools.nn._masking import block_mask, n_hidden_cells, random_mask, rank_within_set
 from scset_tools.nn._mlp import MLP, ProjectionHead
 from scset_tools.nn._pool import (
@@ -31,7 +43,7 @@ from scset_tools.nn._ragged import (
     sizes,
     to_padded,
 )
-from scset_tools.nn._random import cell_uniform, sample_uniform
+from scset_tools.nn._random import cell_normal, cell_uniform, sample_uniform
 from scset_tools.nn._set_encoder import SetEncoder
 from scset_tools.nn._streaming import stream_attention, stream_embed
 from scset_tools.nn._transformer import TransformerBlock, TransformerEncoder, TransformerPool
@@ -43,11 +55,16 @@ __all__ = [
     "MLP",
     "PMA",
     "SAB",
+    "AutoDiscretization",
+    "Denoiser",
     "FeatureSoftmaxPool",
     "GatedAttentionPool",
     "IntegratedGradients",
+    "LinearAttention",
+    "LinearAttentionBlock",
     "LinearAttentionPool",
     "MeanPool",
+    "NoiseSchedule",
     "NonLinearAttentionPool",
     "Pool",
     "ProjectionHead",
@@ -58,15 +75,24 @@ __all__ = [
     "TransformerPool",
     "average_gradient",
     "block_mask",
+    "cell_normal",
     "cell_uniform",
+    "ddim_steps",
+    "ddpm_steps",
+    "draw_without_replacement",
+    "elu_features",
     "ema_decay_at",
     "ema_update",
     "farthest_point_view",
+    "flow_path",
+    "flow_steps",
     "from_padded",
     "gradient",
     "gradient_x_input",
     "integrated_gradients",
     "n_hidden_cells",
+    "n_hidden_genes",
+    "orthogonal_projection",
     "ptr_from_sizes",
     "random_mask",
     "random_view",
@@ -76,7 +102,9 @@ __all__ = [
     "segment_mean",
     "segment_softmax",
     "segment_sum",
+    "sinusoidal_embedding",
     "sizes",
+    "softmax_features",
     "stream_attention",
     "stream_embed",
     "stream_pool",

@@ -92,6 +92,33 @@ def cell_uniform(seed: Tensor, ptr: Tensor, *, stream: int) -> Tensor:
     return _to_uniform(_mix(_key(seed, stream)[sample] + (position + 1) * _signed(_GAMMA)))
 
 
+def cell_normal(seed: Tensor, ptr: Tensor, n_features: int, *, stream: int) -> Tensor:
+    """Draw standard normal numbers for the features of every cell of a ragged batch.
+
+    The inverse normal distribution function of one uniform number each: of those that :func:`cell_uniform` gives to
+    ``n_features`` times as many cells.
+
+    Parameters
+    ----------
+    seed
+        int64 seed of each sample, (samples,).
+    ptr
+        int64 boundaries of the sets, (samples + 1,).
+    n_features
+        Numbers per cell.
+    stream
+        Which of the independent sequences of the seed to read.
+
+    Returns
+    -------
+    Tensor
+        float64, (cells, n_features).
+    """
+    u = cell_uniform(seed, ptr * n_features, stream=stream)
+    # the middle of each of the 2**53 equal parts of [0, 1): neither end is met, where the quantile is not finite
+    return torch.special.ndtri(u + 2.0**-54).view(-1, n_features)
+
+
 def sample_uniform(seed: Tensor, *, stream: int) -> Tensor:
     """Draw one uniform number per sample.
 

@@ -1,0 +1,342 @@
+"""ScSet, as users call it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+
+from scset_tools import _checks, _keys
+from scset_tools.data._features import feature_moments
+from scset_tools.data._index import SampleIndex
+from scset_tools.data._rows import RowReader
+from scset_tools.model._attributions import Attributions, LinearProbe, attribute
+from scset_tools.model._base import SampleModelClass
+from scset_tools.model._inference import represent_samples, score_cells
+from scset_tools.model._outputs import write_attributions, write_cell_scores
+from scset_tools.model.scset._encoders import ENCODERS
+from scset_tools.model.scset._finetuning import FinetuningMixin, require_choice
+from scset_tools.model.scset._module import DECODERS, ScSetModule
+from scset_tools.model.scset._presets import PRESETS, Preset
+from scset_tools.model.scset._sampling import SamplingMixin
+from scset_tools.nn._diffusion import SCHEDULES
+
+MIN_CELLS = 2
+"""Fewest cells of a training sample: one anchor, one target."""
+
+
+class ScSet(SamplingMixin, FinetuningMixin, SampleModelClass):
+    """Diffusion autoencoder of samples: one vector per sample, learned without labels, from which cells can be generated.
+
+    A transformer reads some cells of a sample (anchors) and writes one vector; a denoiser that is given this vector learns to
+    predict the noise that was added to other cells of the sample (targets). Made for cells in a low-dimensional
+    representation (scVI, PCA; see :func:`scset_tools.pp.highly_variable_latents`): ``use_rep="X_scVI"``.
+
+    Parameters
+    ----------
+    adata
+        AnnData registered with :meth:`setup_anndata`.
+    registry
+        Registry of a saved model; used by :meth:`load`.
+    n_latent
+        Length of a sample's vector, and width of the encoder.
+    n_layers, n_heads
+        Number of transformer blocks of the encoder, and of attention heads.
+    n_cells
+        Most cells that the encoder reads at once: the anchors of a training step. A larger sample is embedded in equal groups
+        of at most as many cells, and its vector is the mean of theirs.
+    n_targets, n_times
+        Target cells of a sample in a training step, and noise levels of each. A sample with fewer than ``4 * n_targets`` cells
+        gives a quarter of them.
+    encoder
+        ``"transformer"`` (the paper), or for comparison ``"set_transformer"``, ``"abmil"`` (gated attention) or ``"mean"``.
+    decoder
+        ``"diffusion"`` (the paper) or ``"flow"`` (flow matching, an ablation of the paper).
+    n_hidden, n_blocks
+        Width and number of the residual blocks of the denoiser.
+    schedule, n_steps
+        Noise schedule (``"cosine"``, ``"linear"``, ``"quadratic"``) and number of steps :math:`T` of the diffusion.
+    dropout_rate
+        Dropout inside the encoder.
+    standardize
+        Whether features are centred and scaled by their mean and standard deviation over the registered cells; within each
+        batch if ``batch_key`` was given. Diffusion expects features of unit size; without it cells enter as they are.
+    random_state
+        Seed of the initial weights. Default: ``scvi.settings.seed``, or random.
+
+    Notes
+    -----
+    Follows the scSet paper; the user guide lists where paper and published code disagree and which is followed.
+
+    Examples
+    --------
+    >>> import scset_tools as sst
+    >>> adata = sst.datasets.perturbation_cohort(n_samples=6, n_cells=40)
+    >>> sst.ScSet.setup_anndata(adata, sample_key="sample")
+    >>> model = sst.ScSet(adata, n_latent=8, n_hidden=16)
+    >>> model.train(max_epochs=1, enable_progress_bar=False, accelerator="cpu")
+    >>> model.to_sample_adata().shape
+    (6, 8)
+    >>> model.sample_cells(10, sample="sample_0", n_steps=5).shape
+    (10, 14)
+    """
+
+    _module_cls = ScSetModule
+    _plan_defaults = {"lr": 1e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        registry: dict | None = None,
+        *,
+        n_latent: int = 128,
+        n_layers: int = 2,
+        n_heads: int = 4,
+        n_cells: int = 512,
+        n_targets: int = 16,
+        n_times: int = 16,
+        encoder: Literal["transformer", "set_transformer", "abmil", "mean"] = "transformer",
+        decoder: Literal["diffusion", "flow"] = "diffusion",
+        n_hidden: int = 128,
+        n_blocks: int = 5,
+        schedule: Literal["cosine", "linear", "quadratic"] = "cosine",
+        n_steps: int = 1000,
+        dropout_rate: float = 0.0,
+        standardize: bool = True,
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(adata, registry)
+        require_choice("encoder", encoder, tuple(ENCODERS))
+        require_choice("decoder", decoder, DECODERS)
+        require_choice("schedule", schedule, tuple(SCHEDULES))
+        for name, value in {"n_cells": n_cells, "n_targets": n_targets, "n_times": n_times}.items():
+            if value < 1:
+                msg = f"{name}={value} must be 1 or more."
+                raise ValueError(msg)
+        mean, scale, low, high = self._moments(standardize=standardize)
+        with self._seeded(random_state):
+            self.module = self._module_cls(
+                mean,
+                scale,
+                low,
+                high=high,
+                n_latent=n_latent,
+                n_layers=n_layers,
+                n_heads=n_heads,
+                n_cells=n_cells,
+                n_targets=n_targets,
+                n_times=n_times,
+                encoder=encoder,
+                decoder=decoder,
+                n_hidden=n_hidden,
+                n_blocks=n_blocks,
+                schedule=schedule,
+                n_steps=n_steps,
+                dropout_rate=dropout_rate,
+            )
+        self.classifier_ = None
+        self._model_summary_string = (
+            f"ScSet with n_latent: {n_latent}, encoder: {encoder} ({n_layers} layers, {n_cells} cells at once), decoder: "
+            f"{decoder} ({n_blocks} blocks of {n_hidden}); {self.summary_stats['n_sample']} samples, {self._n_input} features."
+        )
+
+    @staticmethod
+    def preset(name: Literal["default", "paper"]) -> Preset:
+        """Arguments by name: ``p = ScSet.preset("paper")``, then ``ScSet(adata, **p.model)`` and ``train(**p.train)``.
+
+        Parameters
+        ----------
+        name
+            ``"default"`` (a CPU, minutes) or ``"paper"`` (one data-centre GPU, thousands of samples).
+        """
+        require_choice("name", name, tuple(PRESETS))
+        return PRESETS[name]()
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        batch_size: int = 32,
+        min_cells: int = MIN_CELLS,
+        gradient_clip_val: float | None = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        """Train encoder and decoder, without labels. A classifier of an earlier :meth:`finetune` is forgotten.
+
+        Parameters
+        ----------
+        max_epochs
+            Number of passes over the training samples. Default: what makes about 2,000 steps, between 50 and 2,000.
+        batch_size
+            Number of samples in a batch.
+        min_cells
+            Fewest cells that a sample must have, 2 or more (128 in the paper).
+        gradient_clip_val
+            Largest norm of the gradient.
+        **kwargs
+            Arguments of :meth:`scset_tools.model.SampleModelClass.train` (``train_size``, ``groups_key``, ``early_stopping``,
+            ``checkpoint_dir``, ``plan_kwargs``, ``precision``, ...).
+
+        Raises
+        ------
+        ValueError
+            If a sample has fewer cells than ``min_cells``.
+        """
+        if self.adata is not None:
+            self._require_cells(max(min_cells, MIN_CELLS))
+            if max_epochs is None:
+                n_steps_per_epoch = -(-self.summary_stats["n_sample"] // batch_size)
+                max_epochs = min(2000, max(50, round(2000 / n_steps_per_epoch)))
+        # as many cells as a step uses: the draw of the cells of an epoch is that of the data
+        n_cells = kwargs.pop("n_cells", None) or self.module.n_cells + self.module.n_targets
+        super().train(max_epochs, batch_size=batch_size, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
+        self.classifier_ = None
+
+    def get_attention(self, adata: AnnData | None = None) -> pd.DataFrame:
+        """Weight of each cell in what the [CLS] token reads in the last block (or in the pooling, for other encoders).
+
+        Parameters
+        ----------
+        adata
+            Cells to score. Default: the registered AnnData.
+
+        Returns
+        -------
+        DataFrame of shape (cells, n_heads), indexed by ``adata.obs_names``; the weights of a sample sum to 1 in each head.
+        """
+        self._check_if_trained(message="This ScSet is not trained: its attention comes from random weights.")
+        adata = self._validate_anndata(adata)
+        try:
+            weights = score_cells(
+                self.module,
+                self._dataset(adata),
+                score=self.module.attention,
+                score_in_pieces=self.module.attention_in_pieces,
+            )
+        finally:
+            self._release(adata)
+        return pd.DataFrame(weights, index=adata.obs_names, columns=[f"head_{i}" for i in range(weights.shape[1])])
+
+    def annotate_attention(self, adata: AnnData | None = None, *, key_added: str | None = None) -> None:
+        """Write the attention on each cell, times the number of cells of its sample: 1 is as much as the average cell.
+
+        Parameters
+        ----------
+        adata
+            Cells to annotate. Default: the registered AnnData.
+        key_added
+            Default: ``"scset_attention"``.
+
+        Writes
+        ------
+        ``obs[key_added]``, the mean over heads, and ``obsm[key_added]``, one column per head (float32).
+        """
+        cells = self.adata if adata is None else adata
+        weights = self.get_attention(cells)
+        n_cells = cells.obs.groupby(self._sample_key, observed=True)[self._sample_key].transform("size").to_numpy()
+        write_cell_scores(cells, weights.mul(n_cells, axis=0), key_added or _keys.attention(self.name))
+
+    def get_attributions(
+        self, target: str, *, adata: AnnData | None = None, n_cells: int = 500, n_steps: int = 20, batch_size: int = 8
+    ) -> Attributions:
+        """Which latents and which cells tell the classes of a label apart.
+
+        A logistic regression is fitted to the frozen vectors of all samples with a label; integrated gradients carry its
+        scores back to the features of the cells, starting from the mean cell. This explains the probe, it does not
+        validate it: for how well a label is predicted see :func:`scset_tools.tl.probe`.
+
+        Parameters
+        ----------
+        target
+            Column of ``adata.obs`` with a class per sample.
+        adata
+            Cells to attribute to. Default: the registered AnnData.
+        n_cells
+            Most cells of a sample that are attributed to, drawn from a seed.
+        n_steps
+            Points on the path of integration; raise it where ``completeness_error`` is above some percent.
+        batch_size
+            Number of samples at a time.
+
+        Returns
+        -------
+        :class:`~scset_tools.model.Attributions` of features and cells to each class.
+        """
+        adata = self._validate_anndata(adata)
+        labels = _checks.require_constant_within_sample(adata, target, self._sample_key)
+        try:
+            dataset = self._dataset(adata, n_cells)
+            of_sample = dataset.index.first(labels.astype(object).to_numpy())
+            is_labelled = pd.notna(of_sample)
+            text = np.where(is_labelled, of_sample.astype(str), "")
+            if len(set(text[is_labelled])) < 2:
+                msg = f"adata.obs[{target!r}] has {len(set(text[is_labelled]))} classes with samples: nothing to tell apart."
+                raise ValueError(msg)
+            vectors = represent_samples(self.module, dataset, np.arange(len(dataset)), batch_size=batch_size)
+            probe = LinearProbe(vectors[is_labelled], text[is_labelled])
+            features, cells, error = attribute(
+                self.module, dataset, probe, labels=text, n_steps=n_steps, batch_size=batch_size
+            )
+        finally:
+            self._release(adata)
+        return Attributions(
+            target=target,
+            features=pd.DataFrame(features, index=pd.Index(self.get_var_names()), columns=probe.classes),
+            cells=pd.DataFrame(cells, index=adata.obs_names, columns=probe.classes),
+            completeness_error=pd.DataFrame(error, index=dataset.index.names.astype(str), columns=probe.classes),
+        )
+
+    def annotate_attributions(self, target: str, *, adata: AnnData | None = None, **kwargs: Any) -> None:
+        """Write the attributions to a label; see :meth:`get_attributions`.
+
+        Parameters
+        ----------
+        target
+            Column of ``adata.obs`` with a class per sample.
+        adata
+            Cells to annotate. Default: the registered AnnData.
+        **kwargs
+            Arguments of :meth:`get_attributions`.
+
+        Writes
+        ------
+        For each class ``obs["scset_attribution_<class>"]`` (cells) and, where the model reads ``X`` or a layer,
+        ``var["scset_attribution_<class>"]`` (features); otherwise the features go to ``uns["scset_attribution_<target>"]``.
+        """
+        cells = self.adata if adata is None else adata
+        write_attributions(cells, self.get_attributions(target, adata=cells, **kwargs), name=self.name)
+
+    def _require_cells(self, min_cells: int) -> None:
+        codes = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.SAMPLE_KEY)).ravel().astype(np.int64)
+        sizes = SampleIndex.from_codes(codes, np.asarray(self.sample_names)).sizes
+        if (sizes >= min_cells).all():
+            return
+        few = {self.sample_names[i]: int(sizes[i]) for i in np.flatnonzero(sizes < min_cells)}
+        raise ValueError(
+            f"{len(few)} of {len(sizes)} samples have fewer than the {min_cells} cells that training needs (one anchor and one "
+            f"target at least), first: {dict(list(few.items())[:5])}. Leave them out of the AnnData that is trained on; the "
+            "trained model embeds samples of any size."
+        )
+
+    def _moments(self, *, standardize: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Location and scale of each feature in each batch, and the range of each feature after that."""
+        n_batches = self.summary_stats.get("n_batch", 1)
+        mean, scale = torch.zeros(n_batches, self._n_input), torch.ones(n_batches, self._n_input)
+        if self.adata is None:  # the values come with the saved weights
+            return mean, scale, mean[0].clone(), scale[0].clone()
+        codes = np.zeros(self.adata.n_obs, dtype=np.int64)
+        if REGISTRY_KEYS.BATCH_KEY in self.adata_manager.data_registry:
+            codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel().astype(np.int64)
+        source = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        if standardize:
+            mean, scale = (torch.from_numpy(v) for v in feature_moments(source, codes, n_batches))
+        low, high = torch.full((self._n_input,), torch.inf), torch.full((self._n_input,), -torch.inf)
+        for start, block in RowReader(source).chunks():
+            which = torch.from_numpy(codes[start : start + len(block)])
+            x = (torch.from_numpy(block) - mean[which]) / scale[which]
+            low, high = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0))
+        return mean, scale, low, high

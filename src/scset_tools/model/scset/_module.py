@@ -1,0 +1,202 @@
+"""Network and loss of ScSet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module.base import LossOutput
+
+from scset_tools.data._batch import SampleBatch
+from scset_tools.model._base_module import Pieces, SampleModule
+from scset_tools.model.scset._encoders import ENCODERS
+from scset_tools.model.scset._groups import Groups, group_cells, stream_groups
+from scset_tools.nn import (
+    Denoiser,
+    NoiseSchedule,
+    cell_normal,
+    cell_uniform,
+    flow_path,
+    ptr_from_sizes,
+    rank_within_set,
+    sample_of_cell,
+    segment_mean,
+)
+
+STREAM_SPLIT, STREAM_TIME, STREAM_NOISE, STREAM_START, STREAM_STEP = 20, 21, 22, 23, 100
+"""Sequences of a sample's seed: what is drawn for its cells in training, and in generation (one more for each step)."""
+
+DECODERS = ("diffusion", "flow")
+FLOW_STEPS = 1000
+"""The time of a flow, from 0 to 1, is embedded as the number of so many steps: the scale of the diffusion's time."""
+
+
+class ScSetModule(SampleModule):
+    """Encoder of sets and a denoiser that is conditioned on the sample (ScSet, Algorithm 1).
+
+    Parameters
+    ----------
+    mean, scale
+        Location and scale of each feature in each batch, (batches, features): cells enter as ``(x - mean) / scale``.
+    low, high
+        Smallest and largest value of each feature of the training cells after that, (features,).
+        The other parameters are those of :class:`~scset_tools.model.ScSet`.
+    """
+
+    def __init__(
+        self,
+        mean: torch.Tensor,
+        scale: torch.Tensor,
+        low: torch.Tensor,
+        *,
+        high: torch.Tensor,
+        n_latent: int,
+        n_layers: int,
+        n_heads: int,
+        n_cells: int,
+        n_targets: int,
+        n_times: int,
+        encoder: str,
+        decoder: str,
+        n_hidden: int,
+        n_blocks: int,
+        schedule: str,
+        n_steps: int,
+        dropout_rate: float,
+    ) -> None:
+        super().__init__()
+        n_input = mean.shape[1]
+        for name, value in (("mean", mean), ("scale", scale), ("low", low), ("high", high)):
+            self.register_buffer(name, value)
+        self.n_cells, self.n_targets, self.n_times = n_cells, n_targets, n_times
+        self.encoder = ENCODERS[encoder](
+            n_input, n_latent, n_layers=n_layers, n_heads=n_heads, dropout_rate=dropout_rate
+        )
+        self.denoiser = Denoiser(n_input, n_latent, n_hidden=n_hidden, n_blocks=n_blocks)
+        self.schedule = NoiseSchedule(schedule, n_steps) if decoder == "diffusion" else None
+
+    # ---- loss
+
+    def loss(self, batch: SampleBatch) -> LossOutput:
+        """Mean squared error of the predicted noise (eq. 9), or velocity, of target cells; a mean over samples."""
+        anchors, anchor_ptr, targets, target_ptr = self.split(batch.ptr, batch.seed)
+        x = self.standardize(batch)
+        z = self.encoder(x[anchors], anchor_ptr)
+        ptr = target_ptr * self.n_times
+        clean = x[targets].repeat_interleave(self.n_times, 0)
+        noise = cell_normal(batch.seed, ptr, x.shape[1], stream=STREAM_NOISE).to(x.dtype)
+        u = cell_uniform(batch.seed, ptr, stream=STREAM_TIME)
+        if self.schedule is not None:
+            t = (u * self.schedule.n_steps).long() + 1
+            state, wanted = self.schedule.add_noise(clean, t, noise), noise
+        else:
+            t = u * FLOW_STEPS
+            state, wanted = flow_path(noise, clean, u)
+        predicted = self._predict(state, t, z, ptr)
+        # in float32: half precision has too few digits for a mean over thousands of squares
+        error = (predicted.float() - wanted.float()).square().mean(1)
+        return LossOutput(loss=segment_mean(error, ptr).mean(), n_obs_minibatch=batch.n_samples, extra_metrics={})
+
+    def split(
+        self, ptr: torch.Tensor, seed: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Disjoint anchor and target cells of each sample.
+
+        A sample gives ``n_targets`` targets, or a quarter of its cells where these are fewer than four times as many (one at
+        least), and of the others at most ``n_cells`` anchors.
+
+        Returns
+        -------
+        Rows of the anchors and their boundaries, rows of the targets and their boundaries.
+        """
+        counts = ptr.diff()
+        n_targets = (counts // 4).clamp(1, self.n_targets).minimum(counts)
+        n_anchors = (counts - n_targets).clamp(max=self.n_cells)
+        sample = sample_of_cell(ptr)
+        rank = rank_within_set(cell_uniform(seed, ptr, stream=STREAM_SPLIT), ptr)
+        is_target = rank < n_targets[sample]
+        is_anchor = ~is_target & (rank < (n_targets + n_anchors)[sample])
+        return (
+            is_anchor.nonzero().squeeze(1),
+            ptr_from_sizes(n_anchors),
+            is_target.nonzero().squeeze(1),
+            ptr_from_sizes(n_targets),
+        )
+
+    def _predict(self, state: torch.Tensor, t: torch.Tensor, z: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+        """Predicted noise or velocity of cells (rows, features) at their own times, with boundaries of samples ``ptr``."""
+        if self.schedule is not None and len(t) > self.schedule.n_steps:
+            # more rows than steps: embed every step once
+            of_time = self.denoiser.of_time(torch.arange(self.schedule.n_steps + 1, device=t.device))
+        else:
+            of_time, t = self.denoiser.of_time(t), torch.arange(len(t), device=t.device)
+        return self.denoiser(state, of_time, self.denoiser.of_sample(z), which_time=t, n_rows=ptr.diff().tolist())
+
+    # ---- inference
+
+    def represent(self, batch: SampleBatch) -> torch.Tensor:
+        """One vector per sample, from all its cells, (samples, n_latent)."""
+        x = self.standardize(batch)
+        return self._encode(x, group_cells(x, batch.ptr, self.n_cells))
+
+    def represent_features(self, x: torch.Tensor, batch: SampleBatch) -> torch.Tensor:
+        """The vectors if the cells of the batch had the features ``x``, (samples, n_latent)."""
+        groups = group_cells(self.standardize(batch), batch.ptr, self.n_cells)  # cells stay in their groups
+        return self._encode(self.standardize(replace(batch, x=x)), groups)
+
+    def baseline(self, batch: SampleBatch) -> torch.Tensor:
+        """The mean cell of the training data (of the batch of each cell), where attributions start: (cells, features)."""
+        return self._location(batch)[0].expand_as(batch.x).to(batch.x.dtype)
+
+    def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
+        """The vector of one sample of any size, in bounded memory, (1, n_latent)."""
+        total, n_groups = 0, 0
+        for x, ptr, _ in stream_groups(lambda: self._standardized(pieces), self.n_cells):
+            z = self.encoder(x, ptr)
+            total, n_groups = total + z.sum(0, keepdim=True), n_groups + len(z)
+        return total / n_groups
+
+    def attention(self, batch: SampleBatch) -> torch.Tensor:
+        """Weight of each cell in what represents its sample, (cells, n_heads); the weights of a sample sum to 1."""
+        x = self.standardize(batch)
+        groups = group_cells(x, batch.ptr, self.n_cells)
+        weights = self.encoder.get_attention(x if groups.order is None else x[groups.order], groups.ptr)
+        if groups.order is None:
+            return weights
+        n_groups = torch.tensor(groups.n_groups, device=x.device)[sample_of_cell(batch.ptr)]
+        return torch.empty_like(weights).index_copy(0, groups.order, weights) / n_groups[:, None]
+
+    def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
+        """The same for one sample of any size."""
+        parts, positions, n_groups = [], [], 0
+        for x, ptr, position in stream_groups(lambda: self._standardized(pieces), self.n_cells):
+            parts.append(self.encoder.get_attention(x, ptr))
+            positions.append(position)
+            n_groups += len(ptr) - 1
+        weights = torch.cat(parts)
+        return torch.empty_like(weights).index_copy(0, torch.cat(positions), weights) / n_groups
+
+    def _encode(self, x: torch.Tensor, groups: Groups) -> torch.Tensor:
+        z = self.encoder(x if groups.order is None else x[groups.order], groups.ptr)
+        return z if groups.order is None else segment_mean(z, ptr_from_sizes(groups.n_groups))
+
+    # ---- features
+
+    def standardize(self, batch: SampleBatch) -> torch.Tensor:
+        """Cells as ``(x - mean) / scale`` of their batch, in the type of the weights, (cells, features)."""
+        mean, scale = self._location(batch)
+        return ((batch.x.to(mean.dtype) - mean) / scale).to(self.denoiser.input.weight.dtype)
+
+    def original_units(self, x: torch.Tensor) -> torch.Tensor:
+        """Generated cells (cells, features) in the units of the data; of the average batch if there are several."""
+        return x * self.scale.mean(0) + self.mean.mean(0)
+
+    def _location(self, batch: SampleBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        codes = batch.covariates.get(REGISTRY_KEYS.BATCH_KEY)
+        return (self.mean[0], self.scale[0]) if codes is None else (self.mean[codes], self.scale[codes])
+
+    def _standardized(self, pieces: Pieces) -> Iterator[torch.Tensor]:
+        for piece in pieces():
+            yield self.standardize(piece)

@@ -1,0 +1,36 @@
+"""Sizes and schedules by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Arguments of the constructor and of ``train`` that belong together."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+def default() -> Preset:
+    """The defaults, for a CPU: minutes for a cohort of some dozen samples."""
+    return Preset()
+
+
+def paper() -> Preset:
+    """The sizes and the schedule of the paper (section 3 and appendix D), for one data-centre GPU and thousands of samples."""
+    return Preset(
+        model={"n_latent": 256, "n_cells": 1024, "n_hidden": 256, "standardize": False},
+        train={
+            "max_epochs": 200,
+            "batch_size": 32,
+            "min_cells": 128,
+            "plan_kwargs": {"lr": 1e-3, "lr_schedule": "constant"},
+            "gradient_clip_val": 0.1,
+        },
+    )
+
+
+PRESETS = {"default": default, "paper": paper}

@@ -1,0 +1,149 @@
+"""Generate cells of samples: the methods that users call."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from scset_tools._docs import docs
+from scset_tools.model.scset._finetuning import require_choice
+from scset_tools.model.scset._generation import SAMPLERS, generate_cells
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class SamplingMixin:
+    """Decode vectors of samples into cells."""
+
+    @docs.dedent
+    def sample_cells(
+        self,
+        n_cells: int = 500,
+        *,
+        sample: Sequence[str] | str | None = None,
+        adata: AnnData | None = None,
+        representation: pd.DataFrame | None = None,
+        sampler: Literal["ddim", "ddpm"] | None = None,
+        n_steps: int | None = None,
+        seed: int = 0,
+    ) -> AnnData:
+        """Generate cells of samples from their vectors.
+
+        Parameters
+        ----------
+        n_cells
+            Number of cells to generate for each sample.
+        sample
+            Name or names of the samples whose vectors are decoded. Default: all, sorted by name.
+        adata
+            Cells of these samples; they need not be those of training. Default: the registered AnnData.
+        representation
+            Vectors to decode instead, (samples, n_latent), indexed by name: of :meth:`get_sample_representation`, or made from
+            such, for instance their mean.
+        sampler
+            ``"ddim"`` (deterministic given the starting noise, about 50 steps) or ``"ddpm"`` (ancestral, all steps).
+            Default: DDIM; a model with a flow decoder is integrated instead.
+        n_steps
+            Steps of DDIM, or of the integration. Default: 50, and 25 for a flow (each of which calls the network twice).
+        seed
+            Seed of the noise. What a sample gets depends on the seed and its name alone.
+
+        Returns
+        -------
+        AnnData of generated cells in the units of the data (of the average batch, if there are several):
+        ``obs["sample"]``, and the features that the model reads as ``var_names``.
+
+        Raises
+        ------
+        ValueError
+            If the model is not trained, or has no such sampler.
+        KeyError
+            If there is no such sample.
+        """
+        return self._generate(
+            n_cells, sample, adata, representation=representation, at=None, sampler=sampler, n_steps=n_steps, seed=seed
+        )
+
+    @docs.dedent
+    def denoising_trajectory(
+        self,
+        n_cells: int = 500,
+        *,
+        steps: Sequence[float] = (1000, 750, 500, 250, 100, 0),
+        sample: Sequence[str] | str | None = None,
+        adata: AnnData | None = None,
+        representation: pd.DataFrame | None = None,
+        sampler: Literal["ddim", "ddpm"] | None = None,
+        n_steps: int | None = None,
+        seed: int = 0,
+    ) -> AnnData:
+        """Cells on their way from noise to the finished cells of :meth:`sample_cells` (the paper's Figure 2).
+
+        Parameters
+        ----------
+        n_cells, sample, adata, representation, sampler, n_steps, seed
+            As for :meth:`sample_cells`.
+        steps
+            Steps to keep, from noise (the number of steps of the model) to 0; the nearest ones that the sampler visits.
+
+        Returns
+        -------
+        AnnData with ``n_cells`` cells per sample and step: ``obs["sample"]`` and ``obs["step"]`` (float). Cells come in the
+        same order at each step of a block of samples, so that one can be followed.
+        """
+        return self._generate(
+            n_cells, sample, adata, representation=representation, at=steps, sampler=sampler, n_steps=n_steps, seed=seed
+        )
+
+    def _generate(
+        self,
+        n_cells: int,
+        sample: Sequence[str] | str | None,
+        adata: AnnData | None,
+        *,
+        representation: pd.DataFrame | None,
+        at: Sequence[float] | None,
+        sampler: str | None,
+        n_steps: int | None,
+        seed: int,
+    ) -> AnnData:
+        if not self.is_trained_:
+            msg = "This ScSet is not trained: call train() before cells are generated, which would be noise."
+            raise ValueError(msg)
+        if n_cells < 1:
+            msg = f"n_cells={n_cells} must be 1 or more."
+            raise ValueError(msg)
+        if sampler is not None:
+            require_choice("sampler", sampler, SAMPLERS)
+            if self.module.schedule is None:
+                msg = f"sampler={sampler!r} is for decoder='diffusion'; this model has a flow, which is integrated. Leave it out."
+                raise ValueError(msg)
+            if sampler == "ddpm" and n_steps is not None:
+                msg = f"n_steps={n_steps} is for sampler='ddim': 'ddpm' goes through all {self.module.schedule.n_steps} steps."
+                raise ValueError(msg)
+        if representation is None:
+            names = [sample] if isinstance(sample, str) else sample
+            representation = self.get_sample_representation(adata, samples=names)
+        elif sample is not None or adata is not None:
+            msg = "Give `representation`, or `sample` and `adata`, not both."
+            raise ValueError(msg)
+        # as for the draws of training: a function of (seed, sample name)
+        seeds = [
+            np.random.SeedSequence((seed, zlib.crc32(str(name).encode()))).generate_state(1, np.uint64)[0]
+            for name in representation.index
+        ]
+        return generate_cells(
+            self.module,
+            representation,
+            (np.array(seeds, dtype=np.uint64) >> np.uint64(1)).astype(np.int64),
+            n_cells=n_cells,
+            at=at,
+            sampler=sampler,
+            n_steps=n_steps,
+            var_names=self.get_var_names(),
+        )
