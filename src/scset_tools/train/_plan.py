@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 import torch
@@ -52,7 +52,7 @@ class SampleTrainingPlan(pl.LightningModule):
 
     def __init__(
         self,
-        module: torch.nn.Module,
+        module: Any,
         *,
         lr: float = 1e-3,
         lr_min: float = 0.0,
@@ -81,7 +81,7 @@ class SampleTrainingPlan(pl.LightningModule):
         self.meters = torch.nn.ModuleDict(
             {
                 f"{name}_{part}": MeanMetric(nan_strategy="ignore")
-                for name in ("loss", *module.metrics)
+                for name in ("loss", *self.module.metrics)
                 for part in ("train", "validation", "test")
             }
         )
@@ -109,7 +109,7 @@ class SampleTrainingPlan(pl.LightningModule):
         out = self.module.loss(batch)
         # metrics as objects: Lightning's own mean over processes is too large when they saw unequal numbers of samples
         for name, value in {"loss": out.loss, **out.extra_metrics}.items():
-            meter = self.meters[f"{name}_{part}"]
+            meter = cast("MeanMetric", self.meters[f"{name}_{part}"])
             meter.update(value.detach().float(), weight=out.n_obs_minibatch)
             self.log(
                 f"{name}_{part}",
@@ -136,23 +136,28 @@ class SampleTrainingPlan(pl.LightningModule):
 
     def _step_plateau(self, part: str) -> None:
         scheduler = self.lr_schedulers()
-        is_plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-        if is_plateau and self.lr_scheduler_metric.endswith(part) and not self.trainer.sanity_checking:
-            scheduler.step(self.trainer.callback_metrics[self.lr_scheduler_metric])
+        if not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            return
+        if self.lr_scheduler_metric.endswith(part) and not self.trainer.sanity_checking:
+            scheduler.step(float(self.trainer.callback_metrics[self.lr_scheduler_metric]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the seed, which may have been drawn."""
         checkpoint["seed"] = self.seed
 
-    def configure_optimizers(self) -> Any:
-        """AdamW with decay on matrices only, and the learning-rate schedule."""
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """What is optimised: matrices with decay, everything else without."""
         trained = [p for p in self.module.parameters() if p.requires_grad]
         is_matrix = [p.ndim > 1 and min(p.shape) > 1 for p in trained]
         groups = [
             {"params": [p for p, m in zip(trained, is_matrix, strict=True) if m], "weight_decay": self.weight_decay},
             {"params": [p for p, m in zip(trained, is_matrix, strict=True) if not m], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.lr, eps=self.eps, betas=self.betas)
+        return [g for g in groups if g["params"]]
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with decay on matrices only, and the learning-rate schedule."""
+        optimizer = torch.optim.AdamW(self._parameter_groups(), lr=self.lr, eps=self.eps, betas=self.betas)
         if self.lr_schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=self.lr_factor, patience=self.lr_patience, min_lr=self.lr_min

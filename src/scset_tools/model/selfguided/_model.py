@@ -1,0 +1,364 @@
+"""SelfGuidedMAE, as users call it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from scvi import settings
+
+from scset_tools import _checks, _keys
+from scset_tools.data._cell_splitter import CellDataSplitter
+from scset_tools.data._cells import GeneDataset
+from scset_tools.model._base import SampleModelClass
+from scset_tools.model._inference import score_cells
+from scset_tools.model.selfguided._cell_types import CellTypeMixin
+from scset_tools.model.selfguided._encoder import POOLS
+from scset_tools.model.selfguided._frequency import frequency_table
+from scset_tools.model.selfguided._masking import MASKINGS
+from scset_tools.model.selfguided._module import SelfGuidedMAEModule
+from scset_tools.model.selfguided._plan import TwoRatePlan
+from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
+from scset_tools.model.selfguided._presets import PRESETS, Preset
+
+VALUES = ("counts", "normalized")
+
+
+class SelfGuidedMAE(CellTypeMixin, SampleModelClass):
+    """Masked autoencoder over the genes of a cell that learns which genes to hide.
+
+    A transformer reads the expressed genes of a cell, of which a part is hidden; a decoder of linear cost predicts the hidden
+    values. Learned latents attend to the genes first, and what they attend to is hidden more often. A sample is
+    represented by the mean of its cells.
+
+    Parameters
+    ----------
+    adata
+        AnnData registered with :meth:`setup_anndata`. Which genes it has is which genes the model reads.
+    registry
+        Registry of a saved model; used by :meth:`load`.
+    values
+        What the registered values are: ``"counts"``, which enter as ``log1p(x / sum(x) * 10,000)``, or ``"normalized"`` values,
+        which enter as they are. With a selection of genes, normalise by the total of all genes beforehand.
+    masking
+        ``"self_guided"`` or ``"random"``: whether the hidden expressed genes are drawn in proportion to the latents' attention,
+        or evenly. All else is equal, so the two can be compared.
+    mask_rate, zero_mask_rate
+        Shares of the expressed and of the unexpressed genes that are hidden.
+    n_hidden, n_layers, n_heads, n_ff
+        Encoder: width, blocks, attention heads, inner width of the feed-forward layers (default: ``4 * n_hidden``).
+    n_bins, bin_alpha
+        Bins of the value embedding, and weight of its direct path.
+    n_latents, n_latent_hidden, n_latent_heads
+        Number of latents, their width and heads. ``n_latents=0`` leaves them out, with ``masking="random"``.
+    attention_weight
+        Weight of the penalty on attention that is concentrated on few genes (lambda_attn).
+    n_decoder_hidden, n_decoder_layers, n_decoder_heads, dim_decoder_head
+        Decoder: width, blocks, heads, width of a head (default: ``n_decoder_hidden / n_decoder_heads``).
+    n_decoder_features
+        Random features of the decoder's attention; None for the ``elu(x) + 1`` kernel, whose cost with one block grows with the
+        expressed genes alone.
+    decoder_bias
+        Whether queries, keys and values of the decoder have biases.
+    pool
+        From genes to a cell: ``"mean"``, ``"max"``, or ``"all"`` (read-depth tokens, max and mean).
+    sample_pooling
+        From cells to a sample: ``"mean"``, or ``"attention"`` (cells weighted by their likeness to the mean).
+    read_depth_tokens
+        Whether two tokens tell the encoder the wanted and the actual depth of the cell. Needs counts.
+    target_depth
+        The wanted depth, log10 of counts. Default: that of the cell.
+    dropout_rate
+        Dropout in the encoder.
+    genes
+        Names of the genes of the vocabulary. Default: those of the data. Features of the data that are not among them are
+        not read.
+    random_state
+        Seed of the initial weights. Default: ``scvi.settings.seed``, or random.
+
+    Notes
+    -----
+    Follows Self-guided masking (Naziri et al. 2025) on the backbone of scFoundation (Hao et al. 2024); the user guide lists
+    what the paper leaves open and what is chosen here.
+
+    Examples
+    --------
+    >>> import scset_tools as sst
+    >>> adata = sst.datasets.perturbation_cohort(n_samples=6, n_cells=20)
+    >>> sst.SelfGuidedMAE.setup_anndata(adata, sample_key="sample")
+    >>> model = sst.SelfGuidedMAE(adata, values="normalized", n_hidden=8, n_layers=1, n_heads=2)
+    >>> model.train(max_epochs=1, enable_progress_bar=False, accelerator="cpu")
+    >>> model.get_cell_representation().shape
+    (120, 8)
+    >>> model.to_sample_adata().shape
+    (6, 8)
+    """
+
+    _module_cls = SelfGuidedMAEModule
+    _data_splitter_cls = CellDataSplitter
+    _training_plan_cls = TwoRatePlan
+    _plan_defaults = {"lr": 1e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 5e-4}  # noqa: RUF012
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        registry: dict | None = None,
+        *,
+        values: Literal["counts", "normalized"] = "counts",
+        masking: Literal["self_guided", "random"] = "self_guided",
+        mask_rate: float = 0.3,
+        zero_mask_rate: float = 0.03,
+        n_hidden: int = 64,
+        n_layers: int = 2,
+        n_heads: int = 4,
+        n_ff: int | None = None,
+        n_bins: int = 32,
+        bin_alpha: float = 1.0,
+        n_latents: int = 32,
+        n_latent_hidden: int = 64,
+        n_latent_heads: int = 4,
+        attention_weight: float = 1e-5,
+        n_decoder_hidden: int = 64,
+        n_decoder_layers: int = 1,
+        n_decoder_heads: int = 4,
+        dim_decoder_head: int | None = None,
+        n_decoder_features: int | None = None,
+        decoder_bias: bool = True,
+        pool: Literal["mean", "max", "all"] = "mean",
+        sample_pooling: Literal["mean", "attention"] = "mean",
+        read_depth_tokens: bool = False,
+        target_depth: float | None = None,
+        dropout_rate: float = 0.0,
+        genes: Sequence[str] | None = None,
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(adata, registry)
+        for name, value, choices in (
+            ("values", values, VALUES),
+            ("masking", masking, MASKINGS),
+            ("pool", pool, POOLS),
+            ("sample_pooling", sample_pooling, tuple(SAMPLE_POOLINGS)),
+        ):
+            _require_choice(name, value, choices)
+        for name, rate in (("mask_rate", mask_rate), ("zero_mask_rate", zero_mask_rate)):
+            if not 0 <= rate < 1:
+                msg = f"{name}={rate} must be a share in [0, 1)."
+                raise ValueError(msg)
+        if mask_rate == zero_mask_rate == 0:
+            msg = "mask_rate and zero_mask_rate are both 0: there is nothing to learn from."
+            raise ValueError(msg)
+        if masking == "self_guided" and not n_latents:
+            msg = "masking='self_guided' needs latents: n_latents=0 goes with masking='random'."
+            raise ValueError(msg)
+        if read_depth_tokens and values != "counts":
+            msg = "read_depth_tokens=True needs values='counts': normalised values no longer tell how deep a cell was read."
+            raise ValueError(msg)
+        vocabulary = self.get_var_names() if genes is None else np.asarray(genes).astype(str)
+        gene_ids = gene_numbers(self.get_var_names(), vocabulary)
+        self._read = {
+            "gene_ids": None if genes is None else gene_ids,
+            "expect_counts": values == "counts",
+        }
+        with self._seeded(random_state):
+            self.module = self._module_cls(
+                torch.from_numpy(gene_ids),
+                n_genes=len(vocabulary),
+                n_hidden=n_hidden,
+                n_layers=n_layers,
+                n_heads=n_heads,
+                n_ff=4 * n_hidden if n_ff is None else n_ff,
+                n_bins=n_bins,
+                bin_alpha=bin_alpha,
+                n_latents=n_latents,
+                n_latent_hidden=n_latent_hidden,
+                n_latent_heads=n_latent_heads,
+                n_decoder_hidden=n_decoder_hidden,
+                n_decoder_layers=n_decoder_layers,
+                n_decoder_heads=n_decoder_heads,
+                dim_decoder_head=dim_decoder_head,
+                n_decoder_features=n_decoder_features,
+                decoder_bias=decoder_bias,
+                masking=masking,
+                mask_rate=mask_rate,
+                zero_mask_rate=zero_mask_rate,
+                attention_weight=attention_weight,
+                pool=pool,
+                sample_pooling=sample_pooling,
+                target_sum=1e4 if values == "counts" else None,
+                read_depth_tokens=read_depth_tokens,
+                target_depth=target_depth,
+                dropout_rate=dropout_rate,
+            )
+        if self.adata is not None:
+            self._dataset(self.adata).genes.counts()  # culprits come to light now, not in epoch 3
+        self._model_summary_string = (
+            f"SelfGuidedMAE with n_hidden: {n_hidden}, n_layers: {n_layers}, masking: {masking} of {mask_rate} of the expressed "
+            f"and {zero_mask_rate} of the other genes; {self.summary_stats['n_sample']} samples, {self._n_input} genes."
+        )
+
+    @staticmethod
+    def preset(name: Literal["default", "scfoundation"]) -> Preset:
+        """Arguments by name: ``p = SelfGuidedMAE.preset("default")``, then ``SelfGuidedMAE(adata, **p.model)``, ``train(**p.train)``.
+
+        Parameters
+        ----------
+        name
+            ``"default"`` (a CPU, 2,000 genes, minutes) or ``"scfoundation"`` (one data-centre GPU).
+        """
+        _require_choice("name", name, tuple(PRESETS))
+        return PRESETS[name]()
+
+    def train(
+        self,
+        max_epochs: int | None = 20,
+        *,
+        batch_size: int = 64,
+        gradient_clip_val: float | None = 1.0,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Learn to predict hidden genes.
+
+        Parameters
+        ----------
+        max_epochs
+            Number of passes over the cells of the training samples.
+        batch_size
+            Number of cells in a batch. Its cells have like numbers of expressed genes and come from any training samples;
+            samples (or, with ``groups_key``, donors) are never cut by the split.
+        gradient_clip_val
+            Largest norm of the gradient.
+        datasplitter_kwargs
+            Further arguments of the splitter (``num_workers``).
+        **kwargs
+            Arguments of :meth:`scset_tools.model.SampleModelClass.train` (``train_size``, ``groups_key``, ``external_indexing``,
+            ``n_cells`` of each sample and epoch, ``early_stopping``, ``checkpoint_dir``, ``plan_kwargs``, ``precision``, ...).
+            ``plan_kwargs={"lr": 1e-4, "lr_backbone": 1e-5}`` are the two rates of the paper, for a pretrained backbone. With
+            ``early_stopping=True`` patience is 5 epochs.
+        """
+        self.module.learn_to_reconstruct()
+        if kwargs.get("early_stopping"):
+            kwargs.setdefault("early_stopping_patience", 5)
+        super().train(
+            max_epochs,
+            batch_size=batch_size,
+            gradient_clip_val=gradient_clip_val,
+            datasplitter_kwargs={**self._read, **(datasplitter_kwargs or {})},
+            **kwargs,
+        )
+
+    def get_cell_representation(self, adata: AnnData | None = None) -> pd.DataFrame:
+        """One vector per cell, from all its expressed genes.
+
+        Parameters
+        ----------
+        adata
+            Cells to embed; they need not be those of training. Default: the registered AnnData.
+
+        Returns
+        -------
+        DataFrame of shape (cells, n_output), float32, indexed by ``adata.obs_names``.
+        """
+        self._check_if_trained(message="This SelfGuidedMAE is not trained: its vectors come from random weights.")
+        adata = self._validate_anndata(adata)
+        try:
+            vectors = score_cells(
+                self.module,
+                self._dataset(adata),
+                score=self.module.embed_cells,
+                score_in_pieces=self.module.embed_cells_in_pieces,
+            )
+        finally:
+            self._release(adata)
+        return pd.DataFrame(vectors, index=adata.obs_names)
+
+    def annotate_cell_representation(self, adata: AnnData | None = None, *, key_added: str | None = None) -> None:
+        """Write one vector per cell; see :meth:`get_cell_representation`.
+
+        Parameters
+        ----------
+        adata
+            Cells to annotate. Default: the registered AnnData.
+        key_added
+            Default: ``"X_selfguidedmae"``.
+
+        Writes
+        ------
+        ``obsm[key_added]``, (cells, n_output), float32.
+        """
+        cells = self._cells_of(adata)
+        vectors = self.get_cell_representation(cells).to_numpy()
+        cells.obsm[key_added or _keys.representation(self.name)] = vectors
+
+    def get_masking_frequency(self) -> pd.DataFrame:
+        """How often each gene was hidden in all training so far (the paper's Figure 2).
+
+        Returns
+        -------
+        DataFrame indexed by the features that the model reads: ``times_masked`` (times hidden, expressed or not),
+        ``share_masked`` (of all visits to cells), ``times_expressed`` (visits to cells that express it), ``share_masked_expressed``
+        (how often it was hidden where it was expressed: with random masking about ``mask_rate`` for every gene) and
+        ``mean_when_masked`` (mean value when hidden, on the scale that the encoder reads; NaN if never hidden). A feature without a
+        match in the vocabulary has NaN everywhere.
+        """
+        if not int(self.module.counts.n_cells):
+            msg = "Nothing was hidden yet: the masking frequency is counted while train() runs."
+            raise ValueError(msg)
+        return frequency_table(self.module.counts, self.module.gene_ids, self.get_var_names())
+
+    def annotate_masking_frequency(self, adata: AnnData | None = None) -> None:
+        """Write how often each gene was hidden; see :meth:`get_masking_frequency`.
+
+        Parameters
+        ----------
+        adata
+            AnnData whose ``var`` is annotated. Default: the registered AnnData.
+
+        Writes
+        ------
+        ``var["selfguidedmae_<column>"]`` for each column, float64.
+        """
+        cells = self._cells_of(adata)
+        table = self.get_masking_frequency()
+        if not cells.var_names.equals(table.index):
+            msg = (
+                f"adata.var_names ({cells.n_vars}) are not the {len(table)} features that the model reads: use "
+                "get_masking_frequency() for the table."
+            )
+            raise ValueError(msg)
+        for column in table:
+            cells.var[_keys.of_model(self.name, column)] = table[column].to_numpy()
+
+    def _dataset(self, adata: AnnData, n_cells: int | None = None) -> GeneDataset:
+        manager = self.get_anndata_manager(adata, required=True)
+        return GeneDataset(manager, n_cells=n_cells, seed=settings.seed or 0, **self._read)
+
+
+def gene_numbers(features: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
+    """Number of each feature in the vocabulary, -1 where it has none, (features,), int64."""
+    names = pd.Index(vocabulary)
+    if not names.is_unique:
+        msg = f"genes repeats {_checks.first(names[names.duplicated()].unique())}: each gene has one embedding."
+        raise ValueError(msg)
+    numbers = names.get_indexer(pd.Index(features)) if len(features) else np.zeros(0)
+    if (numbers >= 0).sum() == 0:
+        msg = (
+            f"None of the {len(features)} features ({_checks.first(features)}) is among the {len(names)} genes of the model "
+            f"({_checks.first(names)}). Are both symbols, or both identifiers?"
+        )
+        raise ValueError(msg)
+    twice = pd.Series(numbers[numbers >= 0]).duplicated()
+    if twice.any():
+        msg = f"Features repeat: {_checks.first(names[numbers[numbers >= 0][twice]])}. Give each gene one column."
+        raise ValueError(msg)
+    return numbers.astype(np.int64)
+
+
+def _require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        msg = f"{name}={value!r} is not one of {_checks.first(choices)}."
+        raise ValueError(msg)

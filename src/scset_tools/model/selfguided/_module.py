@@ -1,0 +1,307 @@
+"""Network and losses of SelfGuidedMAE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from scvi.module.base import LossOutput
+from torch import nn
+from torch.nn import functional as F
+
+from scset_tools.data._cells import CellBatch
+from scset_tools.model._base_module import Pieces, SampleModule
+from scset_tools.model.selfguided._decoder import GeneDecoder
+from scset_tools.model.selfguided._encoder import GeneEncoder, pool_tokens
+from scset_tools.model.selfguided._frequency import MaskingCounts
+from scset_tools.model.selfguided._head import CellTypeHead
+from scset_tools.model.selfguided._latents import LatentCrossAttention, concentration
+from scset_tools.model.selfguided._masking import HiddenGenes, hide_genes, used_latents
+from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
+from scset_tools.model.selfguided._tokens import Tokens, front, pad
+
+MAX_TOKENS = 2**15
+"""Most padded tokens that are encoded at once at inference."""
+
+
+class SelfGuidedMAEModule(SampleModule):
+    """Masked autoencoder over genes with a mask that its own attention guides.
+
+    Parameters
+    ----------
+    gene_ids
+        Number of each feature in the vocabulary, -1 where it has none, (features,), int64.
+        The other parameters are those of :class:`~scset_tools.model.SelfGuidedMAE`.
+    """
+
+    def __init__(
+        self,
+        gene_ids: torch.Tensor,
+        *,
+        n_genes: int,
+        n_hidden: int,
+        n_layers: int,
+        n_heads: int,
+        n_ff: int,
+        n_bins: int,
+        bin_alpha: float,
+        n_latents: int,
+        n_latent_hidden: int,
+        n_latent_heads: int,
+        n_decoder_hidden: int,
+        n_decoder_layers: int,
+        n_decoder_heads: int,
+        dim_decoder_head: int | None,
+        n_decoder_features: int | None,
+        decoder_bias: bool,
+        masking: str,
+        mask_rate: float,
+        zero_mask_rate: float,
+        attention_weight: float,
+        pool: str,
+        sample_pooling: str,
+        target_sum: float | None,
+        read_depth_tokens: bool,
+        target_depth: float | None,
+        dropout_rate: float,
+    ) -> None:
+        super().__init__()
+        self.n_genes, self.masking, self.mask_rate, self.zero_mask_rate = n_genes, masking, mask_rate, zero_mask_rate
+        self.attention_weight, self.pool, self.sample_pooling = attention_weight, pool, sample_pooling
+        self.target_sum, self.target_depth = target_sum, target_depth
+        self.n_depth = 2 if read_depth_tokens else 0
+        self.register_buffer("gene_ids", gene_ids)
+        is_measured = torch.zeros(n_genes, dtype=torch.bool)
+        is_measured[gene_ids[gene_ids >= 0]] = True
+        self.register_buffer("is_measured", is_measured)
+        latents = None
+        if n_latents:
+            latents = LatentCrossAttention(
+                n_hidden, n_latents=n_latents, n_latent_hidden=n_latent_hidden, n_heads=n_latent_heads
+            )
+        self.encoder = GeneEncoder(
+            n_genes + self.n_depth,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            n_ff=n_ff,
+            n_bins=n_bins,
+            bin_alpha=bin_alpha,
+            latents=latents,
+            dropout_rate=dropout_rate,
+        )
+        self.decoder = GeneDecoder(
+            n_hidden,
+            n_decoder_hidden,
+            n_layers=n_decoder_layers,
+            n_heads=n_decoder_heads,
+            dim_head=dim_decoder_head,
+            n_features=n_decoder_features,
+            bias=decoder_bias,
+        )
+        self.counts = MaskingCounts(n_genes)
+        self.n_output = n_hidden * (1 if pool != "all" else 2 + self.n_depth)
+        self.head: CellTypeHead | None = None
+        self.is_classifying = False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that ``loss`` returns beside the loss."""
+        if self.is_classifying:
+            return ("accuracy",)
+        return ("reconstruction", *(["concentration"] if self.encoder.latents is not None else []))
+
+    # ---- what learns
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Parameters that a checkpoint of scFoundation has no values for: of latents, adapter and head."""
+        parts = (self.encoder.latents, self.head)
+        return [p for part in parts if part is not None for p in part.parameters()]
+
+    def learn_to_reconstruct(self) -> None:
+        """Let everything but the head learn from hidden genes."""
+        self.is_classifying = False
+        self.requires_grad_(requires_grad=True)
+        if self.head is not None:
+            self.head.requires_grad_(requires_grad=False)
+
+    def learn_to_classify(self) -> None:
+        """Let embeddings, the last block of the encoder and the head learn from cell types (paper, section 4)."""
+        self.is_classifying = True
+        self.requires_grad_(requires_grad=False)
+        for part in (self.encoder.value_embedding, self.encoder.gene_embedding, self.encoder.layers[-1], self.head):
+            part.requires_grad_(requires_grad=True)
+
+    def on_load(self, model: object, **kwargs: object) -> None:
+        """Make room for the head of a fine-tuned model before its weights are read."""
+        if getattr(model, "cell_types_", None) is not None:
+            self.head = CellTypeHead(self.n_output, len(model.cell_types_))
+
+    # ---- loss
+
+    def loss(self, batch: CellBatch) -> LossOutput:
+        """Mean squared error of hidden values, or cross-entropy of cell types while fine-tuning; mean over the batch."""
+        return self._classification_loss(batch) if self.is_classifying else self._reconstruction_loss(batch)
+
+    def _reconstruction_loss(self, batch: CellBatch) -> LossOutput:
+        tokens = self.tokens(batch)
+        embedded = self.encoder.embed(tokens)
+        hidden = self.hide(tokens, embedded, batch.seed)
+        predicted, attention, is_real = self.predict_hidden(tokens, embedded, hidden, self.depth_tokens(batch))
+        weight = hidden.is_real.to(predicted.dtype)
+        error = ((predicted - hidden.value.to(predicted.dtype)).square() * weight).sum() / weight.sum().clamp_min(1)
+        metrics = {"reconstruction": error}
+        total = error
+        if attention is not None:
+            metrics["concentration"] = concentration(attention, is_real).mean()
+            total = total + self.attention_weight * metrics["concentration"].to(total.dtype)
+        if self.training and torch.is_grad_enabled():
+            self.counts.add(tokens, hidden, n_cells=batch.n_cells)
+        return LossOutput(loss=total, n_obs_minibatch=batch.n_cells, extra_metrics=metrics)
+
+    def _classification_loss(self, batch: CellBatch) -> LossOutput:
+        logits = self.head(self._encode(batch, slice(None)))
+        is_known = batch.label >= 0
+        # not cross_entropy's own mean, which is NaN in a batch without any label
+        loss = F.cross_entropy(logits, batch.label, ignore_index=-1, reduction="sum") / is_known.sum().clamp_min(1)
+        is_right = (logits.argmax(1) == batch.label) & is_known
+        accuracy = is_right.sum() / is_known.sum().clamp_min(1)
+        return LossOutput(loss=loss, n_obs_minibatch=batch.n_cells, extra_metrics={"accuracy": accuracy})
+
+    # ---- parts of the reconstruction
+
+    def tokens(self, batch: CellBatch, cells: torch.Tensor | slice = slice(None)) -> Tokens:
+        """Expressed genes of (some) cells, values as the encoder reads them: ``log1p(x / sum(x) * target_sum)`` of counts."""
+        sizes = batch.ptr.diff()
+        value = batch.value
+        if self.target_sum is not None:
+            total = self._totals(batch).repeat_interleave(sizes)
+            value = torch.log1p(value / total.to(value.dtype) * self.target_sum)
+        gene = batch.gene
+        if not isinstance(cells, slice):
+            at = _positions(batch.ptr, cells)
+            gene, value, sizes = gene[at], value[at], sizes[cells]
+        ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        return pad(gene, value, ptr, padding=self.encoder.padding)
+
+    def depth_tokens(self, batch: CellBatch) -> torch.Tensor | None:
+        """Target and own depth of each cell, log10 of counts, (cells, 2); None if the model has no such tokens."""
+        if not self.n_depth:
+            return None
+        own = self._totals(batch).log10()
+        target = own if self.target_depth is None else torch.full_like(own, self.target_depth)
+        return torch.stack([target, own], 1)
+
+    def hide(self, tokens: Tokens, embedded: torch.Tensor, seed: torch.Tensor) -> HiddenGenes:
+        """Draw what is hidden of each cell, guided by the attention of a random half of the latents or not."""
+        importance = None
+        if self.masking == "self_guided":
+            is_used = used_latents(seed, len(self.encoder.latents.latents))
+            importance = self.encoder.latents.importance(embedded, tokens.is_real, is_used)
+        return hide_genes(
+            tokens,
+            seed,
+            importance=importance,
+            rate=self.mask_rate,
+            zero_rate=self.zero_mask_rate,
+            is_measured=self.is_measured,
+        )
+
+    def predict_hidden(
+        self, tokens: Tokens, embedded: torch.Tensor, hidden: HiddenGenes, depth: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """Predicted hidden values, the latents' attention on what is visible, and where that is real."""
+        index, is_real = front(hidden.is_visible)
+        visible = tokens.take(index, is_real, padding=self.encoder.padding)
+        x = embedded.gather(1, index.unsqueeze(-1).expand(-1, -1, embedded.shape[-1]))
+        if depth is not None:
+            visible, x = self._append_depth(visible, x, depth)
+        x, attention = self.encoder(x, visible.is_real)
+        gene_embedding = self.encoder.gene_embedding
+        value_embedding = self.encoder.value_embedding
+        positions = torch.arange(gene_embedding.num_embeddings - 1, device=x.device)
+        zero = value_embedding(torch.zeros(1, device=x.device, dtype=self.encoder.dtype))
+        predicted = self.decoder(
+            zero + gene_embedding(positions),
+            (x + gene_embedding(visible.gene), visible.gene, visible.is_real),
+            (value_embedding.hidden + gene_embedding(hidden.gene), hidden.gene, hidden.is_real),
+        )
+        return predicted, attention, visible.is_real
+
+    # ---- inference
+
+    def represent(self, batch: CellBatch) -> torch.Tensor:
+        """One vector per sample, pooled over its cells, (samples, n_output)."""
+        cells = self.embed_cells(batch)
+        parts = cells.split(batch.sample_ptr.diff().tolist())
+        pool = SAMPLE_POOLINGS[self.sample_pooling]
+        return torch.cat([pool(lambda part=part: iter([part])) for part in parts])
+
+    def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
+        """The vector of one sample of any size, in bounded memory, (1, n_output)."""
+
+        def cells() -> Iterator[torch.Tensor]:
+            for piece in pieces():
+                yield self.embed_cells(piece)
+
+        return SAMPLE_POOLINGS[self.sample_pooling](cells)
+
+    def embed_cells(self, batch: CellBatch) -> torch.Tensor:
+        """One vector per cell from all its expressed genes, (cells, n_output)."""
+        sizes = batch.ptr.diff()
+        order = torch.argsort(sizes, stable=True)
+        out = torch.empty(batch.n_cells, self.n_output, device=sizes.device, dtype=self.encoder.dtype)
+        start, ascending = 0, sizes[order].tolist()
+        while start < len(ascending):
+            stop = start + 1
+            while stop < len(ascending) and (stop + 1 - start) * ascending[stop] <= MAX_TOKENS:
+                stop += 1
+            cells = order[start:stop]
+            out[cells] = self._encode(batch, cells).to(out.dtype)
+            start = stop
+        return out
+
+    def embed_cells_in_pieces(self, pieces: Pieces) -> torch.Tensor:
+        """The same for one sample of any size."""
+        return torch.cat([self.embed_cells(piece) for piece in pieces()])
+
+    def classify_cells(self, batch: CellBatch) -> torch.Tensor:
+        """Probability of each cell type, (cells, classes)."""
+        return self.head(self.embed_cells(batch)).float().softmax(1)
+
+    def classify_cells_in_pieces(self, pieces: Pieces) -> torch.Tensor:
+        """The same for one sample of any size."""
+        return torch.cat([self.classify_cells(piece) for piece in pieces()])
+
+    def _encode(self, batch: CellBatch, cells: torch.Tensor | slice) -> torch.Tensor:
+        tokens = self.tokens(batch, cells)
+        x = self.encoder.embed(tokens)
+        depth = self.depth_tokens(batch)
+        if depth is not None:
+            tokens, x = self._append_depth(tokens, x, depth[cells])
+        x, _ = self.encoder(x, tokens.is_real)
+        return pool_tokens(x, tokens.is_real, self.pool, n_depth=self.n_depth)
+
+    def _append_depth(self, tokens: Tokens, x: torch.Tensor, depth: torch.Tensor) -> tuple[Tokens, torch.Tensor]:
+        """Tokens and their embeddings with the depth tokens last, padding moved behind them."""
+        gene = self.n_genes + torch.arange(self.n_depth, device=x.device)
+        longer = tokens.append(gene, depth)
+        index, is_real = front(longer.is_real)
+        x = torch.cat([x, self.encoder.embed(Tokens(gene.expand(len(x), -1), depth, depth > -torch.inf))], 1)
+        x = x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        return longer.take(index, is_real, padding=self.encoder.padding), x
+
+    @staticmethod
+    def _totals(batch: CellBatch) -> torch.Tensor:
+        """Sum of the values of each cell, (cells,), float32 or better."""
+        value = batch.value.to(torch.promote_types(batch.value.dtype, torch.float32))
+        cell = torch.arange(batch.n_cells, device=value.device).repeat_interleave(batch.ptr.diff())
+        # sums of counts below 2^24 are exact in any order
+        return value.new_zeros(batch.n_cells).index_add_(0, cell, value)
+
+
+def _positions(ptr: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """Positions of the tokens of these cells, one cell after the other."""
+    sizes = ptr.diff()[cells]
+    first = (ptr[:-1][cells] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
+    return first + torch.arange(int(sizes.sum()), device=ptr.device)

@@ -1,0 +1,59 @@
+"""Sizes and schedules by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Arguments of the constructor and of ``train`` that belong together."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+def default() -> Preset:
+    """The defaults, for a CPU: some thousand cells of 2,000 genes in minutes."""
+    return Preset()
+
+
+def scfoundation() -> Preset:
+    """Sizes of scFoundation and of the paper's latents (appendix C), for a data-centre GPU: 19,264 genes, 119 million weights.
+
+    :meth:`~scset_tools.model.SelfGuidedMAE.from_scfoundation` reads the sizes from a checkpoint instead.
+    """
+    return Preset(
+        model={
+            "n_hidden": 768,
+            "n_layers": 12,
+            "n_heads": 12,
+            "n_ff": 3072,
+            "n_bins": 100,
+            "n_latents": 128,
+            "n_latent_hidden": 256,
+            "n_latent_heads": 8,
+            "n_decoder_hidden": 512,
+            "n_decoder_layers": 6,
+            "n_decoder_heads": 8,
+            "dim_decoder_head": 64,
+            "n_decoder_features": 266,
+            "decoder_bias": False,
+            "pool": "max",
+            "read_depth_tokens": True,
+            "target_depth": 4.0,
+            "dropout_rate": 0.1,
+        },
+        train={
+            "batch_size": 1,
+            "accumulate_grad_batches": 5,
+            "early_stopping": True,
+            "early_stopping_patience": 5,
+            "plan_kwargs": {"lr": 1e-4, "lr_backbone": 1e-5, "lr_schedule": "constant"},
+            "precision": "bf16-mixed",
+        },
+    )
+
+
+PRESETS = {"default": default, "scfoundation": scfoundation}
