@@ -5,8 +5,8 @@ A message names the object, the numbers, the first culprits and the way out, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ SHOW = 5
 """How many culprits a message lists."""
 
 
-def first(items: Sequence, n: int = SHOW) -> str:
+def first(items: Iterable, n: int = SHOW) -> str:
     """The first ``n`` items for a message, with an ellipsis if there are more."""
     items = list(items)
     shown = ", ".join(repr(str(i)) for i in items[:n])
@@ -35,7 +35,7 @@ def require_anndata(adata: object, *, caller: str) -> None:
         return
     if type(adata).__name__ == "MuData":
         msg = (
-            f"{caller} takes an AnnData, but was given a MuData with modalities {first(getattr(adata, 'mod', {}))}. "
+            f"{caller} takes an AnnData, but was given a MuData with modalities {first(getattr(adata, 'mod', ()))}. "
             "Models take one modality of it through setup_mudata; elsewhere pass the modality itself (mdata['rna']), after "
             "copying the sample-level columns from mdata.obs into its obs."
         )
@@ -52,7 +52,7 @@ def require_obs(adata: AnnData, key: str) -> pd.Series:
     return adata.obs[key]
 
 
-def require_obsm(adata: AnnData, key: str) -> object:
+def require_obsm(adata: AnnData, key: str) -> Any:
     """The array ``adata.obsm[key]``, or a KeyError that lists the keys there are."""
     if key not in adata.obsm:
         msg = f"{key!r} is not in adata.obsm. Keys: {first(adata.obsm.keys(), 20)}."
@@ -60,7 +60,7 @@ def require_obsm(adata: AnnData, key: str) -> object:
     return adata.obsm[key]
 
 
-def require_layer(adata: AnnData, key: str) -> object:
+def require_layer(adata: AnnData, key: str) -> Any:
     """The array ``adata.layers[key]``, or a KeyError that lists the layers there are."""
     if key not in adata.layers:
         msg = f"{key!r} is not in adata.layers. Layers: {first(adata.layers.keys(), 20)}."

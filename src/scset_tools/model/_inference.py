@@ -10,14 +10,14 @@ import torch
 from scset_tools.data._batch import SampleBatch
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._splitter import sample_loader
-from scset_tools.model._base_module import Pieces
+from scset_tools.model._base_module import Pieces, SampleModule
 
 MAX_CELLS = 32_768
 """Most cells that are read and encoded at once; a larger sample is encoded in pieces."""
 
 
 def represent_samples(
-    module: torch.nn.Module, dataset: SampleDataset, positions: np.ndarray, *, batch_size: int
+    module: SampleModule, dataset: SampleDataset, positions: np.ndarray, *, batch_size: int
 ) -> np.ndarray:
     """Vectors of the numbered samples, in that order, (len(positions), n_latent), float32."""
     vectors: dict[int, np.ndarray] = {}
@@ -27,7 +27,7 @@ def represent_samples(
 
 
 def score_cells(
-    module: torch.nn.Module,
+    module: SampleModule,
     dataset: SampleDataset,
     *,
     score: Callable[[SampleBatch], torch.Tensor],
@@ -48,7 +48,7 @@ def _run(
     dataset: SampleDataset,
     positions: np.ndarray,
     batch_size: int,
-    module: torch.nn.Module,
+    module: SampleModule,
     on_batch: Callable[[SampleBatch], torch.Tensor],
     on_pieces: Callable[[Pieces], torch.Tensor],
 ) -> Iterator[tuple[list[int], np.ndarray]]:

@@ -27,7 +27,7 @@ def record_init_params(cls: type) -> None:
     TypeError
         If an argument has a name that scvi-tools drops on load, or none (``*args``).
     """
-    init = cls.__init__
+    init = vars(cls)["__init__"]
     signature = inspect.signature(init)
     if clash := sorted(DROPPED_ON_LOAD & set(signature.parameters)):
         msg = (
@@ -56,7 +56,7 @@ def record_init_params(cls: type) -> None:
         extra = {var_keyword: given.pop(var_keyword)} if var_keyword in given else {}
         self.init_params_ = {"kwargs": extra, "non_kwargs": given}
 
-    cls.__init__ = recording_init
+    setattr(cls, "__init__", recording_init)  # noqa: B010  (a type checker refuses the assignment)
 
 
 @contextmanager

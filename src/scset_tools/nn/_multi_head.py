@@ -148,9 +148,9 @@ class MultiHeadAttention(nn.Module):
             if cells.shape[1] == 0:
                 return torch.zeros_like(queries)
             k, v = cells.chunk(2, -1)
-            split = [t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in (queries, k, v)]  # (b, h, n, e)
+            q, k, v = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in (queries, k, v))  # (b, h, n, e)
             bias = None if bias is None else bias[:, None, None].to(queries.dtype)
-            return F.scaled_dot_product_attention(*split, attn_mask=bias).transpose(1, 2).flatten(-2)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(-2)
 
         if x_sets.is_uniform:
             heads = _over_keys(attend, x_sets.dense(q), kv, y_sets, log_weight).flatten(0, 1)

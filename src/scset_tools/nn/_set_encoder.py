@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
@@ -10,6 +10,8 @@ from scset_tools.nn._attention import ISAB, PMA
 from scset_tools.nn._packed import pack, pack_weight
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import torch
 
 __all__ = ["SetEncoder"]
@@ -72,6 +74,11 @@ class SetEncoder(nn.Module):
         self.pool = PMA(n_hidden, n_heads, n_ff=n_ff, dropout_rate=dropout_rate)
         self.project = nn.Linear(n_hidden, n_latent)
 
+    @property
+    def blocks(self) -> Iterable[ISAB]:
+        """The ISAB blocks in order."""
+        return cast("Iterable[ISAB]", self.layers)
+
     def forward(
         self,
         x: torch.Tensor,
@@ -103,7 +110,7 @@ class SetEncoder(nn.Module):
         rows, sets = pack(x, ptr, is_real, layout=_layout)
         weight = pack_weight(log_weight, x, is_real)
         rows = self.lift(rows)
-        for layer in self.layers:
+        for layer in self.blocks:
             rows = layer._forward(rows, sets, weight)
         return self.project(self.pool._forward(rows, sets, weight)[:, 0])
 
@@ -127,6 +134,6 @@ class SetEncoder(nn.Module):
         """
         rows, sets = pack(x, ptr, None)
         rows = self.lift(rows)
-        for layer in self.layers:
+        for layer in self.blocks:
             rows = layer._forward(rows, sets, log_weight)
         return self.pool.get_attention(rows, ptr, log_weight=log_weight)[..., 0]

@@ -94,7 +94,7 @@ class _Stream:
         self._cache: list[torch.Tensor] = []
         self._is_complete = False  # the cache holds every cell
         self._spreads: list[_Spread] = []
-        for layer in encoder.layers:
+        for layer in encoder.blocks:
             induced = _gather(layer.gather, layer.inducing, self.blocks())
             self._spreads.append(_Spread(layer.spread, induced))
 

@@ -21,6 +21,10 @@ class SaveBestModel(SaveCheckpoint):
     directory. Takes the same arguments.
     """
 
+    # set by Lightning's class, whose types do not reach here
+    dirpath: Any
+    best_model_path: Any
+
     def __init__(self, *, monitor: str = "loss_validation", **kwargs: Any) -> None:
         super().__init__(monitor=monitor, **kwargs)
         self._is_saving = False
@@ -47,7 +51,7 @@ class SaveBestModel(SaveCheckpoint):
         """Save the model beside a checkpoint of this callback (not of another), and leave submodules in their mode."""
         if not self._is_saving:
             return
-        model = trainer._model
+        model = trainer._model  # type: ignore[attr-defined]  # set by scvi-tools' trainer
         modes = {m: m.training for m in model.module.modules()}
         was_trained = model.is_trained_
         if trainer.is_global_zero:

@@ -361,8 +361,8 @@ class MAESTRO(SampleModelClass):
             msg = "This MAESTRO has no decoder: it was built with reconstruction_weight=0."
             raise ValueError(msg)
         self._check_if_trained(message="This MAESTRO is not trained: what it reconstructs comes from random weights.")
-        masking = self.module.masking if masking is None else masking
-        _require_choice("masking", masking, MASKINGS)
+        chosen = self.module.masking if masking is None else masking
+        _require_choice("masking", chosen, MASKINGS)
         adata = self._validate_anndata(adata)
         try:
             dataset = self._dataset(adata)
@@ -373,7 +373,7 @@ class MAESTRO(SampleModelClass):
                 dataset,
                 positions,
                 mask_rate=mask_rate,
-                masking=masking,
+                masking=chosen,
                 seed=seed,
                 var_names=self.get_var_names(),
             )

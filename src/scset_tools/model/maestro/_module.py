@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -93,9 +95,10 @@ class MAESTROModule(SampleModule):
         )
         # parts without a share in the loss are not made: several processes would wait for their gradients
         head = ProjectionHead(n_latent, n_prototypes, n_hidden=n_hidden) if distillation_weight else None
-        self.student = Student(encoder, head)
+        self.student: Any = Student(encoder, head)
         self.hidden_token = nn.Parameter(torch.zeros(n_input))
-        self.decoder = None
+        # None where the loss that they serve has no weight
+        self.decoder: Any = None
         if reconstruction_weight:
             self.decoder = SetDecoder(
                 n_latent,
@@ -108,7 +111,7 @@ class MAESTROModule(SampleModule):
                 dropout_rate=dropout_rate,
             )
             self.transport = SinkhornLoss()
-        self.teacher = None
+        self.teacher: Any = None
         if distillation_weight:
             self.teacher = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
             self.distillation = DistillationLoss(
@@ -235,4 +238,8 @@ class MAESTROModule(SampleModule):
         if len(x) <= MAX_TEACHER_CELLS.get(x.device.type, MAX_TEACHER_CELLS["cuda"]):
             return encoder(x, ptr)
         sets = x.split(ptr.diff().tolist())
-        return torch.cat([stream_embed(encoder, lambda cells=cells: iter(cells.split(32_768))) for cells in sets])
+        return torch.cat([stream_embed(encoder, partial(_in_blocks, cells)) for cells in sets])
+
+
+def _in_blocks(cells: torch.Tensor) -> Iterator[torch.Tensor]:
+    return iter(cells.split(32_768))
