@@ -1,0 +1,241 @@
+"""What each command does, apart from its options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scset_tools import _checks
+from scset_tools.cli import _methods
+from scset_tools.cli._exit import CommandError, ExitCode
+from scset_tools.cli._files import output, read_cells, writing
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from scset_tools.cli._session import Session
+
+
+def read(path: Path, session: Session, *, is_backed: bool = False) -> AnnData:
+    """Read a file and say what is in it."""
+    session.say(f"reading {path}")
+    adata = read_cells(path, is_backed=is_backed)
+    session.event("read", path=path, n_obs=int(adata.n_obs), n_vars=int(adata.n_vars))
+    return adata
+
+
+def write_samples(samples: AnnData, place: Path, path: Path, *, session: Session) -> None:
+    """Write sample vectors to the place that becomes ``path``."""
+    with writing(path):
+        samples.write_h5ad(place)
+    session.event("write", path=path, n_samples=int(samples.n_obs), n_latent=int(samples.n_vars))
+    session.say(f"writing {path}: {samples.n_obs} samples x {samples.n_vars}")
+
+
+def write_table(table: pd.DataFrame, place: Path | None, path: Path | None, *, session: Session) -> None:
+    """Write a table: CSV, TSV or JSON (a list of rows), after the ending of the name."""
+    if place is None or path is None:
+        return
+    with writing(path):
+        if path.suffix == ".json":
+            table.to_json(place, orient="records", indent=1)
+        else:
+            table.to_csv(place, index=False, sep="\t" if path.suffix in (".tsv", ".txt") else ",")
+    session.event("write", path=path, n_rows=len(table))
+
+
+def fit(
+    method: str,
+    cells: Path,
+    *,
+    session: Session,
+    sample_key: str,
+    out: Path,
+    save_model: Path | None,
+    is_backed: bool,
+    overwrite: bool,
+    setup: dict[str, Any],
+    build: dict[str, Any],
+    train: dict[str, Any],
+    preset: str | None,
+    seed: int,
+) -> None:
+    """Fit a method to all samples of a file and write their vectors."""
+    _methods.require_method(method)
+    with output(out, overwrite=overwrite) as place, output(save_model, overwrite=overwrite, is_folder=True) as folder:
+        adata = read(cells, session, is_backed=is_backed)
+        _checks.require_obs(adata, sample_key)
+        if method in _methods.PROFILES:
+            _require_no_training(method, build, train, save_model=save_model, preset=preset)
+            samples = _methods.profile(method, sample_key=sample_key, rng=seed, **setup).fit_transform(adata)
+        else:
+            from scset_tools.cli._train import fit_model
+
+            cls = _methods.model_class(method)
+            named = _preset(cls, preset)
+            model = fit_model(
+                cls,
+                adata,
+                session=session,
+                setup={"sample_key": sample_key, **{k: v for k, v in setup.items() if v is not None}},
+                build={"random_state": seed, **named.get("model", {}), **build},
+                train={"seed": seed, **named.get("train", {}), **train},
+            )
+            samples = model.to_sample_adata()
+            if folder is not None:
+                with writing(save_model):
+                    model.save(folder)
+                session.event("write", path=save_model)
+        write_samples(samples, place, out, session=session)
+
+
+def embed(
+    model: Path, cells: Path, *, session: Session, out: Path, is_backed: bool, overwrite: bool, **arguments: Any
+) -> None:
+    """Embed the samples of a file by a saved model."""
+    with output(out, overwrite=overwrite) as place:
+        fitted = load(model)
+        adata = read(cells, session, is_backed=is_backed)
+        session.say(f"embedding the samples by the {type(fitted).__name__} of {model}")
+        samples = fitted.to_sample_adata(adata, **{k: v for k, v in arguments.items() if v is not None})
+        write_samples(samples, place, out, session=session)
+
+
+def load(folder: Path) -> Any:
+    """A model saved by any class of the package."""
+    path = folder / "model.pt"
+    if not path.is_file():
+        msg = f"{folder} is no folder of a saved model: there is no {path}."
+        raise CommandError(msg, ExitCode.UNREADABLE)
+    import torch
+
+    try:
+        name = torch.load(path, map_location="cpu", weights_only=False)["attr_dict"]["registry_"]["model_name"]
+    except Exception as error:  # a broken pickle raises whatever its bytes lead to
+        msg = f"{path} cannot be read as a saved model: {error}"
+        raise CommandError(msg, ExitCode.UNREADABLE) from error
+    if name.lower() not in _methods.models():
+        msg = f"{path} holds a model of class {name}; there are {_checks.first(sorted(_methods.models().values()))}."
+        raise CommandError(msg, ExitCode.UNREADABLE)
+    return _methods.model_class(name.lower()).load(str(folder), adata=False)
+
+
+def probe(
+    samples: Path,
+    label_key: str,
+    *,
+    session: Session,
+    out: Path | None,
+    folds: Path | None,
+    predictions: Path | None,
+    overwrite: bool,
+    **arguments: Any,
+) -> pd.DataFrame:
+    """Predict a label by cross-validation; the summary, also written to ``out``."""
+    with (
+        output(out, overwrite=overwrite) as place,
+        output(folds, overwrite=overwrite) as folds_place,
+        output(predictions, overwrite=overwrite) as predictions_place,
+    ):
+        adata = read(samples, session)
+        from scset_tools import tl
+
+        result = tl.probe(adata, label_key, **arguments)
+        summary = result.summary().reset_index()
+        if result.p_value is not None:
+            summary["p_value"] = [result.p_value if m == result.metric else None for m in summary["metric"]]
+        session.say(repr(result))
+        session.event("result", target=result.target, n_samples=result.n_samples, **_means(summary))
+        write_table(summary, place, out, session=session)
+        write_table(result.folds, folds_place, folds, session=session)
+        write_table(result.predictions, predictions_place, predictions, session=session)
+    return summary
+
+
+def benchmark(
+    data: Path,
+    labels: Sequence[str],
+    *,
+    session: Session,
+    methods: Sequence[str],
+    sample_key: str | None,
+    setup: dict[str, Any],
+    build: dict[str, Any],
+    train: dict[str, Any],
+    seed: int,
+    out: Path | None,
+    folds: Path | None,
+    figure: Path | None,
+    overwrite: bool,
+    **arguments: Any,
+) -> pd.DataFrame:
+    """Compare representations on the same folds: keys of sample vectors, or methods that are fitted in each fold."""
+    if sample_key is not None:
+        for name in methods:
+            _methods.require_method(name.removesuffix(_methods.UNTRAINED))
+    with (
+        output(out, overwrite=overwrite) as place,
+        output(folds, overwrite=overwrite) as folds_place,
+        output(figure, overwrite=overwrite) as figure_place,
+    ):
+        adata = read(data, session)
+        from scset_tools import tl
+
+        entries: Any = list(methods)
+        if sample_key is not None:
+            _checks.require_obs(adata, sample_key)
+            entries = {n: _entry(n, sample_key, setup=setup, build=build, train=train, seed=seed) for n in methods}
+        result = tl.benchmark(
+            adata, entries, labels, sample_key=sample_key, rng=seed, progress=session.shows_progress, **arguments
+        )
+        for row in result.skipped.to_dict("records"):
+            session.say(f"left out: {row['representation']} for {row['label']} ({row['reason']})")
+        summary = result.summary()
+        session.event("result", rows=summary.to_dict("records"))
+        write_table(summary, place, out, session=session)
+        write_table(result.results, folds_place, folds, session=session)
+        if figure_place is not None:
+            with writing(figure):
+                result.plot().figure.savefig(figure_place, dpi=150, bbox_inches="tight")
+    return summary
+
+
+def _entry(name: str, sample_key: str, *, setup: dict, build: dict, train: dict, seed: int) -> Any:
+    if name in _methods.PROFILES:
+        return _methods.profile(name, sample_key=sample_key, rng=seed, **setup)
+    from scset_tools.model import ModelProfile
+
+    quiet = {"enable_progress_bar": False, "seed": seed, **train}
+    reads = ("use_rep", "layer", "labels_key", "batch_key")
+    return ModelProfile(
+        _methods.model_class(name.removesuffix(_methods.UNTRAINED)),
+        sample_key=sample_key,
+        setup={key: setup[key] for key in reads if setup.get(key) is not None},
+        build={"random_state": seed, **build},
+        train=None if name.endswith(_methods.UNTRAINED) else quiet,
+    )
+
+
+def _preset(cls: Any, name: str | None) -> dict[str, dict[str, Any]]:
+    if name is None:
+        return {}
+    if not hasattr(cls, "preset"):
+        msg = f"{cls.__name__} has no presets."
+        raise CommandError(msg, ExitCode.REQUEST)
+    found = cls.preset(name)
+    return {"model": found.model, "train": found.train}
+
+
+def _require_no_training(
+    method: str, build: dict[str, Any], train: dict[str, Any], *, save_model: Path | None, preset: str | None
+) -> None:
+    if build or train or save_model is not None or preset is not None:
+        given = [*build, *train, *(["--save-model"] if save_model else []), *(["--preset"] if preset else [])]
+        msg = f"{method} is a profile, nothing is trained and no model saved: leave out {', '.join(given)}."
+        raise CommandError(msg, ExitCode.REQUEST)
+
+
+def _means(summary: pd.DataFrame) -> dict[str, float]:
+    return {str(m): float(v) for m, v in zip(summary["metric"], summary["mean"], strict=True)}

@@ -1,0 +1,106 @@
+"""Files in and out: an input is read or named, an output is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scset_tools.cli._exit import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def read_cells(path: Path, *, is_backed: bool = False) -> AnnData:
+    """Read an h5ad file, or say why it cannot be read.
+
+    Parameters
+    ----------
+    path
+        File to read.
+    is_backed
+        Whether ``X`` stays on disk.
+    """
+    if not path.is_file():
+        msg = f"{path} is {'a folder' if path.is_dir() else 'no file'}."
+        raise CommandError(msg, ExitCode.UNREADABLE)
+    from anndata import read_h5ad
+
+    try:
+        return read_h5ad(path, backed="r" if is_backed else None)
+    except PermissionError as error:
+        msg = f"{path} may not be read: {error.strerror or error}."
+        raise CommandError(msg, ExitCode.UNREADABLE) from error
+    except Exception as error:  # h5py and anndata raise whatever the broken part of a file leads to
+        msg = f"{path} cannot be read as an h5ad file: {error}"
+        raise CommandError(msg, ExitCode.UNREADABLE) from error
+
+
+@contextmanager
+def output(path: Path | None, *, overwrite: bool = False, is_folder: bool = False) -> Iterator[Path | None]:
+    """A place to write to that becomes ``path`` at the end; after an error or a signal nothing is left of it.
+
+    The place is made at once and beside the target, so that a folder without write permission is found before hours of
+    training, and the last step is a rename within one file system.
+
+    Parameters
+    ----------
+    path
+        File or folder to make; None: none is asked for.
+    overwrite
+        Whether it may replace what is there.
+    is_folder
+        Whether to make a folder.
+    """
+    if path is None:
+        yield None
+        return
+    if path.exists() and not overwrite:
+        msg = f"{path} is there already. Take another name, or pass --overwrite."
+        raise CommandError(msg, ExitCode.UNWRITABLE)
+    if path.exists() and path.is_dir() != is_folder:
+        msg = f"{path} is a {'folder' if path.is_dir() else 'file'}, not a {'folder' if is_folder else 'file'}."
+        raise CommandError(msg, ExitCode.UNWRITABLE)
+    try:
+        place = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent))
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror or error} ({path.absolute().parent})."
+        raise CommandError(msg, ExitCode.UNWRITABLE) from error
+    try:
+        inner = place / path.name
+        yield inner
+        try:
+            _replace(inner, path, place / "old")
+        except OSError as error:
+            msg = f"{path} cannot be written: {error.strerror or error}."
+            raise CommandError(msg, ExitCode.UNWRITABLE) from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _replace(new: Path, target: Path, old: Path) -> None:
+    """Put a file or folder in the place of another; a folder cannot be replaced in one step, a file can."""
+    if target.is_dir():
+        target.rename(old)
+        try:
+            new.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        return
+    os.replace(new, target)
+
+
+@contextmanager
+def writing(path: Path | None) -> Iterator[None]:
+    """Say which output could not be written, as on a full disk, for which HDF5 and torch raise a RuntimeError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        msg = f"{path} cannot be written: {getattr(error, 'strerror', None) or error}."
+        raise CommandError(msg, ExitCode.UNWRITABLE) from error

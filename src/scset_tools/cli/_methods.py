@@ -1,0 +1,108 @@
+"""Methods by name: every model and every profile of the package, without loading them for ``--help``."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import scset_tools
+from scset_tools import _checks
+from scset_tools.cli._exit import CommandError, ExitCode
+
+UNTRAINED = "-untrained"
+"""Ending of the name of a model whose weights stay random: the control that a trained one has to beat."""
+
+PROFILES = {
+    "fractions": "Fractions",
+    "fractions_and_means": "FractionsAndMeans",
+    "kernel_mean": "KernelMean",
+    "kmeans_fractions": "KMeansFractions",
+    "kmeans_means": "KMeansMeans",
+    "mean": "Mean",
+    "mean_per_type": "MeanPerType",
+    "mixture_fractions": "MixtureFractions",
+    "number_of_cells": "NumberOfCells",
+    "otke": "OTKE",
+    "random_vector": "RandomVector",
+    "sequencing_depth": "SequencingDepth",
+}
+"""Name on the command line, which is that of the function, and class in :mod:`scset_tools.profiles`; a test compares."""
+
+
+def models() -> dict[str, str]:
+    """Name on the command line and public name of every model: those that the package loads from its models."""
+    lazy = scset_tools._LAZY
+    return {name.lower(): name for name, module in lazy.items() if module == "scset_tools.model" and name != "model"}
+
+
+def model_class(name: str) -> Any:
+    """The class of a model, or an error that lists the names."""
+    if name not in models():
+        raise _unknown("model", name, sorted(models()))
+    cls = getattr(scset_tools, models()[name])
+    _quiet_libraries()
+    return cls
+
+
+def _quiet_libraries() -> None:
+    """No advertising and no notes of the training libraries, which set their levels when they are imported."""
+    import scvi
+
+    scvi.settings.verbosity = logging.ERROR
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def profile(name: str, **offered: Any) -> Any:
+    """A profile with those of the offered arguments that it takes and that are given.
+
+    Parameters
+    ----------
+    name
+        One of `PROFILES`.
+    **offered
+        Arguments by name; None: not given.
+    """
+    cls = getattr(scset_tools.profiles, PROFILES[name])
+    takes = inspect.signature(cls).parameters
+    missing = [key for key, p in takes.items() if p.default is p.empty and key in offered and offered[key] is None]
+    if missing:
+        msg = f"{name} needs {', '.join('--' + key.replace('_', '-') for key in missing)}."
+        raise CommandError(msg, ExitCode.REQUEST)
+    return cls(**{key: value for key, value in offered.items() if key in takes and value is not None})
+
+
+def require_method(name: str) -> None:
+    """Raise unless this is the name of a model or of a profile."""
+    if name not in models() and name not in PROFILES:
+        raise _unknown("method", name, [*sorted(models()), *PROFILES])
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> CommandError:
+    return CommandError(f"{name!r} is not a {kind}. There are {_checks.first(known, 40)}.", ExitCode.USAGE)
+
+
+def settings_of(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
+    """Arguments from texts: ``n_latent=8`` or ``views=["random"]``. Values that parse as JSON are that, others are text.
+
+    Parameters
+    ----------
+    pairs
+        Texts ``name=value``.
+    option
+        Name of the option, for the message.
+    """
+    settings = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            msg = f"{option} takes name=value, as in {option} n_latent=16, but was given {pair!r}."
+            raise CommandError(msg, ExitCode.USAGE)
+        try:
+            settings[name] = json.loads(value)
+        except json.JSONDecodeError:
+            settings[name] = {"True": True, "False": False, "None": None}.get(value, value)
+    return settings

@@ -1,0 +1,253 @@
+"""Commands give what the library gives, and end with the code and the message that the help promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from test_contract import MODELS
+
+import scset_tools as sst
+from scset_tools.cli import _commands, _methods
+from scset_tools.cli._exit import CommandError
+
+# small sizes of each model: the table of the contract, in which a new model has its line
+SMALL = {entry[0].__name__.lower(): entry[1] for entry in MODELS.values()}
+OPTIONS = ["--max-epochs", "1", "--accelerator", "cpu"]
+
+
+def sizes(name):
+    return [part for key, value in SMALL[name].items() for part in ("--build", f"{key}={json.dumps(value)}")]
+
+
+def test_every_model_and_profile_has_a_name():
+    assert set(_methods.models()) == set(SMALL)
+    functions = {name for name in sst.profiles.__all__ if name.islower()}
+    assert set(_methods.PROFILES) == functions
+    for name, cls in _methods.PROFILES.items():
+        assert getattr(sst.profiles, cls).name == name
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_fit_then_embed(name, run, cohort, tmp_path):
+    out, again, folder = tmp_path / "s.h5ad", tmp_path / "e.h5ad", tmp_path / "model"
+    keys = ["-s", "sample", "--labels-key", "subtype", "--layer", "positive"]
+    ended = run("fit", name, cohort, *keys, "-o", out, "--save-model", folder, *OPTIONS, *sizes(name))
+    assert ended.code == 0, ended.err
+    assert "training" in ended.err
+    assert ended.out == ""
+    samples = ad.read_h5ad(out)
+    assert list(samples.obs_names) == [f"s{i}" for i in range(8)] or samples.n_obs == 8
+    assert samples.uns[name]["setup_args"]["sample_key"] == "sample"
+    assert run("embed", folder, cohort, "-o", again).code == 0
+    np.testing.assert_allclose(ad.read_h5ad(again).X, samples.X, rtol=1e-5, atol=1e-6)
+    assert sorted(os.listdir(tmp_path)) == ["e.h5ad", "model", "s.h5ad"]
+
+
+def test_fit_is_the_library_with_the_same_seed(run, cohort, tmp_path):
+    cells = ad.read_h5ad(cohort)
+    sst.MAESTRO.setup_anndata(cells, "sample", layer="positive")
+    model = sst.MAESTRO(cells, random_state=3, **SMALL["maestro"])
+    model.train(2, seed=3, accelerator="cpu", batch_size=4, n_cells=25, enable_progress_bar=False)
+    options = ["--max-epochs", 2, "--accelerator", "cpu", "--batch-size", 4, "--train", "n_cells=25", "--seed", 3]
+    out = tmp_path / "s.h5ad"
+    ended = run("fit", "maestro", cohort, "-s", "sample", "-o", out, "--layer", "positive", *options, *sizes("maestro"))
+    assert ended.code == 0, ended.err
+    np.testing.assert_array_equal(ad.read_h5ad(out).X, model.to_sample_adata().X)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "class_"),
+    [
+        ("mean", ["--layer", "positive"], lambda: sst.profiles.Mean(sample_key="sample", layer="positive")),
+        (
+            "fractions",
+            ["--cell-type-key", "cell_type"],
+            lambda: sst.profiles.Fractions(sample_key="sample", cell_type_key="cell_type"),
+        ),
+        ("random_vector", ["--seed", "5"], lambda: sst.profiles.RandomVector(sample_key="sample", rng=5)),
+    ],
+)
+def test_fit_a_profile(run, cohort, tmp_path, name, options, class_):
+    out = tmp_path / "s.h5ad"
+    assert run("fit", name, cohort, "-s", "sample", "-o", out, *options).code == 0
+    np.testing.assert_array_equal(ad.read_h5ad(out).X, class_().fit_transform(ad.read_h5ad(cohort)).X)
+
+
+def test_probe_is_that_of_the_library(run, samples, tmp_path):
+    files = {name: tmp_path / f"{name}.csv" for name in ("summary", "folds", "predictions")}
+    options = ["--cv", 3, "--n-repeats", 2, "--no-tune", "--n-permutations", 3, "--groups-key", "donor"]
+    outputs = ["-o", files["summary"], "--folds", files["folds"], "--predictions", files["predictions"]]
+    ended = run("probe", samples, "subtype", *options, *outputs)
+    assert ended.code == 0, ended.err
+    want = sst.tl.probe(
+        ad.read_h5ad(samples), "subtype", cv=3, n_repeats=2, tune=False, n_permutations=3, groups_key="donor"
+    )
+    got = pd.read_csv(files["summary"]).set_index("metric")
+    pd.testing.assert_frame_equal(got.drop(columns="p_value"), want.summary(), check_dtype=False)
+    assert got.loc[want.metric, "p_value"] == want.p_value
+    assert len(pd.read_csv(files["folds"])) == 6
+    assert len(pd.read_csv(files["predictions"])) == 16
+    assert "balanced_accuracy" in ended.out
+
+
+def test_benchmark_of_cells_and_of_vectors(run, cohort, samples, tmp_path):
+    options = ["--cv", 3, "--n-repeats", 1, "--no-tune"]
+    out, figure = tmp_path / "t.json", tmp_path / "bars.png"
+    methods = [part for name in ("mean", "random_vector", "maestro-untrained") for part in ("-m", name)]
+    ended = run(
+        "benchmark",
+        cohort,
+        "subtype",
+        "-s",
+        "sample",
+        *methods,
+        *options,
+        *sizes("maestro"),
+        "-o",
+        out,
+        "--figure",
+        figure,
+    )
+    assert ended.code == 0, ended.err
+    table = pd.read_json(out)
+    want = sst.tl.benchmark(
+        ad.read_h5ad(cohort),
+        {"mean": sst.profiles.Mean(sample_key="sample"), "random": sst.profiles.RandomVector(sample_key="sample")},
+        "subtype",
+        sample_key="sample",
+        cv=3,
+        n_repeats=1,
+        tune=False,
+        progress=False,
+    ).summary()
+    for ours, theirs in (("mean", "mean"), ("random_vector", "random")):
+        score = table.loc[table["representation"] == ours, "mean"].item()
+        assert score == pytest.approx(want.loc[want["representation"] == theirs, "mean"].item())
+    assert set(table["representation"]) == {"mean", "random_vector", "maestro-untrained"}
+    assert figure.read_bytes()[:4] == b"\x89PNG"
+    of_vectors = run("benchmark", samples, "subtype", "-m", "X", *options, "-o", tmp_path / "v.tsv")
+    assert of_vectors.code == 0, of_vectors.err
+    assert pd.read_csv(tmp_path / "v.tsv", sep="\t")["representation"].tolist() == ["X"]
+
+
+# ---- how commands end
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["fit", "maestro", "CELLS", "-s", "donour", "-o", "OUT"], 3, "'donour' is not a column of adata.obs. Columns:"),
+        (["fit", "maestro", "CELLS", "-s", "sample", "-o", "OUT", "--use-rep", "X_no"], 3, "'X_no' is not in adata.obsm"),
+        (["fit", "maestro", "CELLS", "-s", "sample"], 2, "Missing option '--output'"),
+        (["fit", "maestre", "CELLS", "-s", "sample", "-o", "OUT"], 2, "'maestre' is not a method. There are"),
+        (
+            ["fit", "maestro", "CELLS", "-s", "sample", "-o", "OUT", "--build", "n_laten=3"],
+            2,
+            "there is no argument n_laten",
+        ),
+        (["fit", "maestro", "CELLS", "-s", "sample", "-o", "OUT", "--build", "n_latent"], 2, "takes name=value"),
+        (["fit", "mean", "CELLS", "-s", "sample", "-o", "OUT", "--max-epochs", "3"], 3, "mean is a profile"),
+        (["fit", "mean", "CELLS", "-s", "sample", "-o", "OUT", "--save-model", "DIR"], 3, "leave out --save-model"),
+        (["fit", "fractions", "CELLS", "-s", "sample", "-o", "OUT"], 3, "fractions needs --cell-type-key"),
+        (["fit", "mean", "nowhere.h5ad", "-s", "sample", "-o", "OUT"], 4, "nowhere.h5ad is no file"),
+        (["fit", "mean", "CELLS", "-s", "sample", "-o", "nowhere/x.h5ad"], 5, "cannot be written: No such file"),
+        (["fit", "mean", "CELLS", "-s", "sample", "-o", "CELLS"], 5, "is there already"),
+        (["embed", "nowhere", "CELLS", "-o", "OUT"], 4, "no folder of a saved model"),
+        (["probe", "SAMPLES", "nolabel"], 3, "'nolabel' is not a column"),
+        (["benchmark", "SAMPLES", "subtype", "-m", "X_no"], 3, "neither in obsm nor in obsp"),
+        (["benchmark", "CELLS", "subtype", "-s", "sample", "-m", "means"], 2, "'means' is not a method"),
+        (["probe", "SAMPLES", "subtype", "-o", "nowhere/t.csv"], 5, "cannot be written"),
+    ],
+)  # fmt: skip
+def test_exit_codes_and_messages(run, cohort, samples, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    places = {"CELLS": cohort, "SAMPLES": samples, "OUT": "x.h5ad", "DIR": "model"}
+    ended = run(*(places.get(a, a) for a in arguments))
+    assert (ended.code, message in ended.err) == (code, True), ended.err
+    assert "Traceback" not in ended.err
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_bug_has_its_own_code_and_its_traceback(run, cohort, tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise AttributeError("no such thing")
+
+    monkeypatch.setattr(_commands, "read_cells", broken)
+    ended = run("fit", "mean", cohort, "-s", "sample", "-o", tmp_path / "s.h5ad")
+    assert ended.code == 1
+    assert "Traceback" in ended.err
+    assert "error: AttributeError: no such thing" in ended.err
+    assert os.listdir(tmp_path) == []
+
+
+def test_debug_shows_the_traceback_of_a_wrong_request(run, samples):
+    assert "Traceback" in run("probe", samples, "nolabel", "--debug").err
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_signals_leave_the_old_output(run, cohort, tmp_path, monkeypatch, name, code):
+    out, log, before = tmp_path / "s.h5ad", tmp_path / "log.jsonl", signal.getsignal(signal.SIGINT)
+    out.write_text("old")
+
+    def write(samples, path, *args, **kwargs):
+        path.write_text("half")
+        os.kill(os.getpid(), getattr(signal, name))
+
+    monkeypatch.setattr(ad.AnnData, "write_h5ad", write)
+    ended = run("fit", "mean", cohort, "-s", "sample", "-o", out, "--overwrite", "--log", log)
+    assert ended.code == code
+    assert f"fit was stopped by {name}; nothing was written" in ended.err
+    assert out.read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["log.jsonl", "s.h5ad"]
+    assert json.loads(log.read_text().splitlines()[-1])["exit_code"] == code
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# ---- what is reported
+
+
+def test_the_log_is_one_json_object_per_line(run, cohort, tmp_path):
+    log = tmp_path / "log.jsonl"
+    options = ["--max-epochs", 2, "--accelerator", "cpu", "--batch-size", 4, "--quiet", "--log", log]
+    ended = run("fit", "maestro", cohort, "-s", "sample", "-o", tmp_path / "s.h5ad", *options, *sizes("maestro"))
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [e["event"] for e in events] == ["start", "read", "model", "epoch", "epoch", "write", "end"]
+    assert events[0]["arguments"]["sample_key"] == "sample"
+    assert events[0]["versions"]["torch"]
+    assert all(np.isfinite(e["loss_train"]) for e in events if e["event"] == "epoch")
+    assert (events[-1]["status"], events[-1]["exit_code"]) == ("done", 0)
+    assert events[-1]["seconds"] > 0
+    run("probe", tmp_path / "s.h5ad", "nolabel", "--log", log)
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert (last["command"], last["status"], last["exit_code"]) == ("probe", "request", 3)
+    assert "nolabel" in last["message"]
+
+
+def test_warnings_are_one_line_each(run, samples, tmp_path):
+    log = tmp_path / "log.jsonl"
+    ended = run("probe", samples, "subtype", "--cv", 6, "--n-repeats", 1, "--no-tune", "--log", log)
+    assert ended.code == 0, ended.err
+    warned = [e["message"] for e in map(json.loads, log.read_text().splitlines()) if e["event"] == "warning"]
+    assert len(warned) >= 1
+    assert ended.err.count("warning: ") == len(warned)
+
+
+def test_settings_are_json_or_text():
+    got = _methods.settings_of(["a=1", "b=0.5", "c=[1, 2]", "d=block", "e=true", "f=None", "g=x=y", 'h="1"'], "--build")
+    assert got == {"a": 1, "b": 0.5, "c": [1, 2], "d": "block", "e": True, "f": None, "g": "x=y", "h": "1"}
+    with pytest.raises(CommandError, match="--build takes name=value"):
+        _methods.settings_of(["=3"], "--build")
+
+
+def test_a_saved_model_that_is_none(run, cohort, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.pt").write_text("no model")
+    ended = run("embed", tmp_path / "model", cohort, "-o", tmp_path / "e.h5ad")
+    assert (ended.code, "cannot be read as a saved model" in ended.err) == (4, True)

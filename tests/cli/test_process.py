@@ -1,0 +1,62 @@
+"""What only a process of its own can show: quick help, and an interruption in the middle of training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).resolve().parents[2] / "src"
+COMMAND = [sys.executable, "-c", "from scset_tools.cli import main; main()"]
+ENV = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SRC), os.environ.get("PYTHONPATH", "")])}
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nsys.argv = ['scset-tools', 'fit', '--help']\nfrom scset_tools.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as e:\n    code = e.code\n"
+        "sys.stderr.write(str(code) + ' ' + ' '.join(m for m in ('torch', 'scvi', 'scanpy', 'matplotlib') if m in sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=True)
+    assert run.stderr == "0 "
+    for text in (
+        "--sample-key",
+        "--save-model",
+        "maestro",
+        "kmeans_fractions",
+        "Exit codes",
+        "Example: scset-tools fit",
+    ):
+        assert text in run.stdout
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_interrupted_in_training(cohort, tmp_path, name, code):
+    log = tmp_path / "log.jsonl"
+    options = ["--max-epochs", "100000", "--accelerator", "cpu", "--log", str(log), "--save-model", str(tmp_path / "m")]
+    sizes = [part for size in ("n_hidden=8", "n_latent=4", "n_inducing=4", "n_cells=10") for part in ("--build", size)]
+    process = subprocess.Popen(
+        [*COMMAND, "fit", "maestro", str(cohort), "-s", "sample", "-o", str(tmp_path / "s.h5ad"), *options, *sizes],
+        env=ENV,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while '"epoch"' not in (log.read_text() if log.exists() else "") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len([p for p in os.listdir(tmp_path) if p.endswith(".part")]) == 2
+        process.send_signal(getattr(signal, name))
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code, err
+    assert f"error: fit was stopped by {name}; nothing was written." in err
+    assert os.listdir(tmp_path) == ["log.jsonl"]
+    assert json.loads(log.read_text().splitlines()[-1])["exit_code"] == code
