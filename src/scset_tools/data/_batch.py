@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from scset_tools.data._sparse import SparseRows
+
 
 @dataclass  # not frozen: Lightning sets the fields of a copy when it changes the precision of its input
 class SampleBatch:
@@ -17,7 +19,7 @@ class SampleBatch:
     Attributes
     ----------
     x
-        Features, (cells, features), float32.
+        Features, (cells, features), float32; in compressed rows where a model asks for them and the array is sparse.
     ptr
         Where each sample begins and ends, (samples + 1,), int64.
     sample
@@ -32,7 +34,7 @@ class SampleBatch:
         Per-cell covariates by registry key, each (cells,).
     """
 
-    x: torch.Tensor
+    x: torch.Tensor | SparseRows
     ptr: torch.Tensor
     sample: torch.Tensor
     seed: torch.Tensor
@@ -59,7 +61,7 @@ class SampleBatch:
         return self._map(lambda t: t.pin_memory())
 
     def _map(self, move: Any) -> SampleBatch:
-        moved = {}
+        moved: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
             moved[f.name] = {k: move(v) for k, v in value.items()} if isinstance(value, dict) else move(value)

@@ -12,8 +12,10 @@ from scvi.data import AnnDataManager
 from torch.utils.data import Dataset
 
 from scset_tools.data._batch import SampleBatch
+from scset_tools.data._fields import CellBatchField, SampleLabelField, SampleNumericField
 from scset_tools.data._index import SampleIndex
 from scset_tools.data._rows import RowReader
+from scset_tools.data._sparse import SparseRows
 
 
 class SampleDataset(Dataset):
@@ -31,25 +33,27 @@ class SampleDataset(Dataset):
         The draw depends on (seed, epoch, sample name) alone: not on workers, ranks, batch mates or other samples in the file.
     seed
         Seed of the draws.
+    sparse
+        Whether a sparse array is handed out as :class:`~scset_tools.data._sparse.SparseRows`; a dense one stays dense.
     """
 
-    def __init__(self, manager: AnnDataManager, *, n_cells: int | None = None, seed: int = 0) -> None:
-        registry = manager.data_registry
+    def __init__(
+        self, manager: AnnDataManager, *, n_cells: int | None = None, seed: int = 0, sparse: bool = False
+    ) -> None:
         codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SAMPLE_KEY)).ravel().astype(np.int64)
         names = manager.get_state_registry(REGISTRY_KEYS.SAMPLE_KEY).categorical_mapping
         self.index = SampleIndex.from_codes(codes, names)
         self.reader = RowReader(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
         self.n_cells, self.seed = n_cells, int(seed)
+        self.is_sparse = sparse and self.reader.is_sparse
         self._ids = [zlib.crc32(str(name).encode()) for name in self.index.names]
         self._labels = {
             key: torch.as_tensor(self.index.first(np.asarray(manager.get_from_registry(key)).ravel()))
-            for key in (REGISTRY_KEYS.LABELS_KEY,)
-            if key in registry
+            for key in _registered(manager, SampleLabelField, SampleNumericField)
         }
         self._covariates = {
             key: np.asarray(manager.get_from_registry(key)).ravel().astype(np.int64)
-            for key in (REGISTRY_KEYS.BATCH_KEY,)
-            if key in registry
+            for key in _registered(manager, CellBatchField)
         }
 
     def __len__(self) -> int:
@@ -84,7 +88,7 @@ class SampleDataset(Dataset):
         which = torch.as_tensor(np.asarray(samples, dtype=np.int64))
         seeds = [np.random.SeedSequence((self.seed, epoch, self._ids[s])).generate_state(1, np.uint64) for s in samples]
         return SampleBatch(
-            x=torch.from_numpy(self.reader(flat)),
+            x=SparseRows.from_scipy(self.reader.csr(flat)) if self.is_sparse else torch.from_numpy(self.reader(flat)),
             ptr=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
             sample=which,
             seed=torch.from_numpy((np.concatenate(seeds) >> np.uint64(1)).astype(np.int64)),
@@ -92,3 +96,8 @@ class SampleDataset(Dataset):
             labels={k: v[which] for k, v in self._labels.items()},
             covariates={k: torch.from_numpy(v[flat]) for k, v in self._covariates.items()},
         )
+
+
+def _registered(manager: AnnDataManager, *kinds: type) -> list[str]:
+    """Registry keys of the fields of some kinds."""
+    return [field.registry_key for field in manager.fields if isinstance(field, kinds) and not field.is_empty]

@@ -30,6 +30,8 @@ class RowReader:
         self.source = source = row_major(source)
         self.is_out_of_core = not (isinstance(source, np.ndarray) or sparse.issparse(source))
         self.n_rows, self.n_features = (int(n) for n in source.shape)
+        stored = getattr(source, "_meta", source)  # of a dask array: an empty array of the type of its chunks
+        self.is_sparse = sparse.issparse(stored) or getattr(stored, "format", None) == "csr"
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Dense rows, shape (len(rows), n_features), float32, C-contiguous."""

@@ -76,6 +76,8 @@ class SampleDataSplitter(pl.LightningDataModule):
     distributed_sampler
         Whether several processes share the training samples. Validation samples are seen by every process: they are few,
         sharing them out would count some twice, and with all of them everywhere no process stops early alone.
+    sparse
+        Whether a sparse array reaches the module in compressed rows.
     pin_memory, loader_kwargs
         Passed to :class:`torch.utils.data.DataLoader`.
     """
@@ -95,6 +97,7 @@ class SampleDataSplitter(pl.LightningDataModule):
         shuffle_set_split: bool = True,
         seed: int | None = None,
         distributed_sampler: bool = False,
+        sparse: bool = False,
         pin_memory: bool = False,
         **loader_kwargs: Any,
     ) -> None:
@@ -103,7 +106,7 @@ class SampleDataSplitter(pl.LightningDataModule):
         self.adata_manager = adata_manager
         self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else int(seed)
         self.batch_size, self.n_cells, self.max_cells_per_batch = batch_size, n_cells, max_cells_per_batch
-        self.is_distributed = distributed_sampler
+        self.is_distributed, self.sparse = distributed_sampler, sparse
         self.loader_kwargs = {"pin_memory": pin_memory, **loader_kwargs}
         self.index = SampleDataset(adata_manager).index
         # these two are read without a guard by scvi.utils.mlflow_logger
@@ -137,7 +140,8 @@ class SampleDataSplitter(pl.LightningDataModule):
         loader = self._loader(self.train_samples, shuffle=True, num_replicas=world, rank=rank)
         if self.trainer is not None:
             # on resuming, Lightning sets the epoch only after it has made the iterator, whose workers read ahead
-            loader.sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+            sampler: Any = loader.sampler
+            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return loader
 
     def val_dataloader(self) -> DataLoader | None:
@@ -157,7 +161,7 @@ class SampleDataSplitter(pl.LightningDataModule):
         self, samples: np.ndarray, *, shuffle: bool = False, num_replicas: int = 1, rank: int = 0
     ) -> DataLoader:
         return sample_loader(
-            SampleDataset(self.adata_manager, n_cells=self.n_cells, seed=self.seed),
+            self._dataset(),
             samples,
             batch_size=self.batch_size,
             max_cells=self.max_cells_per_batch,
@@ -166,6 +170,9 @@ class SampleDataSplitter(pl.LightningDataModule):
             rank=rank,
             **self.loader_kwargs,
         )
+
+    def _dataset(self) -> SampleDataset:
+        return SampleDataset(self.adata_manager, n_cells=self.n_cells, seed=self.seed, sparse=self.sparse)
 
     def _publish(self) -> None:
         self.train_samples, self.validation_samples, self.test_samples = self._parts
