@@ -45,6 +45,7 @@ from scset_tools.nn._ragged import (
 )
 from scset_tools.nn._random import cell_normal, cell_uniform, sample_uniform
 from scset_tools.nn._set_encoder import SetEncoder
+from scset_tools.nn._sparse_linear import CompressedRows, SparseLinear, sampled_product, sparse_product
 from scset_tools.nn._streaming import stream_attention, stream_embed
 from scset_tools.nn._transformer import TransformerBlock, TransformerEncoder, TransformerPool
 from scset_tools.nn._views import farthest_point_view, random_view
@@ -56,6 +57,7 @@ __all__ = [
     "PMA",
     "SAB",
     "AutoDiscretization",
+    "CompressedRows",
     "Denoiser",
     "FeatureSoftmaxPool",
     "GatedAttentionPool",
@@ -69,6 +71,7 @@ __all__ = [
     "Pool",
     "ProjectionHead",
     "SetEncoder",
+    "SparseLinear",
     "SumPool",
     "TransformerBlock",
     "TransformerEncoder",
@@ -99,12 +102,14 @@ __all__ = [
     "rank_within_set",
     "sample_of_cell",
     "sample_uniform",
+    "sampled_product",
     "segment_mean",
     "segment_softmax",
     "segment_sum",
     "sinusoidal_embedding",
     "sizes",
     "softmax_features",
+    "sparse_product",
     "stream_attention",
     "stream_embed",
     "stream_pool",

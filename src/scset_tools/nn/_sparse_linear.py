@@ -1,0 +1,174 @@
+"""A linear layer that takes sparse rows: what is zero is neither stored nor multiplied.
+
+The product of sparse rows with a dense matrix is bound by memory: every value fetches a row of the matrix. Taking a few
+columns of the matrix at a time keeps what is fetched in the processor's cache, which is some four times as fast as a product
+with all columns at once, and six times as fast as the dense product at 5 % density.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["CompressedRows", "SparseLinear", "sampled_product", "sparse_product"]
+
+BLOCK_WIDTH = 32
+"""Columns of the dense matrix that are multiplied at once on a CPU: 28,000 rows of 32 numbers lie in cache."""
+
+BLOCK_BYTES = 2**24
+"""Most bytes of a dense block of rows in :func:`sampled_product`."""
+
+
+class CompressedRows(Protocol):
+    """Anything with rows in compressed form: ``values[indptr[i]:indptr[i + 1]]`` stand in columns ``indices[...]``."""
+
+    indptr: Tensor
+    indices: Tensor
+    values: Tensor
+
+
+class SparseLinear(nn.Module):
+    """``x @ weight + bias`` for dense cells or compressed rows; initialised as :class:`torch.nn.Linear`.
+
+    Parameters
+    ----------
+    n_input, n_output
+        Features of a cell before and after.
+
+    Notes
+    -----
+    The weight has shape (n_input, n_output), the transpose of :class:`torch.nn.Linear`, so that the numbers of a gene lie
+    together.
+    """
+
+    def __init__(self, n_input: int, n_output: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(max(n_input, 1))
+        self.weight = nn.Parameter(torch.empty(n_input, n_output).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(n_output).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor | CompressedRows) -> Tensor:
+        """Map cells to hidden states.
+
+        Parameters
+        ----------
+        x
+            (cells, n_input), dense or in compressed rows.
+
+        Returns
+        -------
+        Tensor
+            (cells, n_output).
+        """
+        if isinstance(x, Tensor):
+            return F.linear(x.to(self.weight.dtype), self.weight.T, self.bias)
+        return sparse_product(x, self.weight) + self.bias
+
+
+def sparse_product(x: CompressedRows, weight: Tensor) -> Tensor:
+    """Product of compressed rows and a dense matrix, with gradients for both.
+
+    Parameters
+    ----------
+    x
+        (rows, columns) in compressed form.
+    weight
+        (columns, width).
+
+    Returns
+    -------
+    Tensor
+        (rows, width), in the type of ``weight``; summed in float32 or better.
+    """
+    return _Product.apply(x.values, weight, x.indptr, x.indices)
+
+
+def sampled_product(x: CompressedRows, rows: Tensor, columns: Tensor) -> Tensor:
+    """Entries of ``rows @ columns.T`` in the places of the values of ``x``, without the dense product.
+
+    Parameters
+    ----------
+    x
+        Where the product is wanted, (n_rows, n_columns) in compressed form; its values are not read.
+    rows
+        (n_rows, width).
+    columns
+        (n_columns, width).
+
+    Returns
+    -------
+    Tensor
+        (n_values,).
+    """
+    bounds = x.indptr.long()
+    step = max(1, BLOCK_BYTES // (4 * max(len(columns), 1)))
+    out = []
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        block = part @ columns.T  # some rows at a time: a dense product outruns picking pairs of rows
+        ptr = bounds[start : start + len(part) + 1]
+        row = torch.repeat_interleave(torch.arange(len(part), device=rows.device), ptr.diff())
+        out.append(block[row, x.indices[int(ptr[0]) : int(ptr[-1])].long()])
+    return torch.cat(out) if out else rows.new_zeros(0)
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor, indptr: Tensor, indices: Tensor) -> Tensor:
+        ctx.save_for_backward(values, weight, indptr, indices)
+        return _multiply(values, weight, indptr, indices)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        values, weight, indptr, indices = ctx.saved_tensors
+        for_values = for_weight = None
+        if ctx.needs_input_grad[0]:
+            for_values = sampled_product(_Rows(indptr, indices, values), grad.to(weight.dtype), weight).to(values.dtype)
+        if ctx.needs_input_grad[1]:
+            transposed = _transpose(values, indptr, indices, len(weight))
+            for_weight = _multiply(transposed[2], grad, transposed[0], transposed[1]).to(weight.dtype)
+        return for_values, for_weight, None, None
+
+
+class _Rows:
+    def __init__(self, indptr: Tensor, indices: Tensor, values: Tensor) -> None:
+        self.indptr, self.indices, self.values = indptr, indices, values
+
+
+def _multiply(values: Tensor, weight: Tensor, indptr: Tensor, indices: Tensor) -> Tensor:
+    if len(indptr) == 1 or not len(values):  # embedding_bag wants an entry
+        return weight.new_zeros(len(indptr) - 1, weight.shape[1])
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    values, dense, offsets = values.to(wide), weight.to(wide), indptr[:-1]
+    blocks = dense.split(BLOCK_WIDTH, 1) if weight.device.type == "cpu" else [dense]
+    out = weight.new_empty(len(offsets), weight.shape[1])
+    start = 0
+    for block in blocks:
+        out[:, start : start + block.shape[1]] = F.embedding_bag(
+            indices, block.contiguous(), offsets, mode="sum", per_sample_weights=values
+        )
+        start += block.shape[1]
+    return out
+
+
+def _transpose(values: Tensor, indptr: Tensor, indices: Tensor, n_columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boundaries, row of each value and values, ordered by column."""
+    rows = torch.arange(len(indptr) - 1, device=indices.device, dtype=indices.dtype)
+    rows = torch.repeat_interleave(rows, indptr.diff(), output_size=len(indices))
+    if indices.device.type == "cpu":  # counts instead of sorting
+        from scipy.sparse import csr_array
+
+        shape = (len(indptr) - 1, n_columns)
+        position = torch.arange(len(indices), dtype=torch.int64)
+        by_column = csr_array((position.numpy(), indices.numpy(), indptr.numpy()), shape=shape).tocsc()
+        order = torch.from_numpy(by_column.data)
+        ptr = torch.from_numpy(by_column.indptr).to(indptr.dtype)
+    else:
+        order = indices.argsort(stable=True)
+        counts = torch.bincount(indices, minlength=n_columns)
+        ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(indptr.dtype)
+    return ptr, rows[order], values[order]

@@ -1,0 +1,88 @@
+"""The layer on compressed rows against torch's linear layer on dense ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scset_tools.nn import SparseLinear, sampled_product, sparse_product
+
+
+@dataclass
+class Rows:
+    indptr: torch.Tensor
+    indices: torch.Tensor
+    values: torch.Tensor
+
+
+def compressed(n_rows, n_columns, *, density=0.4, seed=0, index=torch.int64):
+    generator = torch.Generator().manual_seed(seed)
+    dense = torch.randn(n_rows, n_columns, dtype=torch.float64, generator=generator)
+    dense[torch.rand(n_rows, n_columns, generator=generator) > density] = 0
+    is_stored = dense != 0
+    ptr = torch.cat([torch.zeros(1, dtype=torch.int64), is_stored.sum(1).cumsum(0)])
+    return Rows(ptr.to(index), is_stored.nonzero()[:, 1].to(index), dense[is_stored]), dense
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 6), st.integers(1, 70), st.sampled_from([0.0, 0.1, 1.0]))
+def test_products_equal_dense_ones(n_rows, width, density):
+    rows, dense = compressed(n_rows, 9, density=density)
+    weight = torch.randn(9, width, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(sparse_product(rows, weight), dense @ weight)
+    left = torch.randn(n_rows, width, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    want = (left @ weight.T)[dense != 0]
+    torch.testing.assert_close(sampled_product(rows, left, weight), want)
+
+
+@pytest.mark.parametrize("index", [torch.int32, torch.int64])
+def test_gradients_are_those_of_the_dense_layer(index):
+    rows, dense = compressed(7, 11, index=index)
+    dense.requires_grad_()
+    rows.values.requires_grad_()
+    torch.manual_seed(0)
+    layer = SparseLinear(11, 40).double()
+    upstream = torch.randn(7, 40, dtype=torch.float64)
+    (layer(rows) * upstream).sum().backward()
+    sparse_grads = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    (layer(dense) * upstream).sum().backward()
+    for a, b in zip(sparse_grads, (p.grad for p in layer.parameters()), strict=True):
+        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(rows.values.grad, dense.grad[dense.detach() != 0])
+    torch.testing.assert_close(layer(dense), F.linear(dense, layer.weight.T, layer.bias))
+
+
+def test_a_few_rows_at_a_time_give_the_same(monkeypatch):
+    rows, dense = compressed(13, 8)
+    left, weight = torch.randn(13, 5, dtype=torch.float64), torch.randn(8, 5, dtype=torch.float64)
+    whole = sampled_product(rows, left, weight)
+    monkeypatch.setattr("scset_tools.nn._sparse_linear.BLOCK_BYTES", 64)
+    torch.testing.assert_close(sampled_product(rows, left, weight), whole)
+    torch.testing.assert_close(whole, (left @ weight.T)[dense != 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_types_are_summed_in_float32_or_better(dtype):
+    rows, dense = compressed(4, 300, density=1.0)
+    torch.manual_seed(0)
+    layer = SparseLinear(300, 33).to(dtype)
+    rows.values = rows.values.float()
+    out = layer(rows)
+    assert out.dtype == dtype
+    want = dense @ layer.weight.double() + layer.bias.double()
+    torch.testing.assert_close(out.double(), want, rtol=0.02, atol=0.02)
+    out.square().sum().backward()
+    assert layer.weight.grad.dtype == dtype
+
+
+def test_initial_weights_have_the_spread_of_torch():
+    torch.manual_seed(0)
+    ours, theirs = SparseLinear(400, 300), torch.nn.Linear(400, 300)
+    assert ours.weight.std().item() == pytest.approx(theirs.weight.std().item(), rel=0.02)
+    assert ours.weight.abs().max().item() <= 400**-0.5
