@@ -46,3 +46,8 @@ def role() -> str:
 def step() -> str:
     """``obs`` key of the step of each cell on its way from noise (the last step) to a finished cell (0)."""
     return "step"
+
+
+def distances(use_rep: str | None) -> str:
+    """``obsp`` key of all distances between samples: ``maestro_distances`` for the representation ``X_maestro``."""
+    return f"{use_rep.removeprefix('X_')}_distances" if use_rep not in (None, "X") else "sample_distances"

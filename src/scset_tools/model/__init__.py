@@ -4,8 +4,10 @@ from scset_tools.model._as_profile import ModelProfile
 from scset_tools.model._attributions import Attributions
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._base_module import SampleModule
+from scset_tools.model._hub import to_hub
 from scset_tools.model.maestro import MAESTRO
+from scset_tools.model.pascient import PaSCient
 from scset_tools.model.scset import ScSet
 from scset_tools.model.selfguided import SelfGuidedMAE
 
-__all__ = ["MAESTRO", "Attributions", "ModelProfile", "SampleModelClass", "SampleModule", "ScSet", "SelfGuidedMAE"]
+__all__ = ["MAESTRO", "Attributions", "ModelProfile", "PaSCient", "SampleModelClass", "SampleModule", "ScSet", "SelfGuidedMAE", "to_hub"]

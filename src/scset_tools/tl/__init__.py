@@ -4,6 +4,7 @@ from scset_tools.tl._association import association
 from scset_tools.tl._benchmark import benchmark
 from scset_tools.tl._benchmark_result import BenchmarkResult
 from scset_tools.tl._confounding import ConfoundingResult, confounding
+from scset_tools.tl._distances import distances
 from scset_tools.tl._enrichment import enrichment, read_gmt
 from scset_tools.tl._learning_curve import learning_curve
 from scset_tools.tl._neighbors import NeighborTable, neighbor_accuracy, neighbor_table
@@ -26,6 +27,7 @@ __all__ = [
     "batch_removal",
     "benchmark",
     "confounding",
+    "distances",
     "enrichment",
     "get_distances",
     "get_representation",
