@@ -131,3 +131,11 @@ def sample_obs(adata: AnnData, sample_key: str) -> pd.DataFrame:
             out[c] = out[c].cat.remove_unused_categories()
     out[_keys.N_CELLS] = np.bincount(codes, minlength=len(names))
     return out
+
+
+def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise ValueError unless an argument has one of the values it may have."""
+    choices = list(choices)
+    if value not in choices:
+        msg = f"{name}={value!r} is not one of {first(choices)}."
+        raise ValueError(msg)

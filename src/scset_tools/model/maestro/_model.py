@@ -11,21 +11,24 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scset_tools import _checks, _keys
+from scset_tools import _checks
+from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.data._features import feature_moments
+from scset_tools.model._attention import AttentionMixin
 from scset_tools.model._attributions import Attributions, LinearProbe, attribute
 from scset_tools.model._base import SampleModelClass
-from scset_tools.model._inference import represent_samples, score_cells
-from scset_tools.model._outputs import write_attributions, write_cell_scores
+from scset_tools.model._inference import represent_samples
+from scset_tools.model._outputs import write_attributions
+from scset_tools.model._preset import Preset
 from scset_tools.model.maestro._decoder import DECODERS
 from scset_tools.model.maestro._module import MAESTROModule
-from scset_tools.model.maestro._presets import PRESETS, Preset
+from scset_tools.model.maestro._presets import PRESETS
 from scset_tools.model.maestro._reconstruction import reconstruct_samples
 from scset_tools.model.maestro._views import MASKINGS, VIEWS
 
 
-class MAESTRO(SampleModelClass):
+class MAESTRO(AttentionMixin, SampleModelClass):
     """Masked set transformer with self-distillation: one vector per sample, learned without labels.
 
     A student encoder sees a crop of each sample with a part of its cells hidden and learns to reconstruct what is hidden
@@ -123,12 +126,12 @@ class MAESTRO(SampleModelClass):
         random_state: int | None = None,
     ) -> None:
         super().__init__(adata, registry)
-        _require_choice("masking", masking, MASKINGS)
-        _require_choice("decoder", decoder, DECODERS)
-        _require_choice("reconstruct", reconstruct, ("masked", "all"))
-        _require_choice("represent_with", represent_with, ("student", "teacher"))
+        require_choice("masking", masking, MASKINGS)
+        require_choice("decoder", decoder, DECODERS)
+        require_choice("reconstruct", reconstruct, ("masked", "all"))
+        require_choice("represent_with", represent_with, ("student", "teacher"))
         for view in views:
-            _require_choice("views", view, VIEWS)
+            require_choice("views", view, VIEWS)
         if not mask_rates or not all(0 <= rate < 1 for rate in mask_rates):
             msg = f"mask_rates={tuple(mask_rates)} must be one or more shares in [0, 1)."
             raise ValueError(msg)
@@ -179,7 +182,7 @@ class MAESTRO(SampleModelClass):
         name
             ``"default"`` (a CPU, minutes) or ``"paper"`` (one data-centre GPU).
         """
-        _require_choice("name", name, tuple(PRESETS))
+        require_choice("name", name, tuple(PRESETS))
         return PRESETS[name]()
 
     def train(
@@ -212,50 +215,6 @@ class MAESTRO(SampleModelClass):
             )
             raise ValueError(msg)
         super().train(max_epochs, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
-
-    def get_attention(self, adata: AnnData | None = None) -> pd.DataFrame:
-        """Weight of each cell in the pooling of its sample.
-
-        Parameters
-        ----------
-        adata
-            Cells to score. Default: the registered AnnData.
-
-        Returns
-        -------
-        DataFrame of shape (cells, n_heads), indexed by ``adata.obs_names``; the weights of a sample sum to 1 in each head.
-        """
-        self._check_if_trained(message="This MAESTRO is not trained: its attention comes from random weights.")
-        adata = self._validate_anndata(adata)
-        try:
-            weights = score_cells(
-                self.module,
-                self._dataset(adata),
-                score=self.module.attention,
-                score_in_pieces=self.module.attention_in_pieces,
-            )
-        finally:
-            self._release(adata)
-        return pd.DataFrame(weights, index=adata.obs_names, columns=[f"head_{i}" for i in range(weights.shape[1])])
-
-    def annotate_attention(self, adata: AnnData | None = None, *, key_added: str | None = None) -> None:
-        """Write the attention on each cell, times the number of cells of its sample: 1 is as much as the average cell.
-
-        Parameters
-        ----------
-        adata
-            Cells to annotate. Default: the registered AnnData.
-        key_added
-            Default: ``"maestro_attention"``.
-
-        Writes
-        ------
-        ``obs[key_added]``, the mean over heads, and ``obsm[key_added]``, one column per head (float32).
-        """
-        cells = self._cells_of(adata)
-        weights = self.get_attention(cells)
-        n_cells = cells.obs.groupby(self._sample_key, observed=True)[self._sample_key].transform("size").to_numpy()
-        write_cell_scores(cells, weights.mul(n_cells, axis=0), key_added or _keys.attention(self.name))
 
     def get_attributions(
         self, target: str, *, adata: AnnData | None = None, n_cells: int = 500, n_steps: int = 20, batch_size: int = 8
@@ -362,7 +321,7 @@ class MAESTRO(SampleModelClass):
             raise ValueError(msg)
         self._check_if_trained(message="This MAESTRO is not trained: what it reconstructs comes from random weights.")
         chosen = self.module.masking if masking is None else masking
-        _require_choice("masking", chosen, MASKINGS)
+        require_choice("masking", chosen, MASKINGS)
         adata = self._validate_anndata(adata)
         try:
             dataset = self._dataset(adata)
@@ -390,9 +349,3 @@ class MAESTRO(SampleModelClass):
         source = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
         mean, scale = feature_moments(source, codes, n_batches)
         return torch.from_numpy(mean), torch.from_numpy(scale)
-
-
-def _require_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        msg = f"{name}={value!r} is not one of {_checks.first(choices)}."
-        raise ValueError(msg)

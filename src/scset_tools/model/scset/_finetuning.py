@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.model.scset._classifier import HEADS, MODES, Classifier, fit_classifier
 
@@ -171,11 +172,4 @@ def _require_labels(labels: np.ndarray, names: np.ndarray, labels_key: str) -> N
     classes = sorted(set(labels.astype(str)))
     if len(classes) < 2:
         msg = f"adata.obs[{labels_key!r}] has one class, {_checks.first(classes)}, in these samples: two are needed."
-        raise ValueError(msg)
-
-
-def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raise ValueError unless ``value`` is one of the choices."""
-    if value not in choices:
-        msg = f"{name}={value!r} is not one of {_checks.first(choices)}."
         raise ValueError(msg)

@@ -10,18 +10,21 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scset_tools import _checks, _keys
+from scset_tools import _checks
+from scset_tools._checks import require_choice
 from scset_tools.data._features import feature_moments
 from scset_tools.data._index import SampleIndex
 from scset_tools.data._rows import RowReader
+from scset_tools.model._attention import AttentionMixin
 from scset_tools.model._attributions import Attributions, LinearProbe, attribute
 from scset_tools.model._base import SampleModelClass
-from scset_tools.model._inference import represent_samples, score_cells
-from scset_tools.model._outputs import write_attributions, write_cell_scores
+from scset_tools.model._inference import represent_samples
+from scset_tools.model._outputs import write_attributions
+from scset_tools.model._preset import Preset
 from scset_tools.model.scset._encoders import ENCODERS
-from scset_tools.model.scset._finetuning import FinetuningMixin, require_choice
+from scset_tools.model.scset._finetuning import FinetuningMixin
 from scset_tools.model.scset._module import DECODERS, ScSetModule
-from scset_tools.model.scset._presets import PRESETS, Preset
+from scset_tools.model.scset._presets import PRESETS
 from scset_tools.model.scset._sampling import SamplingMixin
 from scset_tools.nn._diffusion import SCHEDULES
 
@@ -29,7 +32,7 @@ MIN_CELLS = 2
 """Fewest cells of a training sample: one anchor, one target."""
 
 
-class ScSet(SamplingMixin, FinetuningMixin, SampleModelClass):
+class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, SampleModelClass):
     """Diffusion autoencoder of samples: one vector per sample, learned without labels, from which cells can be generated.
 
     A transformer reads some cells of a sample (anchors) and writes one vector; a denoiser that is given this vector learns to
@@ -195,50 +198,6 @@ class ScSet(SamplingMixin, FinetuningMixin, SampleModelClass):
         n_cells = kwargs.pop("n_cells", None) or self.module.n_cells + self.module.n_targets
         super().train(max_epochs, batch_size=batch_size, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
         self.classifier_ = None
-
-    def get_attention(self, adata: AnnData | None = None) -> pd.DataFrame:
-        """Weight of each cell in what the [CLS] token reads in the last block (or in the pooling, for other encoders).
-
-        Parameters
-        ----------
-        adata
-            Cells to score. Default: the registered AnnData.
-
-        Returns
-        -------
-        DataFrame of shape (cells, n_heads), indexed by ``adata.obs_names``; the weights of a sample sum to 1 in each head.
-        """
-        self._check_if_trained(message="This ScSet is not trained: its attention comes from random weights.")
-        adata = self._validate_anndata(adata)
-        try:
-            weights = score_cells(
-                self.module,
-                self._dataset(adata),
-                score=self.module.attention,
-                score_in_pieces=self.module.attention_in_pieces,
-            )
-        finally:
-            self._release(adata)
-        return pd.DataFrame(weights, index=adata.obs_names, columns=[f"head_{i}" for i in range(weights.shape[1])])
-
-    def annotate_attention(self, adata: AnnData | None = None, *, key_added: str | None = None) -> None:
-        """Write the attention on each cell, times the number of cells of its sample: 1 is as much as the average cell.
-
-        Parameters
-        ----------
-        adata
-            Cells to annotate. Default: the registered AnnData.
-        key_added
-            Default: ``"scset_attention"``.
-
-        Writes
-        ------
-        ``obs[key_added]``, the mean over heads, and ``obsm[key_added]``, one column per head (float32).
-        """
-        cells = self.adata if adata is None else adata
-        weights = self.get_attention(cells)
-        n_cells = cells.obs.groupby(self._sample_key, observed=True)[self._sample_key].transform("size").to_numpy()
-        write_cell_scores(cells, weights.mul(n_cells, axis=0), key_added or _keys.attention(self.name))
 
     def get_attributions(
         self, target: str, *, adata: AnnData | None = None, n_cells: int = 500, n_steps: int = 20, batch_size: int = 8

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from scset_tools._checks import require_choice
 from scset_tools._docs import docs
-from scset_tools.model.scset._finetuning import require_choice
 from scset_tools.model.scset._generation import SAMPLERS, generate_cells
 
 if TYPE_CHECKING:

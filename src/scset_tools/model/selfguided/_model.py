@@ -12,10 +12,12 @@ from anndata import AnnData
 from scvi import settings
 
 from scset_tools import _checks, _keys
+from scset_tools._checks import require_choice
 from scset_tools.data._cell_splitter import CellDataSplitter
 from scset_tools.data._cells import GeneDataset
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._inference import score_cells
+from scset_tools.model._preset import Preset
 from scset_tools.model.selfguided._cell_types import CellTypeMixin
 from scset_tools.model.selfguided._encoder import POOLS
 from scset_tools.model.selfguided._frequency import frequency_table
@@ -23,7 +25,7 @@ from scset_tools.model.selfguided._masking import MASKINGS
 from scset_tools.model.selfguided._module import SelfGuidedMAEModule
 from scset_tools.model.selfguided._plan import TwoRatePlan
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
-from scset_tools.model.selfguided._presets import PRESETS, Preset
+from scset_tools.model.selfguided._presets import PRESETS
 
 VALUES = ("counts", "normalized")
 
@@ -143,7 +145,7 @@ class SelfGuidedMAE(CellTypeMixin, SampleModelClass):
             ("pool", pool, POOLS),
             ("sample_pooling", sample_pooling, tuple(SAMPLE_POOLINGS)),
         ):
-            _require_choice(name, value, choices)
+            require_choice(name, value, choices)
         for name, rate in (("mask_rate", mask_rate), ("zero_mask_rate", zero_mask_rate)):
             if not 0 <= rate < 1:
                 msg = f"{name}={rate} must be a share in [0, 1)."
@@ -209,7 +211,7 @@ class SelfGuidedMAE(CellTypeMixin, SampleModelClass):
         name
             ``"default"`` (a CPU, 2,000 genes, minutes) or ``"scfoundation"`` (one data-centre GPU).
         """
-        _require_choice("name", name, tuple(PRESETS))
+        require_choice("name", name, tuple(PRESETS))
         return PRESETS[name]()
 
     def train(
@@ -356,9 +358,3 @@ def gene_numbers(features: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
         msg = f"Features repeat: {_checks.first(names[numbers[numbers >= 0][twice]])}. Give each gene one column."
         raise ValueError(msg)
     return numbers.astype(np.int64)
-
-
-def _require_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        msg = f"{name}={value!r} is not one of {_checks.first(choices)}."
-        raise ValueError(msg)
