@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scset_tools import data, datasets, model, nn, pl, profiles, tl
-    from scset_tools.model import MAESTRO, ScSet, SelfGuidedMAE
+    from scset_tools.model import MAESTRO, PaSCient, ScSet, SelfGuidedMAE
 
 try:
     __version__ = version("scset-tools")
@@ -21,6 +21,7 @@ except PackageNotFoundError:  # a source tree on the path, never installed
 # Public name -> module that holds it; a room is its own module. One line here (and one above, for type checkers) per name.
 _LAZY = {
     "MAESTRO": "scset_tools.model",
+    "PaSCient": "scset_tools.model",
     "ScSet": "scset_tools.model",
     "SelfGuidedMAE": "scset_tools.model",
     "data": "scset_tools.data",
@@ -34,6 +35,7 @@ _LAZY = {
 
 __all__ = [
     "MAESTRO",
+    "PaSCient",
     "ScSet",
     "SelfGuidedMAE",
     "__version__",

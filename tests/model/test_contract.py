@@ -15,6 +15,7 @@ MODELS = {
     "maestro": (sst.MAESTRO, {"n_hidden": 16, "n_latent": 6, "n_inducing": 4, "n_cells": 20, "n_heads": 2}),
     "scset": (sst.ScSet, {"n_hidden": 16, "n_latent": 6, "n_cells": 20, "n_heads": 2}),
 }
+MODELS["pascient"] = (sst.PaSCient, {"n_hidden": 16, "n_latent": 6})
 MODELS["selfguidedmae"] = (
     sst.SelfGuidedMAE,
     {"values": "normalized", "n_hidden": 6, "n_layers": 1, "n_heads": 2, "n_latents": 4, "n_latent_hidden": 8, "n_bins": 8},

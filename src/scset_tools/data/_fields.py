@@ -261,3 +261,18 @@ def _require_known(column: pd.Series, known: np.ndarray, key: str, way_out: str)
             f"(known: {_checks.first(known, 20)}). {way_out}"
         )
         raise ValueError(msg)
+
+
+class CellTypeField(CellBatchField):
+    """The type of each cell, for training. May be missing (code -1), new, or absent from new data."""
+
+    def register_field(self, adata: AnnData) -> dict:
+        column = _checks.require_obs(adata, self._original_attr_key).astype("category").cat.remove_unused_categories()
+        return self._encode(adata, column.cat.categories.to_numpy(copy=True))
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
+        known = np.asarray(state_registry[self.CATEGORICAL_MAPPING_KEY])
+        if self._original_attr_key in adata_target.obs:
+            return self._encode(adata_target, known)
+        adata_target.obs[self.attr_key] = np.full(adata_target.n_obs, MISSING, dtype=np.int64)
+        return {self.CATEGORICAL_MAPPING_KEY: known.copy(), self.ORIGINAL_ATTR_KEY: self._original_attr_key}

@@ -8,6 +8,7 @@ from scset_tools.nn._attribution import (
     gradient_x_input,
     integrated_gradients,
 )
+from scset_tools.nn._augment import hide_genes, log_normalize, thin_counts
 from scset_tools.nn._auto_discretization import AutoDiscretization
 from scset_tools.nn._denoiser import Denoiser, sinusoidal_embedding
 from scset_tools.nn._diffusion import NoiseSchedule, ddim_steps, ddpm_steps
@@ -92,7 +93,9 @@ __all__ = [
     "from_padded",
     "gradient",
     "gradient_x_input",
+    "hide_genes",
     "integrated_gradients",
+    "log_normalize",
     "n_hidden_cells",
     "n_hidden_genes",
     "orthogonal_projection",
@@ -114,5 +117,6 @@ __all__ = [
     "stream_embed",
     "stream_pool",
     "stream_pool_weights",
+    "thin_counts",
     "to_padded",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from scset_tools.nn.loss._contrastive import ContrastiveLoss
 from scset_tools.nn.loss._distillation import DistillationLoss
 from scset_tools.nn.loss._sinkhorn import SinkhornLoss
 
 __all__ = [
+    "ContrastiveLoss",
     "DistillationLoss",
     "SinkhornLoss",
 ]

@@ -1,0 +1,370 @@
+"""PaSCient, as users call it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from anndata import AnnData
+from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
+
+from scset_tools import _checks
+from scset_tools._checks import require_choice
+from scset_tools._docs import docs
+from scset_tools.data._dataset import SampleDataset
+from scset_tools.model._attention import AttentionMixin
+from scset_tools.model._base import SampleModelClass
+from scset_tools.model._preset import Preset
+from scset_tools.model.pascient._aggregators import AGGREGATORS
+from scset_tools.model.pascient._explain import ExplainMixin
+from scset_tools.model.pascient._module import CELL_TYPE_KEY, PaSCientModule
+from scset_tools.model.pascient._predict import PredictMixin
+from scset_tools.model.pascient._presets import PRESETS
+from scset_tools.model.pascient._sampler import PaSCientSplitter
+from scset_tools.model.pascient._setup import aligned, check_scale, fields_of, require_unique_genes, targets_of
+from scset_tools.model.pascient._targets import read_kinds, require_two_values
+
+
+class PaSCient(ExplainMixin, PredictMixin, AttentionMixin, SampleModelClass):
+    """Attention multiple-instance learning: labels of samples from all their cells, with attributions to cells and genes.
+
+    A linear layer embeds each cell, attention pools the cells of a sample, a small network maps the pooled vector to the
+    sample's vector, and one head per target predicts from it.
+
+    Parameters
+    ----------
+    adata
+        AnnData registered with :meth:`setup_anndata`.
+    registry
+        Registry of a saved model; used by :meth:`load`.
+    n_hidden, n_latent
+        Width of the hidden state of a cell, and length of a sample's vector.
+    n_encoder_layers
+        Hidden layers of the cell encoder past the first, linear one; 0 is the paper's linear encoder.
+    aggregator
+        ``"attention"`` (non-linear, the paper's choice), ``"linear_attention"``, ``"gated_attention"`` (the paper's formula),
+        ``"abmil"`` (gated attention of Ilse et al.), ``"feature_softmax"`` (what the published code calls linear attention),
+        ``"mean"``, ``"sum"`` (DeepSets), ``"transformer"``, ``"set_transformer"`` (ISAB and PMA).
+    n_heads, n_layers, n_inducing
+        Of the two transformers: attention heads, blocks, and inducing points.
+    dropout_rate
+        Dropout in the sample encoder and in transformers.
+    log_normalize
+        Whether the features are raw counts, which the model then scales to 10,000 per cell and takes ``log1p`` of; with genes
+        left out beforehand, the total is that of the genes that are there. Otherwise features enter as they are.
+    depth
+        Fewest and most reads to which the counts of each cell are thinned in a training step (multinomial); None does not.
+        Needs ``log_normalize=True``.
+    gene_mask_rate
+        Share of the genes of each cell that are set to zero in a training step.
+    contrastive_weight
+        Weight of a supervised contrastive loss over cells by type (needs ``cell_type_key``); 0 leaves it out.
+    contrastive_temperature, n_contrastive_cells
+        Its temperature, and the number of cells of a batch that it compares.
+    random_state
+        Seed of the initial weights. Default: ``scvi.settings.seed``, or random.
+
+    Notes
+    -----
+    Follows the PaSCient paper; the user guide lists where paper and published code disagree and which is followed.
+
+    Examples
+    --------
+    >>> import scset_tools as sst
+    >>> adata = sst.datasets.perturbation_cohort(n_samples=6, n_cells=40)
+    >>> sst.PaSCient.setup_anndata(adata, sample_key="sample", labels_key="subtype")
+    >>> model = sst.PaSCient(adata, n_hidden=16, n_latent=4, random_state=0)
+    >>> model.train(max_epochs=1, enable_progress_bar=False, accelerator="cpu", seed=0)
+    >>> model.predict_proba().shape
+    (6, 2)
+    """
+
+    _module_cls = PaSCientModule
+    _data_splitter_cls = PaSCientSplitter
+    _plan_defaults = {"lr": 1e-3, "weight_decay": 1e-4}  # noqa: RUF012
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        registry: dict | None = None,
+        *,
+        n_hidden: int = 128,
+        n_latent: int = 64,
+        n_encoder_layers: int = 0,
+        aggregator: Literal[
+            "attention",
+            "linear_attention",
+            "gated_attention",
+            "abmil",
+            "feature_softmax",
+            "mean",
+            "sum",
+            "transformer",
+            "set_transformer",
+        ] = "attention",
+        n_heads: int = 4,
+        n_layers: int = 1,
+        n_inducing: int = 32,
+        dropout_rate: float = 0.0,
+        log_normalize: bool = False,
+        depth: tuple[float, float] | None = None,
+        gene_mask_rate: float = 0.0,
+        contrastive_weight: float = 0.0,
+        contrastive_temperature: float = 0.1,
+        n_contrastive_cells: int = 1024,
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(adata, registry)
+        require_choice("aggregator", aggregator, AGGREGATORS)
+        if depth is not None and (not log_normalize or not 0 < depth[0] <= depth[1]):
+            msg = f"depth={depth} thins counts: it must be a range of positive numbers, with log_normalize=True and raw counts."
+            raise ValueError(msg)
+        if not 0 <= gene_mask_rate < 1:
+            msg = f"gene_mask_rate={gene_mask_rate} must be in [0, 1)."
+            raise ValueError(msg)
+        if contrastive_weight and self.registry["setup_args"].get("cell_type_key") is None:
+            msg = f"contrastive_weight={contrastive_weight} compares cells by type: give `cell_type_key` to setup_anndata."
+            raise ValueError(msg)
+        if self.adata is not None:
+            source = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+            check_scale(source, log_normalize=log_normalize, setup_args=self.registry["setup_args"])
+        with self._seeded(random_state):
+            self.module = self._module_cls(
+                self._n_input,
+                targets_of(self.registry),
+                n_hidden=n_hidden,
+                n_latent=n_latent,
+                n_encoder_layers=n_encoder_layers,
+                aggregator=aggregator,
+                n_heads=n_heads,
+                n_layers=n_layers,
+                n_inducing=n_inducing,
+                dropout_rate=dropout_rate,
+                log_normalize=log_normalize,
+                depth=None if depth is None else (float(depth[0]), float(depth[1])),
+                gene_mask_rate=gene_mask_rate,
+                contrastive_weight=contrastive_weight,
+                contrastive_temperature=contrastive_temperature,
+                n_contrastive_cells=n_contrastive_cells,
+            )
+        self._model_summary_string = (
+            f"PaSCient with n_hidden: {n_hidden}, n_latent: {n_latent}, aggregator: {aggregator}; targets: "
+            f"{[f'{t.name} ({t.kind})' for t in self.module.targets]}; {self.summary_stats['n_sample']} samples, "
+            f"{self._n_input} features."
+        )
+
+    @staticmethod
+    def preset(name: Literal["default", "paper", "paper_binary"]) -> Preset:
+        """Arguments by name: ``p = PaSCient.preset("paper")``, then ``PaSCient(adata, **p.model)`` and ``train(**p.train)``.
+
+        Parameters
+        ----------
+        name
+            ``"default"`` (a CPU, minutes), ``"paper"`` (several diseases) or ``"paper_binary"`` (one disease).
+        """
+        require_choice("name", name, tuple(PRESETS))
+        return PRESETS[name]()
+
+    @classmethod
+    @docs.dedent
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        sample_key: str,
+        *,
+        layer: str | None = None,
+        use_rep: str | None = None,
+        labels_key: str | Sequence[str] | Mapping[str, str] | None = None,
+        batch_key: str | None = None,
+        cell_type_key: str | None = None,
+        min_cells: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        """Register an AnnData for this model. Adds columns that begin with ``_scvi`` to ``obs``; ``X`` is not touched.
+
+        Parameters
+        ----------
+        %(param_adata)s
+        %(param_sample_key)s
+        %(param_layer)s
+        %(param_use_rep)s
+        labels_key
+            What to predict: a column of ``adata.obs``, several, or columns with their kind, ``"class"``, ``"ordinal"`` or
+            ``"continuous"``. Without a kind, ordered categories are ordinal, numbers of more than two values continuous, and
+            all else classes. One value per sample; samples without one are not in the loss.
+        batch_key
+            Column of ``adata.obs`` with the technical batch of each cell: registered as for the other models, not used by the
+            network. Against effects of a study, hold studies out (``groups_key`` of :meth:`train`).
+        cell_type_key
+            Column of ``adata.obs`` with the type of each cell, for the contrastive term. May be missing.
+        min_cells
+            Fewest cells that each sample must have.
+        **kwargs
+            Passed to :meth:`scvi.data.AnnDataManager.register_fields`; used when a saved model is loaded.
+
+        Raises
+        ------
+        KeyError
+            If a key is not in ``adata``.
+        ValueError
+            If features are not finite, a gene stands twice in ``adata.var_names``, sample names are missing, a label varies
+            within a sample or has one value only, there is only one sample, or a sample has fewer than ``min_cells`` cells.
+        TypeError
+            If given anything but an AnnData.
+        """
+        _checks.require_anndata(adata, caller=f"{cls.__name__}.setup_anndata")
+        if layer is not None and use_rep is not None:
+            msg = f"Give `layer` or `use_rep`, not both (layer={layer!r}, use_rep={use_rep!r})."
+            raise ValueError(msg)
+        if type(adata.obs).__name__ == "Dataset2D":
+            msg = "adata.obs is lazy. Read it first: adata.obs = adata.obs.to_memory()."
+            raise TypeError(msg)
+        _checks.require_no_missing(_checks.require_obs(adata, sample_key), sample_key)
+        if use_rep is None:
+            require_unique_genes(adata.var_names)
+        # by column and kind: the type of a column is no guide in new data, where it may be absent
+        labels_key = kinds = read_kinds(adata.obs, labels_key)
+        for key, kind in (kinds or {}).items() if "source_registry" not in kwargs else ():
+            require_two_values(_checks.require_constant_within_sample(adata, key, sample_key), key, kind)
+        setup_method_args = cls._get_setup_method_args(
+            **{name: value for name, value in locals().items() if name not in ("kinds", "key", "kind", "msg")}
+        )
+        fields = fields_of(
+            sample_key,
+            layer=layer,
+            use_rep=use_rep,
+            kinds=kinds,
+            batch_key=batch_key,
+            cell_type_key=cell_type_key,
+            min_cells=min_cells,
+        )
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        n_cells: int | None = 1_500,
+        resampling: Literal[
+            "none", "downsample_label", "oversample_label", "oversample_tissue", "oversample_label_and_tissue"
+        ] = "none",
+        tissue_key: str | None = None,
+        class_weight: Literal["balanced"] | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Number of passes over the training samples. Default: what makes about 400 steps, between 20 and 400.
+        n_cells
+            Most cells read from a sample in a step, drawn anew each epoch. None: all.
+        resampling
+            How often the training samples are seen: as they are, as many of each label (fewer of the frequent, or more of the
+            rare), of each tissue, or of each label and tissue. Validation and test samples are as they are.
+        tissue_key
+            Column of ``adata.obs`` with the tissue of each sample, for the resampling.
+        class_weight
+            ``"balanced"`` weighs each class by one over its frequency among the training samples.
+        datasplitter_kwargs
+            Further arguments of the splitter (``num_workers``, ``max_cells_per_batch``).
+        **kwargs
+            Arguments of :meth:`scset_tools.model.SampleModelClass.train` (``batch_size``, ``train_size``, ``groups_key``,
+            ``stratify``, ``early_stopping``, ``checkpoint_dir``, ``plan_kwargs``, ``precision``, ...). The paper splits
+            studies 60/20/20: ``groups_key="study", train_size=0.6, validation_size=0.2``.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to learn from, or a class has no training sample.
+
+        Warns
+        -----
+        UserWarning
+            If class weights and a resampling by label correct for the same imbalance twice.
+        """
+        module = self.module
+        if not module.targets and module.contrast is None:
+            msg = "This PaSCient has nothing to learn from: give `labels_key` to setup_anndata."
+            raise ValueError(msg)
+        if class_weight not in (None, "balanced"):
+            msg = f"class_weight={class_weight!r} is not one of ['balanced', None]."
+            raise ValueError(msg)
+        if class_weight is not None and "label" in resampling:
+            warnings.warn(
+                f"class_weight={class_weight!r} and resampling={resampling!r} both correct for rare classes, which are then "
+                "counted twice over. Use one of them.",
+                UserWarning,
+                stacklevel=2,
+            )
+        with_classes = [t.registry_key for t in module.targets if t.kind != "continuous"]
+
+        def see_split(splitter: PaSCientSplitter) -> None:
+            self._see_split(splitter, balance=class_weight is not None)
+
+        super().train(
+            max_epochs,
+            n_cells=n_cells,
+            datasplitter_kwargs={
+                "resampling": resampling,
+                "tissue_key": tissue_key,
+                "label_registry_key": with_classes[0] if with_classes else None,
+                "on_split": see_split,
+                **(datasplitter_kwargs or {}),
+            },
+            **kwargs,
+        )
+
+    def _see_split(self, splitter: PaSCientSplitter, *, balance: bool) -> None:
+        """Refuse a split that leaves a class without training samples; give the heads the training labels."""
+        for target, head in zip(self.module.targets, self.module.heads, strict=True):
+            y = splitter.labels(target.registry_key)
+            of_training = y[splitter.train_samples]
+            known = (
+                of_training[~np.isnan(of_training)] if target.kind == "continuous" else of_training[of_training >= 0]
+            )
+            if target.kind != "continuous":
+                absent = np.setdiff1d(np.unique(y[y >= 0]), known).astype(int)
+                if len(absent):
+                    rest = {
+                        target.classes[c]: _checks.first(splitter.index.names[np.flatnonzero(y == c)], 3)
+                        for c in absent
+                    }
+                    msg = (
+                        f"{len(absent)} of {len(target.classes)} classes of {target.name!r} have no training sample after the "
+                        f"split: {rest}. Try another seed, a larger train_size or stratify=True, name the parts with "
+                        "external_indexing, or set these labels to missing."
+                    )
+                    raise ValueError(msg)
+            elif not len(known):
+                msg = f"No training sample has a value of {target.name!r}. Name the parts with external_indexing."
+                raise ValueError(msg)
+            head.prepare(known, balance=balance)
+
+    def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> SampleDataset:
+        manager = self.get_anndata_manager(adata, required=True)
+        return SampleDataset(manager, n_cells=n_cells, seed=(settings.seed or 0) if seed is None else seed, sparse=True)
+
+    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:  # noqa: FBT001, FBT002
+        if adata is not None and self.registry["setup_args"].get("use_rep") is None:
+            adata = self._cells_of(adata)
+            _checks.require_anndata(adata, caller=type(self).__name__)
+            adata = aligned(adata, self.get_var_names(), self.registry["setup_args"].get("layer"))
+        return super()._validate_anndata(adata, copy_if_view)
+
+    @property
+    def cell_types(self) -> list[str]:
+        """Names of the cell types that were registered, if any."""
+        fields = self.registry["field_registries"]
+        return (
+            [str(c) for c in fields[CELL_TYPE_KEY]["state_registry"]["categorical_mapping"]]
+            if CELL_TYPE_KEY in fields
+            else []
+        )

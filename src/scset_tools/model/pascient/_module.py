@@ -1,0 +1,201 @@
+"""Network and loss of PaSCient."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import torch
+from scvi.module.base import LossOutput
+from torch import Tensor, nn
+
+from scset_tools.data._batch import SampleBatch
+from scset_tools.data._sparse import SparseRows
+from scset_tools.model._base_module import Pieces, SampleModule
+from scset_tools.model.pascient._aggregators import make_aggregator
+from scset_tools.model.pascient._targets import Target, make_head
+from scset_tools.nn import SparseLinear, cell_uniform, hide_genes, log_normalize, thin_counts
+from scset_tools.nn.loss import ContrastiveLoss
+
+CELL_TYPE_KEY = "cell_type"
+"""Registry key of the type of each cell."""
+
+_CONTRAST_STREAM = 14
+
+
+class PaSCientModule(SampleModule):
+    """Cell encoder, aggregator, sample encoder and one head per target (PaSCient eq. 1-3).
+
+    Parameters
+    ----------
+    n_input
+        Number of features of a cell.
+    targets
+        What is predicted.
+    n_slots
+        Fill samples up to this number of cells with cells without counts, as the published code does; None does not.
+        The other parameters are those of :class:`~scset_tools.model.PaSCient`.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        targets: Sequence[Target],
+        *,
+        n_hidden: int,
+        n_latent: int,
+        n_encoder_layers: int,
+        aggregator: str,
+        n_heads: int,
+        n_layers: int,
+        n_inducing: int,
+        dropout_rate: float,
+        log_normalize: bool,
+        depth: tuple[float, float] | None,
+        gene_mask_rate: float,
+        contrastive_weight: float,
+        contrastive_temperature: float,
+        n_contrastive_cells: int,
+        n_slots: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.targets = tuple(targets)
+        self.log_normalize, self.depth, self.gene_mask_rate = log_normalize, depth, gene_mask_rate
+        self.contrastive_weight, self.n_contrastive_cells = contrastive_weight, n_contrastive_cells
+        self.first = SparseLinear(n_input, n_hidden)
+        self.rest = nn.Sequential(
+            *(part for _ in range(n_encoder_layers) for part in (nn.PReLU(), nn.Linear(n_hidden, n_hidden)))
+        )
+        self.aggregator = make_aggregator(
+            aggregator,
+            n_hidden,
+            n_heads=n_heads,
+            n_layers=n_layers,
+            n_inducing=n_inducing,
+            dropout_rate=dropout_rate,
+            n_slots=n_slots,
+        )
+        self.sample_encoder = nn.Sequential(
+            nn.Linear(n_hidden, n_latent),
+            nn.PReLU(),
+            nn.Dropout(dropout_rate),
+            nn.Linear(n_latent, n_latent),
+            nn.PReLU(),
+        )
+        self.heads = nn.ModuleList(make_head(target, n_latent) for target in self.targets)
+        self.contrast = ContrastiveLoss(contrastive_temperature) if contrastive_weight else None
+        self._metric_names = metric_names(self.targets)
+        self.metrics = (
+            *(name for names in self._metric_names for name in names),
+            *(["contrastive"] if self.contrast is not None else []),
+        )
+
+    # ---- loss
+
+    def loss(self, batch: SampleBatch) -> LossOutput:
+        """Sum over targets of the mean loss of the samples labelled for it, and the contrastive term."""
+        h = self.encode_cells(self.augmented(batch))
+        z = self.encode_pooled(h, batch.ptr)
+        total = 0 * z.sum(
+            dtype=torch.float32
+        )  # a batch without labels still has a gradient, which other processes wait for
+        metrics: dict[str, Tensor] = {}
+        for target, head, (loss_name, quality_name) in zip(self.targets, self.heads, self._metric_names, strict=True):
+            y = batch.labels[target.registry_key]
+            is_known = ~y.isnan() if y.is_floating_point() else y >= 0
+            value = quality = torch.full((), torch.nan, device=z.device)
+            if bool(is_known.any()):
+                value, quality = head.loss(z[is_known], y[is_known])
+                total = total + value
+            else:
+                total = total + 0 * sum(p.sum() for p in head.parameters())
+            metrics[loss_name], metrics[quality_name] = value, quality
+        if self.contrast is not None:
+            metrics["contrastive"] = self._contrastive_loss(h, batch)
+            total = total + self.contrastive_weight * metrics["contrastive"]
+        return LossOutput(loss=total, n_obs_minibatch=batch.n_samples, extra_metrics=metrics)
+
+    def _contrastive_loss(self, h: Tensor, batch: SampleBatch) -> Tensor:
+        """Over some cells of each sample, as many of each: the loss costs the square of their number."""
+        n_each = max(1, self.n_contrastive_cells // max(batch.n_samples, 1))
+        order = cell_uniform(batch.seed, batch.ptr, stream=_CONTRAST_STREAM)
+        rows = [
+            start + order[start:end].argsort()[:n_each]
+            for start, end in zip(batch.ptr[:-1].tolist(), batch.ptr[1:].tolist(), strict=True)
+        ]
+        chosen = torch.cat(rows)
+        return self.contrast(h[chosen], batch.covariates[CELL_TYPE_KEY][chosen])
+
+    def augmented(self, batch: SampleBatch) -> Tensor | SparseRows:
+        """What enters the first layer; in training with thinned counts and hidden genes, if asked."""
+        if not self.training or (self.depth is None and not self.gene_mask_rate):
+            return self.features(batch.x)
+        x = batch.x if isinstance(batch.x, SparseRows) else SparseRows.from_dense(batch.x)
+        if self.depth is not None:
+            x = x.with_values(thin_counts(x, batch.ptr, batch.seed, depth=self.depth))
+        x = self.features(x)
+        if self.gene_mask_rate:
+            x = x.with_values(hide_genes(x, batch.ptr, batch.seed, rate=self.gene_mask_rate))
+        return x
+
+    # ---- inference
+
+    def features(self, x: Tensor | SparseRows) -> Tensor | SparseRows:
+        """Features as the network reads them: normalised if the input is counts; sparse stays sparse."""
+        if not self.log_normalize:
+            return x
+        if isinstance(x, SparseRows):
+            return x.with_values(log_normalize(x))
+        total = x.sum(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+        return torch.log1p(x * (1e4 / total))
+
+    def encode_cells(self, x: Tensor | SparseRows) -> Tensor:
+        """Hidden states of cells, (cells, n_hidden)."""
+        return self.rest(self.first(x))
+
+    def encode_pooled(self, h: Tensor, ptr: Tensor) -> Tensor:
+        """Vectors of samples from the hidden states of their cells, (samples, n_latent)."""
+        return self.sample_encoder(self.aggregator(h, ptr, self._empty()))
+
+    def from_first_layer(self, first: Tensor, ptr: Tensor) -> Tensor:
+        """Vectors of samples from the output of the first layer, in whose space attributions are integrated."""
+        return self.encode_pooled(self.rest(first), ptr)
+
+    def represent(self, batch: SampleBatch) -> Tensor:
+        """One vector per sample, (samples, n_latent)."""
+        return self.encode_pooled(self.encode_cells(self.features(batch.x)), batch.ptr)
+
+    def represent_in_pieces(self, pieces: Pieces) -> Tensor:
+        """The vector of one sample of any size, (1, n_latent)."""
+        return self.sample_encoder(self.aggregator.in_pieces(lambda: self._hidden(pieces), self._empty()))
+
+    def attention(self, batch: SampleBatch) -> Tensor:
+        """Weight of each cell in the aggregation, (cells, n_heads)."""
+        return self.aggregator.weights(self.encode_cells(self.features(batch.x)), batch.ptr)
+
+    def attention_in_pieces(self, pieces: Pieces) -> Tensor:
+        """The same for one sample of any size."""
+        return self.aggregator.weights_in_pieces(lambda: self._hidden(pieces))
+
+    def _hidden(self, pieces: Pieces) -> Iterator[Tensor]:
+        for piece in pieces():
+            yield self.encode_cells(self.features(piece.x))
+
+    def _empty(self) -> Tensor | None:
+        """Hidden state of a cell without counts, where samples are filled up with such cells."""
+        return self.rest(self.first.bias) if getattr(self.aggregator, "n_slots", None) is not None else None
+
+
+def metric_names(targets: Sequence[Target]) -> list[tuple[str, str]]:
+    """Names of loss and quality of each target; with several targets their column is added."""
+    out = []
+    for target in targets:
+        end = "" if len(targets) == 1 else "_" + re.sub(r"\W", "_", target.name)
+        is_number = target.kind == "continuous"
+        out.append(
+            (
+                f"{'squared_error' if is_number else 'cross_entropy'}{end}",
+                f"{'error' if is_number else 'accuracy'}{end}",
+            )
+        )
+    return out

@@ -1,0 +1,207 @@
+"""Resampling of training samples: as many of each label, of each tissue, or of each pair of both (PaSCient, Methods)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from scset_tools import _checks
+from scset_tools.data._batch import SampleBatch
+from scset_tools.data._dataset import SampleDataset
+from scset_tools.data._sampler import SampleBatchSampler
+from scset_tools.data._splitter import SampleDataSplitter
+
+RESAMPLINGS = (
+    "none",
+    "downsample_label",
+    "oversample_label",
+    "oversample_tissue",
+    "oversample_label_and_tissue",
+)
+
+
+def resampled_order(
+    samples: np.ndarray, strata: np.ndarray, *, is_downsampling: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """As many samples of each stratum, in random order, and how often each was taken before.
+
+    Oversampling takes every sample of a stratum in turn until there are as many as in the largest stratum, so that no two
+    samples of a stratum differ in their number by more than one; downsampling takes as many as in the smallest.
+
+    Parameters
+    ----------
+    samples
+        Numbers of the samples, (n,).
+    strata
+        Stratum of each, (n,); a negative one is left alone.
+    is_downsampling
+        Whether to draw the smallest stratum's number instead of the largest.
+    rng
+        Generator.
+    """
+    codes, sizes = np.unique(strata[strata >= 0], return_counts=True)
+    n_each = 0 if not len(codes) else int(sizes.min() if is_downsampling else sizes.max())
+    taken, repeats = [samples[strata < 0]], [np.zeros((strata < 0).sum(), dtype=np.int64)]
+    for code in codes:
+        members = samples[strata == code]
+        turn = np.arange(n_each)
+        # a new order for each round of the members
+        rounds = [rng.permutation(members) for _ in range(-(-n_each // len(members)))]
+        taken.append(np.concatenate(rounds)[:n_each])
+        repeats.append(turn // len(members))
+    order = rng.permutation(sum(map(len, taken)))
+    return np.concatenate(taken)[order], np.concatenate(repeats)[order]
+
+
+class RepeatedDraws(SampleDataset):
+    """A dataset in which number ``sample + k * len(dataset)`` is the sample once more, with other cells drawn."""
+
+    def rows_of(self, sample: int, epoch: int = 0) -> np.ndarray:
+        """Rows of the cells drawn from a sample in an epoch; a repeat draws anew."""
+        repeat, sample = divmod(int(sample), len(self))
+        if not repeat or self.n_cells is None:
+            return super().rows_of(sample, epoch)
+        rows = self.index.cells(sample)
+        if len(rows) <= self.n_cells:
+            return rows
+        rng = np.random.default_rng((self.seed, epoch, self._ids[sample], repeat))
+        return np.sort(rng.choice(rows, self.n_cells, replace=False))
+
+    def __getitem__(self, key: tuple[int, Sequence[int]]) -> SampleBatch:
+        epoch, numbers = key
+        samples = [int(n) % len(self) for n in numbers]
+        batch = self._batch(samples, [self.rows_of(n, epoch) for n in numbers], epoch)
+        repeat = torch.tensor([int(n) // len(self) for n in numbers], dtype=torch.int64)
+        batch.seed = batch.seed ^ (repeat * 0x5DEECE66D)  # what a module draws for a repeat differs as well
+        return batch
+
+
+class ResampledBatchSampler(SampleBatchSampler):
+    """Batches in which every stratum of the training samples has the same share.
+
+    Parameters
+    ----------
+    samples, sizes
+        As for :class:`~scset_tools.data._sampler.SampleBatchSampler`.
+    strata
+        Stratum of each of ``samples``, (n,).
+    is_downsampling
+        See :func:`resampled_order`.
+    **kwargs
+        Of :class:`~scset_tools.data._sampler.SampleBatchSampler`.
+    """
+
+    def __init__(
+        self, samples: np.ndarray, sizes: np.ndarray, *, strata: np.ndarray, is_downsampling: bool, **kwargs: Any
+    ) -> None:
+        self.strata, self.is_downsampling = np.asarray(strata), is_downsampling
+        self._n_samples = len(sizes)
+        counts = np.bincount(self.strata[self.strata >= 0]) if (self.strata >= 0).any() else np.ones(1, int)
+        n_rounds = 1 if is_downsampling else -(-counts.max() // counts[counts > 0].min())
+        super().__init__(samples, np.tile(sizes, int(n_rounds)), **kwargs)
+
+    def _order(self, epoch: int) -> list[int]:
+        rng = np.random.default_rng((self.seed, epoch))
+        order, repeat = resampled_order(self.samples, self.strata, is_downsampling=self.is_downsampling, rng=rng)
+        return (order + repeat * self._n_samples).tolist()
+
+
+class PaSCientSplitter(SampleDataSplitter):
+    """Resamples the training samples, and tells the model what the split is.
+
+    Parameters
+    ----------
+    adata_manager
+        Manager of a registered AnnData.
+    resampling
+        One of ``RESAMPLINGS``; of the training samples alone.
+    tissue_key
+        Column of ``adata.obs`` with the tissue of each sample.
+    label_registry_key
+        Registry key of the label that is resampled by.
+    on_split
+        Called with the splitter when the parts are known.
+    **kwargs
+        Of :class:`~scset_tools.data._splitter.SampleDataSplitter`.
+    """
+
+    def __init__(
+        self,
+        adata_manager: Any,
+        *,
+        resampling: str = "none",
+        tissue_key: str | None = None,
+        label_registry_key: str | None = None,
+        on_split: Callable[[PaSCientSplitter], None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        _checks.require_choice("resampling", resampling, RESAMPLINGS)
+        self.resampling, self.tissue_key, self.label_registry_key = resampling, tissue_key, label_registry_key
+        self._on_split = on_split
+        super().__init__(adata_manager, sparse=True, **kwargs)
+
+    def labels(self, registry_key: str) -> np.ndarray:
+        """Codes or numbers of all samples, (samples,).
+
+        Parameters
+        ----------
+        registry_key
+            Of a registered label.
+        """
+        return self.index.first(np.asarray(self.adata_manager.get_from_registry(registry_key)).ravel())
+
+    def strata(self, samples: np.ndarray) -> np.ndarray:
+        """Stratum of samples under the resampling, (n,); -1 for samples without a label.
+
+        Parameters
+        ----------
+        samples
+            Numbers of the samples.
+        """
+        code = np.zeros(len(samples), dtype=np.int64)
+        if "label" in self.resampling:
+            if self.label_registry_key is None:
+                msg = f"resampling={self.resampling!r} needs a target with classes: give `labels_key` to setup_anndata."
+                raise ValueError(msg)
+            code = self.labels(self.label_registry_key)[samples].astype(np.int64)
+        if "tissue" in self.resampling:
+            if self.tissue_key is None:
+                msg = f"resampling={self.resampling!r} needs `tissue_key`, a column of adata.obs with the tissue of each sample."
+                raise ValueError(msg)
+            tissue = np.unique(self._groups(self.tissue_key), return_inverse=True)[1]
+            code = np.where(code < 0, -1, code * (tissue.max() + 1) + tissue[samples])
+        return code
+
+    def _publish(self) -> None:
+        super()._publish()
+        if self.resampling != "none":
+            self.strata(self.train_samples)  # what cannot be resampled raises before training
+        if self._on_split is not None:
+            self._on_split(self)
+
+    def _loader(
+        self, samples: np.ndarray, *, shuffle: bool = False, num_replicas: int = 1, rank: int = 0
+    ) -> DataLoader:
+        if not shuffle or self.resampling == "none":  # validation and test samples are as they are
+            return super()._loader(samples, shuffle=shuffle, num_replicas=num_replicas, rank=rank)
+        loader = super()._loader(samples, shuffle=shuffle, num_replicas=num_replicas, rank=rank)
+        dataset = RepeatedDraws(self.adata_manager, n_cells=self.n_cells, seed=self.seed, sparse=self.sparse)
+        sampler = ResampledBatchSampler(
+            samples,
+            dataset.sizes,
+            strata=self.strata(samples),
+            is_downsampling=self.resampling == "downsample_label",
+            batch_size=self.batch_size,
+            max_cells=self.max_cells_per_batch,
+            shuffle=True,
+            seed=self.seed,
+            num_replicas=num_replicas,
+            rank=rank,
+        )
+        kept = ("num_workers", "persistent_workers", "pin_memory", "generator", "multiprocessing_context", "timeout")
+        settings = {name: getattr(loader, name) for name in kept}
+        return DataLoader(dataset, sampler=sampler, batch_size=None, **settings)

@@ -1,0 +1,164 @@
+"""What PaSCient reads of an AnnData: fields, genes by name, and whether the features are what the model takes them for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+from scvi import REGISTRY_KEYS
+
+from scset_tools import _checks
+from scset_tools.data._features import describe_source
+from scset_tools.data._fields import (
+    CellBatchField,
+    CellLayerField,
+    CellObsmField,
+    CellTypeField,
+    SampleField,
+    SampleLabelField,
+    SampleNumericField,
+)
+from scset_tools.data._rows import RowReader
+from scset_tools.model.pascient._module import CELL_TYPE_KEY
+from scset_tools.model.pascient._targets import Target, registry_keys
+
+N_LOOKED_AT = 2_000
+"""Cells that are looked at to tell counts from normalised values."""
+
+RAW_MAX = 20.0
+"""Whole numbers above this are counts: log1p of 10,000 counts per cell stays below 9.3."""
+
+
+def fields_of(
+    sample_key: str,
+    *,
+    layer: str | None,
+    use_rep: str | None,
+    kinds: Mapping[str, str] | None,
+    batch_key: str | None,
+    cell_type_key: str | None,
+    min_cells: int,
+) -> list:
+    """The fields of a registration."""
+    fields: list[Any] = [SampleField(REGISTRY_KEYS.SAMPLE_KEY, sample_key, min_cells=min_cells)]
+    for name, key in registry_keys(kinds or {}).items():
+        kind = SampleNumericField if kinds[name] == "continuous" else SampleLabelField
+        fields.append(kind(key, name, sample_key))
+    if batch_key is not None:
+        fields.append(CellBatchField(REGISTRY_KEYS.BATCH_KEY, batch_key))
+    if cell_type_key is not None:
+        fields.append(CellTypeField(CELL_TYPE_KEY, cell_type_key))
+    if use_rep is not None:
+        return [*fields, CellObsmField(REGISTRY_KEYS.X_KEY, use_rep)]
+    return [*fields, CellLayerField(REGISTRY_KEYS.X_KEY, layer)]
+
+
+def targets_of(registry: dict[str, Any]) -> list[Target]:
+    """The targets of a registration."""
+    kinds = registry["setup_args"].get("labels_key") or {}
+    out = []
+    for name, key in registry_keys(kinds).items():
+        classes: tuple[str, ...] = ()
+        if kinds[name] != "continuous":
+            state = registry["field_registries"][key]["state_registry"]
+            classes = tuple(str(c) for c in state["categorical_mapping"])
+        out.append(Target(name, kinds[name], key, classes))
+    return out
+
+
+def require_unique_genes(names: pd.Index) -> None:
+    """Raise ValueError if a gene stands twice: rows of a model could not be told apart by name."""
+    twice = names[names.duplicated()].unique()
+    if len(twice):
+        msg = (
+            f"adata.var_names has {len(twice)} names more than once (first: {_checks.first(twice)}): genes are found by "
+            "name. Make them unique (adata.var_names_make_unique()), or sum the columns that are the same gene."
+        )
+        raise ValueError(msg)
+
+
+def aligned(adata: AnnData, genes: np.ndarray, layer: str | None) -> AnnData:
+    """The cells with the model's genes in the model's order; genes that are missing are zero, and named in a warning.
+
+    Parameters
+    ----------
+    adata
+        Cells; not changed.
+    genes
+        Names of the model's features.
+    layer
+        Layer that the model reads.
+    """
+    given = pd.Index(adata.var_names.astype(str))
+    if given.equals(pd.Index(genes)):
+        return adata
+    require_unique_genes(given)
+    where = given.get_indexer(genes)
+    is_missing = where < 0
+    if is_missing.all():
+        msg = (
+            f"None of the model's {len(genes)} genes are in adata.var_names (model: {_checks.first(genes)}; given: "
+            f"{_checks.first(given)}). Are both symbols, or both Ensembl identifiers?"
+        )
+        raise ValueError(msg)
+    if is_missing.any():
+        warnings.warn(
+            f"{is_missing.sum()} of the model's {len(genes)} genes are not in adata.var_names and count as zero (first: "
+            f"{_checks.first(genes[is_missing])}). Coverage: {1 - is_missing.mean():.1%}.",
+            UserWarning,
+            stacklevel=2,
+        )
+    cells = adata.to_memory() if adata.isbacked else adata
+    x = cells.X if layer is None else _checks.require_layer(cells, layer)
+    x = x.compute() if hasattr(x, "compute") else x
+    # a product with a matrix of zeros and ones picks, orders and fills in one go, sparse or not
+    kept = np.flatnonzero(~is_missing)
+    pick = sparse.csr_array((np.ones(len(kept), dtype=np.float32), (where[kept], kept)), shape=(len(given), len(genes)))
+    x = sparse.csr_matrix(sparse.csr_array(x) @ pick) if sparse.issparse(x) else np.asarray(x, np.float32) @ pick
+    out = AnnData(x, obs=cells.obs.copy(), var=pd.DataFrame(index=pd.Index(genes)))
+    if layer is not None:
+        out.layers[layer] = out.X
+    return out
+
+
+def check_scale(source: Any, *, log_normalize: bool, setup_args: Mapping[str, Any]) -> None:
+    """Raise for negative counts; warn of counts that nobody normalises.
+
+    Parameters
+    ----------
+    source
+        Features that the model reads.
+    log_normalize
+        Whether the model takes them for counts.
+    setup_args
+        Of the registration.
+    """
+    where = describe_source(layer=setup_args.get("layer"), use_rep=setup_args.get("use_rep"))
+    reader = RowReader(source)
+    if log_normalize:
+        for start in range(0, reader.n_rows, RowReader.rows_per_chunk(reader.n_features)):
+            rows = np.arange(start, min(start + RowReader.rows_per_chunk(reader.n_features), reader.n_rows))
+            block = reader.csr(rows)
+            if len(block.data) and block.data.min() < 0:
+                row = np.searchsorted(block.indptr, np.flatnonzero(block.data < 0)[0], side="right") - 1
+                msg = (
+                    f"log_normalize=True takes {where} for counts, but it has negative values (first: {block.data.min():.3g} "
+                    f"at or near cell {rows[row]}). Give raw counts (layer='counts'?), or log_normalize=False if they are "
+                    "normalised or transformed already."
+                )
+                raise ValueError(msg)
+        return
+    values = reader.csr(np.arange(min(N_LOOKED_AT, reader.n_rows))).data
+    if len(values) and values.max() > RAW_MAX and (values >= 0).all() and (values == np.round(values)).all():
+        warnings.warn(
+            f"{where} looks like raw counts (whole numbers up to {values.max():.0f}). Let the model normalise them, "
+            "PaSCient(adata, log_normalize=True), or do so before: scanpy.pp.normalize_total(adata, target_sum=1e4); "
+            "scanpy.pp.log1p(adata).",
+            UserWarning,
+            stacklevel=3,
+        )
