@@ -414,3 +414,47 @@ def test_importing_the_room_loads_no_heavy_library():
     code = "import sys, scset_tools.datasets; print([m for m in ('torch', 'scanpy', 'matplotlib', 'scvi') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---- varied
+
+
+def test_varied_samples_follow_their_truth():
+    adata = datasets.varied_cohort(**own(n_samples=30, n_cells=400, n_features_shifted=3, shift=2.0, jitter=0.0))
+    truth = adata.uns["truth"]
+    types = list(truth["cell_types"])
+    assert truth["proportions"].shape == (30, 4)
+    assert truth["effect"].shape == (30, 4, 14)
+    assert "subtype" not in adata.obs
+    observed = counts(adata)[types] / 400
+    np.testing.assert_allclose(observed, truth["proportions"], atol=0.12)
+    is_shifted = (truth["effect"] != 0).any(axis=2)
+    assert 0.3 < is_shifted.mean() < 0.7
+    assert set((truth["effect"] != 0).sum(axis=2).ravel()) == {0, 3}
+    assert truth["effect"][is_shifted].std() == pytest.approx(2 * np.sqrt(3 / 14), rel=0.2)
+    # without jitter, a cell less its shift is its base cell
+    code = {name: i for i, name in enumerate(truth["samples"])}
+    effect = truth["effect"][
+        adata.obs["sample"].map(code).astype(int), adata.obs["cell_type"].map(types.index).astype(int)
+    ]
+    unshifted = pd.DataFrame(adata.X - effect, index=adata.obs["base_cell"].to_numpy())
+    assert unshifted.groupby(level=0).std(ddof=0).max().max() < 1e-5
+
+
+def test_varied_pools_and_seeds():
+    a, b = (datasets.varied_cohort(**own(n_samples=4, pool=(k, 2), rng=0)) for k in (0, 1))
+    assert set(a.obs["base_cell"]).isdisjoint(b.obs["base_cell"])
+    again = datasets.varied_cohort(**own(n_samples=4, pool=(0, 2), rng=0))
+    np.testing.assert_array_equal(a.X, again.X)
+    plain = datasets.varied_cohort(**own(n_samples=4, n_features_shifted=0))
+    assert (plain.uns["truth"]["effect"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"concentration": 0}, "concentration=0 must be above 0"), ({"n_features_shifted": 15}, "must be 0 to 14")],
+    ids=str,
+)
+def test_varied_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.varied_cohort(**own(**arguments))

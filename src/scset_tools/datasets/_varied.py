@@ -1,0 +1,101 @@
+"""Samples that all differ, to train on: random compositions and random shifts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scset_tools.datasets._resample import cell_obs, cohort, draw, sample_sizes, standardised_latents, usable_types
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+
+def varied_cohort(
+    adata: AnnData | None = None,
+    *,
+    cell_type_key: str | None = None,
+    use_rep: str | None = "X_pca",
+    n_features: int | None = None,
+    n_samples: int = 128,
+    n_cells: int | tuple[int, int] = 200,
+    cell_types: Sequence[str] | None = None,
+    concentration: float = 1.0,
+    n_features_shifted: int = 5,
+    shift: float = 0.75,
+    jitter: float = 0.2,
+    pool: tuple[int, int] | None = None,
+    rng: np.random.Generator | int | None = 0,
+) -> AnnData:
+    """Samples without subtypes, each of its own composition and with its own shifts: to pretrain a model on.
+
+    What tells the subtypes of :func:`composition_cohort` and :func:`perturbation_cohort` apart occurs here in every
+    combination and at random, so that a model that was trained here has seen neither their subtypes nor, with another
+    ``pool``, their cells.
+
+    Parameters
+    ----------
+    adata, cell_type_key, use_rep, n_features, n_samples, n_cells, cell_types, jitter, pool, rng
+        As in `composition_cohort`.
+    concentration
+        Of the symmetric Dirichlet distribution of the composition: 1 makes all compositions equally likely, larger numbers
+        bring them closer to equal parts.
+    n_features_shifted
+        Number of latents that are shifted in a cell type of a sample, drawn anew for each.
+    shift
+        Standard deviation of the shifts, in standard deviations of a latent. In each sample about half of the cell types
+        are shifted.
+
+    Returns
+    -------
+    Cell-level AnnData as from `composition_cohort`, without `subtype`; ``uns["truth"]`` with `kind`, `cell_types`, `samples`,
+    `proportions` (samples x cell types, expected) and `effect`, what was added to the cells of each type (samples x cell
+    types x features).
+
+    Raises
+    ------
+    KeyError
+        If ``cell_type_key`` or ``use_rep`` is not there.
+    ValueError
+        If a cell type has no cells in the pool, or a number is out of range.
+    """
+    rng = np.random.default_rng(rng)
+    latents, labels, base_names, features = standardised_latents(
+        adata, cell_type_key, use_rep=use_rep, n_features=n_features
+    )
+    types = usable_types(labels, cell_types, pool, n_default=4)
+    if concentration <= 0:
+        msg = f"concentration={concentration} must be above 0."
+        raise ValueError(msg)
+    if not 0 <= n_features_shifted <= len(features):
+        msg = f"n_features_shifted={n_features_shifted} must be 0 to {len(features)}, the number of latents."
+        raise ValueError(msg)
+    sizes = sample_sizes(n_cells, n_samples, at_least=1, rng=rng)
+    proportions = rng.dirichlet(np.full(len(types), concentration), size=n_samples)
+    counts = np.stack([rng.multinomial(n, p) for n, p in zip(sizes, proportions, strict=True)])
+    effect = shift * rng.standard_normal((n_samples, len(types), len(features)))
+    order = rng.permuted(np.broadcast_to(np.arange(len(features)), effect.shape), axis=2)
+    effect[order >= n_features_shifted] = 0.0
+    effect[rng.random((n_samples, len(types))) < 0.5] = 0.0
+
+    rows, sample, type_ = draw(counts, labels, types, pool=pool, rng=rng)
+    x = latents[rows] + jitter * rng.standard_normal((len(rows), latents.shape[1])) + effect[sample, type_]
+    obs = cell_obs(
+        sample,
+        types[type_],
+        base_names[rows],
+        pool=pool,
+        donor=np.arange(n_samples),
+        study=np.arange(n_samples),
+    )
+    truth = {
+        "kind": "varied",
+        "cell_types": types,
+        "samples": obs["sample"].cat.categories.to_numpy(dtype=str),
+        "proportions": proportions,
+        "effect": effect,
+    }
+    return cohort(x, obs, features, truth=truth, rng=rng)
