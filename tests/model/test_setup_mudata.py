@@ -9,6 +9,7 @@ import pytest
 from _cohort import FIT, make_cohort
 
 import scset_tools as sst
+from scset_tools.model._setup_mudata import obs_keys
 
 SMALL = {"n_hidden": 16, "n_latent": 6, "n_inducing": 4, "n_cells": 20, "n_heads": 2, "random_state": 0}
 LIFTED = ["sample", "condition", "batch"]
@@ -183,3 +184,14 @@ def test_new_data_without_the_modality_or_the_sample(fitted):
     del new.obs["sample"]
     with pytest.raises(KeyError, match=r"'sample' is not a column of adata.obs"):
         model.get_sample_representation(new)
+
+
+def test_columns_that_arguments_name():
+    arguments = {
+        "sample_key": "s",
+        "labels_key": ["a", "b"],
+        "extra_keys": {"c": "class"},
+        "batch_key": None,
+        "layer": "x",
+    }
+    assert list(obs_keys(arguments)) == ["s", "a", "b", "c"]

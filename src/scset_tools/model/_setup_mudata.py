@@ -131,11 +131,9 @@ def modality_of(mdata: MuData, modality: str, *, caller: str = "The model") -> A
 
 
 def obs_keys(arguments: Mapping[str, Any]) -> Iterator[str]:
-    """The columns of ``obs`` that arguments name: those called ``*_key``, or ``*_keys`` for several."""
+    """The columns of ``obs`` that arguments name: those called ``*_key`` or ``*_keys``, each one name, several, or a dict."""
     for name, value in arguments.items():
-        if name.endswith("_key") and isinstance(value, str):
-            yield value
-        elif name.endswith("_keys") and value is not None:
+        if name.endswith(("_key", "_keys")) and value is not None:
             yield from [value] if isinstance(value, str) else value
 
 

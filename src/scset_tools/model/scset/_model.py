@@ -266,7 +266,7 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, SampleModelClass):
         For each class ``obs["scset_attribution_<class>"]`` (cells) and, where the model reads ``X`` or a layer,
         ``var["scset_attribution_<class>"]`` (features); otherwise the features go to ``uns["scset_attribution_<target>"]``.
         """
-        cells = self.adata if adata is None else adata
+        cells = self._cells_of(adata)
         write_attributions(cells, self.get_attributions(target, adata=cells, **kwargs), name=self.name)
 
     def _require_cells(self, min_cells: int) -> None:
