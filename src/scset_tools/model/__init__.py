@@ -5,9 +5,24 @@ from scset_tools.model._attributions import Attributions
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._base_module import SampleModule
 from scset_tools.model._hub import to_hub
+from scset_tools.model._sample_attributions import SampleAttributions
+from scset_tools.model._trust import TrustResult, trust_attributions
 from scset_tools.model.maestro import MAESTRO
 from scset_tools.model.pascient import PaSCient
 from scset_tools.model.scset import ScSet
 from scset_tools.model.selfguided import SelfGuidedMAE
 
-__all__ = ["MAESTRO", "Attributions", "ModelProfile", "PaSCient", "SampleModelClass", "SampleModule", "ScSet", "SelfGuidedMAE", "to_hub"]
+__all__ = [
+    "MAESTRO",
+    "Attributions",
+    "ModelProfile",
+    "PaSCient",
+    "SampleAttributions",
+    "SampleModelClass",
+    "SampleModule",
+    "ScSet",
+    "SelfGuidedMAE",
+    "TrustResult",
+    "to_hub",
+    "trust_attributions",
+]

@@ -8,6 +8,7 @@ from scset_tools.nn._attribution import (
     gradient_x_input,
     integrated_gradients,
 )
+from scset_tools.nn._attribution_linear import LinearAttributions, attribute_through_linear
 from scset_tools.nn._augment import hide_genes, log_normalize, thin_counts
 from scset_tools.nn._auto_discretization import AutoDiscretization
 from scset_tools.nn._denoiser import Denoiser, sinusoidal_embedding
@@ -66,6 +67,7 @@ __all__ = [
     "LinearAttention",
     "LinearAttentionBlock",
     "LinearAttentionPool",
+    "LinearAttributions",
     "MeanPool",
     "NoiseSchedule",
     "NonLinearAttentionPool",
@@ -77,6 +79,7 @@ __all__ = [
     "TransformerBlock",
     "TransformerEncoder",
     "TransformerPool",
+    "attribute_through_linear",
     "average_gradient",
     "block_mask",
     "cell_normal",
