@@ -38,6 +38,10 @@ class AutoDiscretization(nn.Module):
         self.hidden = nn.Parameter(torch.randn(dim))
         self.padding = nn.Parameter(torch.randn(dim))
 
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The learned embeddings, for an initialisation of one's own: of bins, of hidden values, of padding."""
+        return self.bins, self.hidden, self.padding
+
     def weights(self, value: Tensor) -> Tensor:
         """Share of each bin.
 

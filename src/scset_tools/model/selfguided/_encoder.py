@@ -10,6 +10,8 @@ from scset_tools.model.selfguided._tokens import Tokens
 from scset_tools.nn import AutoDiscretization
 
 POOLS = ("mean", "max", "all")
+INITIAL_SPREAD = 0.05
+"""Standard deviation of the first embeddings of genes and values."""
 
 
 class GeneEncoder(nn.Module):
@@ -53,6 +55,9 @@ class GeneEncoder(nn.Module):
             for _ in range(n_layers)
         )
         self.norm = nn.LayerNorm(n_hidden)
+        # embeddings of length 1 would take thousands of steps to turn
+        for table in (self.gene_embedding.weight, *self.value_embedding.tables()):
+            nn.init.normal_(table, std=INITIAL_SPREAD)
 
     @property
     def padding(self) -> int:
