@@ -1,0 +1,325 @@
+"""SelfGuidedMAE on the pancreas cohort: self-guided against random masking, cell types of unseen donors, masking frequency.
+
+    python benchmarks/gene_mae_pancreas.py --part compare     # five donor folds x five seeds x masks x ratios (restartable)
+    python benchmarks/gene_mae_pancreas.py --part baselines   # on the same folds: logistic regression, PCA, untrained, scVI
+    python benchmarks/gene_mae_pancreas.py --part scale       # the default preset, 20 epochs, 2 threads; masking frequency
+    python benchmarks/gene_mae_pancreas.py --part random      # the same with random masking, for its masking frequency
+    python benchmarks/gene_mae_pancreas.py --part report      # tables from what is on disk; figures with --figures DIR
+
+Every finished run is a line of gene_mae_pancreas.csv at once, and a run that is there is not repeated. Everything is chosen and
+trained on the training donors of a fold alone: genes, pretraining, fine-tuning. The cohort is read from ../shared/data or
+$SCSET_TOOLS_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+import warnings
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import torch
+from _timing import hardware_line, peak_bytes, print_table
+from scipy.stats import spearmanr
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import scset_tools as sst
+from scset_tools.tl._intervals import paired_difference, t_interval
+
+HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("SCSET_TOOLS_DATA", HERE.parents[1] / "shared" / "data"))
+DONOR, TYPE = "donor_id", "Curated_annotation"
+SMALL = {
+    "n_hidden": 32,
+    "n_layers": 2,
+    "n_heads": 2,
+    "n_ff": 64,
+    "n_bins": 16,
+    "n_latents": 16,
+    "n_latent_hidden": 32,
+    "n_latent_heads": 2,
+    "n_decoder_hidden": 32,
+    "n_decoder_heads": 2,
+    "pool": "max",
+}
+PRETRAIN = {"max_epochs": 5, "batch_size": 64, "plan_kwargs": {"lr": 3e-3}}
+QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
+FINETUNE = {
+    "linear_probe": {"lr": 3e-3},
+    "partial": {"lr": 3e-3, "max_epochs": 3, "batch_size": 64, **QUIET},
+}
+N_GENES = 600
+
+
+def cohort() -> ad.AnnData:
+    """Counts of 3,274 cells of 20 donors, with logarithms of normalised counts in a layer."""
+    adata = ad.read_h5ad(DATA / "pancreas_atlas_hormone2cell.h5ad")
+    adata.layers["log"] = adata.X.copy()
+    sc.pp.normalize_total(adata, target_sum=1e4, layer="log")
+    sc.pp.log1p(adata, layer="log")
+    return adata
+
+
+def folds(adata: ad.AnnData, seed: int) -> list[tuple[list[str], list[str], list[str]]]:
+    """Training, validation and test donors of five folds; donors stratified by study."""
+    donors = adata.obs.groupby(DONOR, observed=True)["study"].first().astype(str)
+    out = []
+    for rest, test in StratifiedKFold(5, shuffle=True, random_state=seed).split(donors.index, donors):
+        validation = np.random.default_rng((seed, len(out))).choice(rest, 2, replace=False)
+        train = np.setdiff1d(rest, validation)
+        out.append(tuple([str(d) for d in donors.index[part]] for part in (train, validation, test)))
+    return out
+
+
+def of_fold(adata: ad.AnnData, parts: tuple[list[str], ...], n_genes: int = N_GENES) -> ad.AnnData:
+    """The genes that vary most among the training donors, and the cells that express two of them or more."""
+    train = adata[adata.obs[DONOR].isin(parts[0])].copy()
+    train.X = train.layers["log"]
+    sc.pp.filter_genes(train, min_cells=3)
+    sc.pp.highly_variable_genes(train, n_top_genes=n_genes, batch_key="study")
+    genes = train.var_names[train.var["highly_variable"]]
+    out = adata[:, genes].copy()
+    sc.pp.filter_cells(out, min_genes=2)
+    return out
+
+
+def scores(adata: ad.AnnData, parts: tuple[list[str], ...], predicted: np.ndarray) -> dict[str, float]:
+    is_test = adata.obs[DONOR].isin(parts[2]).to_numpy()
+    truth, predicted = adata.obs[TYPE].astype(str).to_numpy()[is_test], np.asarray(predicted)[is_test].astype(str)
+    present = np.unique(truth)  # a type that no test donor has cannot be recalled, and counts as no failure
+    return {
+        "macro_f1": f1_score(truth, predicted, average="macro", labels=present, zero_division=0),
+        "weighted_f1": f1_score(truth, predicted, average="weighted", labels=present, zero_division=0),
+        "accuracy": accuracy_score(truth, predicted),
+        "n_test": int(is_test.sum()),
+    }
+
+
+class Table:
+    """Results on disk, one line per finished run."""
+
+    columns = ("seed", "fold", "method", "mask_rate", "mode")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        done = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=list(self.columns))
+        self.done = {tuple(map(str, row)) for row in done[list(self.columns)].itertuples(index=False)}
+
+    def has(self, *key: object) -> bool:
+        return tuple(map(str, key)) in self.done
+
+    def add(self, *key: object, **values: float) -> None:
+        row = pd.DataFrame([{**dict(zip(self.columns, key, strict=True)), **values}])
+        row.to_csv(self.path, mode="a", header=not self.path.exists(), index=False)
+        self.done.add(tuple(map(str, key)))
+        print(*key, {k: round(v, 3) for k, v in values.items()}, flush=True)
+
+
+def pretrained(adata: ad.AnnData, parts: tuple[list[str], ...], seed: int, **build: object) -> sst.SelfGuidedMAE:
+    sst.SelfGuidedMAE.setup_anndata(adata, DONOR, layer="log")
+    return sst.SelfGuidedMAE(adata, values="normalized", random_state=seed, **{**SMALL, **build})
+
+
+def finetuned(
+    model: sst.SelfGuidedMAE, adata: ad.AnnData, parts: tuple[list[str], ...], mode: str, seed: int
+) -> dict[str, float]:
+    start = time.process_time()
+    model.finetune(TYPE, mode, seed=seed, external_indexing=parts, **FINETUNE[mode])
+    out = scores(adata, parts, model.predict_cell_types().to_numpy())
+    return {**out, "finetune_s": time.process_time() - start}
+
+
+def compare(adata: ad.AnnData, table: Table, seeds: range, ratios: list[float]) -> None:
+    for seed in seeds:
+        for fold, parts in enumerate(folds(adata, seed)):
+            cells = None
+            for ratio in ratios:
+                for masking in ("self_guided", "random"):
+                    if all(table.has(seed, fold, masking, ratio, mode) for mode in FINETUNE):
+                        continue
+                    cells = of_fold(adata, parts) if cells is None else cells
+                    model = pretrained(cells, parts, seed, masking=masking, mask_rate=ratio)
+                    start = time.process_time()
+                    model.train(external_indexing=parts, seed=seed, **PRETRAIN, **QUIET)
+                    spent = {"train_s": time.process_time() - start}
+                    spent["loss"] = float(model.history["loss_validation"].iloc[-1, 0])
+                    for mode in FINETUNE:  # the probe first: it leaves the encoder as it is
+                        table.add(
+                            seed, fold, masking, ratio, mode, **finetuned(model, cells, parts, mode, seed), **spent
+                        )
+
+
+def baselines(adata: ad.AnnData, table: Table, seeds: range) -> None:
+    for seed in seeds:
+        for fold, parts in enumerate(folds(adata, seed)):
+            cells = of_fold(adata, parts)
+            is_train = cells.obs[DONOR].isin([*parts[0], *parts[1]]).to_numpy()
+            x, y = cells.layers["log"].toarray(), cells.obs[TYPE].astype(str).to_numpy()
+            linear = {
+                "logistic on genes": LogisticRegression(max_iter=500),
+                "PCA + logistic": make_pipeline(
+                    PCA(50, random_state=seed), StandardScaler(), LogisticRegression(max_iter=1000)
+                ),
+            }
+            for name, estimator in linear.items():
+                if not table.has(seed, fold, name, 0, "-"):
+                    start = time.process_time()
+                    predicted = estimator.fit(x[is_train], y[is_train]).predict(x)
+                    seconds = time.process_time() - start
+                    table.add(seed, fold, name, 0, "-", **scores(cells, parts, predicted), finetune_s=seconds)
+            if not all(table.has(seed, fold, "untrained", 0, mode) for mode in FINETUNE):
+                model = pretrained(cells, parts, seed)
+                model.is_trained_ = True  # of a control with random weights it is known
+                for mode in FINETUNE:
+                    table.add(seed, fold, "untrained", 0, mode, **finetuned(model, cells, parts, mode, seed))
+            if seed < 1 and not table.has(seed, fold, "scVI + logistic", 0, "-"):
+                start = time.process_time()
+                z = scvi_latents(cells, is_train)
+                estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(
+                    z[is_train], y[is_train]
+                )
+                seconds = time.process_time() - start
+                table.add(
+                    seed,
+                    fold,
+                    "scVI + logistic",
+                    0,
+                    "-",
+                    **scores(cells, parts, estimator.predict(z)),
+                    finetune_s=seconds,
+                )
+
+
+def scvi_latents(cells: ad.AnnData, is_train: np.ndarray) -> np.ndarray:
+    """Latent means of an scVI model of the training donors' counts; no batch key: test donors are batches of their own."""
+    import scvi
+
+    scvi.settings.seed = 0
+    train = cells[is_train].copy()
+    scvi.model.SCVI.setup_anndata(train)
+    model = scvi.model.SCVI(train, n_latent=20)
+    model.train(max_epochs=60, train_size=1.0, accelerator="cpu", enable_progress_bar=False)
+    every = cells.copy()
+    return model.get_latent_representation(every)
+
+
+def scale(adata: ad.AnnData, *, masking: str, n_epochs: int, n_threads: int) -> None:
+    """The default preset on 2,000 genes; writes the masking frequency."""
+    torch.set_num_threads(n_threads)
+    cells = of_fold(adata, (list(adata.obs[DONOR].unique()),), n_genes=2000)
+    sst.SelfGuidedMAE.setup_anndata(cells, DONOR, layer="log")
+    preset = sst.SelfGuidedMAE.preset("default")
+    model = sst.SelfGuidedMAE(cells, values="normalized", masking=masking, random_state=0, **preset.model)
+    start, spent = time.perf_counter(), time.process_time()
+    model.train(n_epochs, train_size=1.0, seed=0, **preset.train, **QUIET)
+    wall, spent = time.perf_counter() - start, time.process_time() - spent
+    frequency = model.get_masking_frequency()
+    x = cells.layers["log"]
+    frequency["mean_expression"] = np.asarray(x.mean(0)).ravel()
+    frequency["mean_where_expressed"] = np.asarray(x.sum(0)).ravel() / np.maximum(x.getnnz(0), 1)
+    frequency.to_csv(HERE / f"gene_mae_frequency_{masking}.csv")
+    print(
+        f"{masking}: {cells.n_obs} cells x {cells.n_vars} genes, density {x.nnz / np.prod(x.shape):.3f}, {n_epochs} epochs, "
+        f"{n_threads} threads: {wall:.0f} s wall, {spent:.0f} s processor, peak {peak_bytes() / 2**30:.2f} GiB; "
+        f"loss {model.history['loss_train'].iloc[0, 0]:.3f} -> {model.history['loss_train'].iloc[-1, 0]:.3f}; "
+        f"load {os.getloadavg()[0]:.1f}; {hardware_line()}"
+    )
+
+
+def report(path: Path, figures: Path | None) -> None:
+    """Tables of means with intervals, paired tests, and Spearman correlations of the masking frequency."""
+    runs = pd.read_csv(path)
+    ratio_of_test = 4 / 16  # donors; Nadeau and Bengio's variance
+    rows = []
+    for (method, rate, mode), part in runs.groupby(["method", "mask_rate", "mode"]):
+        low, high = t_interval(part["macro_f1"].to_numpy(), test_train_ratio=ratio_of_test)
+        low_w, high_w = t_interval(part["weighted_f1"].to_numpy(), test_train_ratio=ratio_of_test)
+        rows.append(
+            [
+                method,
+                rate or "-",
+                mode,
+                f"{part['macro_f1'].mean():.3f} [{low:.3f}, {high:.3f}]",
+                f"{part['weighted_f1'].mean():.3f} [{low_w:.3f}, {high_w:.3f}]",
+                len(part),
+            ]
+        )
+    print_table(["method", "mask ratio", "mode", "macro F1 [95 %]", "weighted F1 [95 %]", "runs"], rows)
+    print()
+    rows = []
+    guided, even = (
+        runs[runs["method"] == m].set_index(["mode", "mask_rate", "seed", "fold"]) for m in ("self_guided", "random")
+    )
+    for mode, rate in sorted({key[:2] for key in guided.index}):
+        a, b = guided.loc[(mode, rate)], even.loc[(mode, rate)]
+        both = a.index.intersection(b.index)
+        for metric in ("macro_f1", "weighted_f1"):
+            d = paired_difference(
+                a.loc[both, metric].to_numpy(), b.loc[both, metric].to_numpy(), test_train_ratio=ratio_of_test
+            )
+            interval = f"{d['difference']:+.3f} [{d['ci_low']:+.3f}, {d['ci_high']:+.3f}]"
+            of_seed = (a.loc[both, metric] - b.loc[both, metric]).groupby("seed").mean()
+            rows.append(
+                [mode, rate, metric, interval, f"{d['p_value']:.3f}", f"{(of_seed > 0).sum()} of {len(of_seed)}"]
+            )
+    print_table(["mode", "mask ratio", "metric", "self-guided - random [95 %]", "p", "seeds above 0"], rows)
+    print()
+    rows = []
+    for masking in ("self_guided", "random"):
+        file = HERE / f"gene_mae_frequency_{masking}.csv"
+        if not file.exists():
+            continue
+        table = pd.read_csv(file, index_col=0)
+        for count in ("times_masked", "share_masked_expressed"):
+            for mean in ("mean_when_masked", "mean_expression", "mean_where_expressed"):
+                rho = spearmanr(table[count], table[mean], nan_policy="omit").statistic
+                rows.append([masking, count, mean, f"{rho:+.3f}"])
+        if figures is not None:
+            ax = sst.pl.masking_frequency(table)
+            ax.set_title(masking)
+            ax.figure.savefig(figures / f"masking_frequency_{masking}.png", dpi=110)
+    print_table(["masking", "how often", "against", "Spearman"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=["compare", "baselines", "scale", "random", "report"], required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.3, 0.6])
+    parser.add_argument("--epochs", type=int, default=20, help="of the parts scale and random")
+    parser.add_argument("--threads", type=int, default=2, help="of the parts scale and random")
+    parser.add_argument("--table", type=Path, default=HERE / "gene_mae_pancreas.csv")
+    parser.add_argument("--figures", type=Path)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    for name in ("lightning", "lightning.pytorch", "scvi"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if arguments.part == "report":
+        report(arguments.table, arguments.figures)
+        return
+    adata = cohort()
+    if arguments.part in ("scale", "random"):
+        masking = "self_guided" if arguments.part == "scale" else "random"
+        scale(adata, masking=masking, n_epochs=arguments.epochs, n_threads=arguments.threads)
+        return
+    torch.set_num_threads(1)
+    table = Table(arguments.table)
+    if arguments.part == "compare":
+        compare(adata, table, range(arguments.seeds), arguments.ratios)
+    else:
+        baselines(adata, table, range(arguments.seeds))
+
+
+if __name__ == "__main__":
+    main()
