@@ -75,7 +75,7 @@ def test_no_cell_gets_more_than_it_has():
 
 
 def test_draws_do_not_depend_on_batch_mates():
-    rows, x = counts()
+    rows, _ = counts()
     ptr, seed = ptr_from_sizes([15, 25]), torch.tensor([8, 9])
     start = int(rows.indptr[15])
     second = Rows(rows.indptr[15:] - start, rows.indices[start:], rows.values[start:])
