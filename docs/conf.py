@@ -87,8 +87,14 @@ bibtex_reference_style = "author_year"
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+# Tutorials run when the pages are built, once per change of their code (docs/_build/notebooks keeps what they gave):
+# SCSET_TOOLS_DOCS_EXECUTE=off builds without them, =force runs them whatever changed, as when the library has.
 nb_execution_mode = os.environ.get("SCSET_TOOLS_DOCS_EXECUTE", "off")
+nb_execution_cache_path = str(HERE / "_build" / "notebooks")
+nb_execution_excludepatterns = ["user_guide/**", "api/**"]
+nb_execution_timeout = 900
 nb_execution_raise_on_error = True
+nb_output_stderr = "remove"  # notes of training libraries
 nb_merge_streams = True
 
 intersphinx_mapping = (
