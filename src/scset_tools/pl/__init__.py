@@ -6,6 +6,7 @@ from scset_tools.pl._clustermap import clustermap
 from scset_tools.pl._confounding import confounding
 from scset_tools.pl._enrichment import enrichment
 from scset_tools.pl._learning_curve import learning_curve
+from scset_tools.pl._masking_frequency import masking_frequency
 from scset_tools.pl._neighbor_table import neighbor_table
 from scset_tools.pl._proportions import proportions
 from scset_tools.pl._radar import radar
@@ -20,6 +21,7 @@ __all__ = [
     "confounding",
     "enrichment",
     "learning_curve",
+    "masking_frequency",
     "neighbor_table",
     "proportions",
     "radar",

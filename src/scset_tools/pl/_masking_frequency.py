@@ -1,0 +1,88 @@
+"""Which genes a masked autoencoder hides, by how strongly they are expressed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from scset_tools import _keys
+from scset_tools.pl._style import OKABE_ITO, axes_or_new, tidy
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+
+def masking_frequency(
+    genes: pd.DataFrame | AnnData,
+    *,
+    frequency: str = "times_masked",
+    mean: str = "mean_when_masked",
+    name: str = "selfguidedmae",
+    n_labels: int = 8,
+    ax: Axes | None = None,
+) -> Axes:
+    """Masking frequency of each gene against its mean value when masked (Self-guided masking, Figure 2).
+
+    Parameters
+    ----------
+    genes
+        What ``SelfGuidedMAE.get_masking_frequency`` returns, or an AnnData after ``annotate_masking_frequency``.
+    frequency
+        Column for the vertical axis: ``"times_masked"``, ``"share_masked"`` or ``"share_masked_expressed"``. The last one asks how
+        often a gene was hidden where it was expressed, and does not grow with the number of cells that express it.
+    mean
+        Column for the horizontal axis.
+    name
+        Prefix of the columns in ``adata.var``.
+    n_labels
+        How many of the genes masked most often are named.
+    ax
+        Axes to draw on. Default: a new figure.
+
+    Returns
+    -------
+    The axes; the Spearman correlation stands in a corner. Genes without a value are left out.
+
+    Raises
+    ------
+    TypeError, KeyError
+        If it is no such table.
+    ValueError
+        If fewer than two genes have both values.
+    """
+    if isinstance(genes, pd.DataFrame):
+        table, columns = genes, [frequency, mean]
+    elif hasattr(genes, "var"):
+        table, columns = genes.var, [_keys.of_model(name, column) for column in (frequency, mean)]
+    else:
+        msg = f"pl.masking_frequency takes a DataFrame or an AnnData, but was given {type(genes).__name__}."
+        raise TypeError(msg)
+    absent = [column for column in columns if column not in table]
+    if absent:
+        msg = (
+            f"pl.masking_frequency needs the columns {absent}: take the table of get_masking_frequency(), or call "
+            "annotate_masking_frequency() first."
+        )
+        raise KeyError(msg)
+    values = table[columns].astype(float)
+    values = values[np.isfinite(values).all(axis=1)]
+    if len(values) < 2:
+        msg = f"{len(values)} of {len(table)} genes have both {columns[0]!r} and {columns[1]!r}: nothing to draw."
+        raise ValueError(msg)
+    y, x = values.to_numpy().T
+    ax = axes_or_new(ax, size=(6.0, 4.6))
+    ax.scatter(x, y, s=12, color=OKABE_ITO[0], alpha=0.5, linewidths=0)
+    for i in np.argsort(-y, kind="stable")[:n_labels]:
+        ax.annotate(str(values.index[i]), (x[i], y[i]), xytext=(3, 2), textcoords="offset points", fontsize="x-small")
+    rho = spearmanr(x, y).statistic
+    ax.text(
+        0.02, 0.98, f"Spearman {rho:.2f}, {len(values):,} genes", transform=ax.transAxes, va="top", fontsize="small"
+    )
+    ax.set(xlabel=mean.replace("_", " "), ylabel=frequency.replace("_", " "))
+    ax.margins(0.06)
+    tidy(ax, grid="both")
+    return ax
