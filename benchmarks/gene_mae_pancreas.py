@@ -53,13 +53,13 @@ SMALL = {
     "n_decoder_heads": 2,
     "pool": "max",
 }
-PRETRAIN = {"max_epochs": 5, "batch_size": 64, "plan_kwargs": {"lr": 3e-3}}
+PRETRAIN = {"max_epochs": 7, "batch_size": 64, "n_cells": 100, "plan_kwargs": {"lr": 3e-3}}
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 FINETUNE = {
     "linear_probe": {"lr": 3e-3},
-    "partial": {"lr": 3e-3, "max_epochs": 3, "batch_size": 64, **QUIET},
+    "partial": {"lr": 3e-3, "max_epochs": 3, "batch_size": 128, **QUIET},
 }
-N_GENES = 600
+N_GENES = 500
 
 
 def cohort() -> ad.AnnData:
@@ -136,7 +136,8 @@ def finetuned(
 ) -> dict[str, float]:
     start = time.process_time()
     model.finetune(TYPE, mode, seed=seed, external_indexing=parts, **FINETUNE[mode])
-    out = scores(adata, parts, model.predict_cell_types().to_numpy())
+    test = adata[adata.obs[DONOR].isin(parts[2])].copy()
+    out = scores(test, parts, model.predict_cell_types(test).to_numpy())
     return {**out, "finetune_s": time.process_time() - start}
 
 

@@ -25,8 +25,8 @@ class GeneDecoder(nn.Module):
         Number of blocks, heads, and width of a head (default: ``n_hidden / n_heads``).
     n_features
         Random features of the softmax kernel; None for ``elu(x) + 1``.
-    bias
-        Whether queries, keys and values have biases.
+    n_norms
+        Layer norms after the last block; scFoundation has two.
 
     Notes
     -----
@@ -44,15 +44,14 @@ class GeneDecoder(nn.Module):
         n_heads: int,
         dim_head: int | None,
         n_features: int | None,
-        bias: bool,
+        n_norms: int,
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(n_input, n_hidden)
         self.layers = nn.ModuleList(
-            LinearAttentionBlock(n_hidden, n_heads, dim_head=dim_head, n_features=n_features, bias=bias)
-            for _ in range(n_layers)
+            LinearAttentionBlock(n_hidden, n_heads, dim_head=dim_head, n_features=n_features) for _ in range(n_layers)
         )
-        self.norm = nn.LayerNorm(n_hidden)
+        self.norm = nn.Sequential(*(nn.LayerNorm(n_hidden) for _ in range(n_norms)))
         self.to_value = nn.Linear(n_hidden, 1)
         self.is_sparse = n_layers == 1 and n_features is None
 

@@ -19,6 +19,7 @@ from scset_tools.model._base import SampleModelClass
 from scset_tools.model._inference import score_cells
 from scset_tools.model._preset import Preset
 from scset_tools.model.selfguided._cell_types import CellTypeMixin
+from scset_tools.model.selfguided._checkpoint import CheckpointMixin
 from scset_tools.model.selfguided._encoder import POOLS
 from scset_tools.model.selfguided._frequency import frequency_table
 from scset_tools.model.selfguided._masking import MASKINGS
@@ -28,9 +29,11 @@ from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
 from scset_tools.model.selfguided._presets import PRESETS
 
 VALUES = ("counts", "normalized")
+TWO_RATES = {"lr": 1e-4, "lr_backbone": 1e-5, "lr_schedule": "constant"}
+"""Of what is new, and of what a checkpoint brought (paper, section 4)."""
 
 
-class SelfGuidedMAE(CellTypeMixin, SampleModelClass):
+class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
     """Masked autoencoder over the genes of a cell that learns which genes to hide.
 
     A transformer reads the expressed genes of a cell, of which a part is hidden; a decoder of linear cost predicts the hidden
@@ -64,8 +67,8 @@ class SelfGuidedMAE(CellTypeMixin, SampleModelClass):
     n_decoder_features
         Random features of the decoder's attention; None for the ``elu(x) + 1`` kernel, whose cost with one block grows with the
         expressed genes alone.
-    decoder_bias
-        Whether queries, keys and values of the decoder have biases.
+    n_decoder_norms
+        Layer norms after the decoder's last block; scFoundation has two.
     pool
         From genes to a cell: ``"mean"``, ``"max"``, or ``"all"`` (read-depth tokens, max and mean).
     sample_pooling
@@ -129,7 +132,7 @@ class SelfGuidedMAE(CellTypeMixin, SampleModelClass):
         n_decoder_heads: int = 4,
         dim_decoder_head: int | None = None,
         n_decoder_features: int | None = None,
-        decoder_bias: bool = True,
+        n_decoder_norms: int = 1,
         pool: Literal["mean", "max", "all"] = "mean",
         sample_pooling: Literal["mean", "attention"] = "mean",
         read_depth_tokens: bool = False,
@@ -183,7 +186,7 @@ class SelfGuidedMAE(CellTypeMixin, SampleModelClass):
                 n_decoder_heads=n_decoder_heads,
                 dim_decoder_head=dim_decoder_head,
                 n_decoder_features=n_decoder_features,
-                decoder_bias=decoder_bias,
+                n_decoder_norms=n_decoder_norms,
                 masking=masking,
                 mask_rate=mask_rate,
                 zero_mask_rate=zero_mask_rate,
@@ -245,6 +248,8 @@ class SelfGuidedMAE(CellTypeMixin, SampleModelClass):
         self.module.learn_to_reconstruct()
         if kwargs.get("early_stopping"):
             kwargs.setdefault("early_stopping_patience", 5)
+        if self.checkpoint_ is not None:
+            kwargs["plan_kwargs"] = {**TWO_RATES, **kwargs.get("plan_kwargs", {})}
         super().train(
             max_epochs,
             batch_size=batch_size,

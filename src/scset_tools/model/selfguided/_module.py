@@ -53,7 +53,7 @@ class SelfGuidedMAEModule(SampleModule):
         n_decoder_heads: int,
         dim_decoder_head: int | None,
         n_decoder_features: int | None,
-        decoder_bias: bool,
+        n_decoder_norms: int,
         masking: str,
         mask_rate: float,
         zero_mask_rate: float,
@@ -97,7 +97,7 @@ class SelfGuidedMAEModule(SampleModule):
             n_heads=n_decoder_heads,
             dim_head=dim_decoder_head,
             n_features=n_decoder_features,
-            bias=decoder_bias,
+            n_norms=n_decoder_norms,
         )
         self.counts = MaskingCounts(n_genes)
         self.n_output = n_hidden * (1 if pool != "all" else 2 + self.n_depth)
