@@ -49,13 +49,13 @@ def test_features_estimate_the_softmax_kernel():
     generator = torch.Generator().manual_seed(0)
     d = 8
     projection = orthogonal_projection(20_000, d, generator=generator)
-    x = 0.6 * torch.randn(1, 1, 6, d, generator=generator).double()  # the estimate is heavy-tailed for long vectors
+    x = 0.35 * torch.randn(1, 1, 6, d, generator=generator).double()  # the estimate is heavy-tailed for long vectors
     q = softmax_features(x, projection, is_query=True, eps=0)
     k = softmax_features(x, projection, is_query=False, eps=0)
     estimate = (q @ k.transpose(-1, -2))[0, 0]
     estimate = estimate / estimate.sum(1, keepdim=True)
     want = (x[0, 0] @ x[0, 0].T / math.sqrt(d)).softmax(1)
-    np.testing.assert_allclose(estimate, want, atol=0.03)
+    np.testing.assert_allclose(estimate, want, atol=0.01)
 
 
 def test_directions_are_orthogonal_within_blocks():
