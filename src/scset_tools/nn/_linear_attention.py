@@ -85,7 +85,11 @@ def orthogonal_projection(n_features: int, dim: int, *, generator: torch.Generat
     -------
     Shape (n_features, dim).
     """
-    blocks = [torch.linalg.qr(torch.randn(dim, dim, generator=generator))[0].T for _ in range(-(-n_features // dim))]
+    blocks = []
+    for _ in range(-(-n_features // dim)):
+        q, r = torch.linalg.qr(torch.randn(dim, dim, generator=generator))
+        # as it comes, the signs of q follow from the algorithm, and its rows lean to one side
+        blocks.append((q * r.diagonal().sign()).T)
     length = torch.randn(n_features, dim, generator=generator).norm(dim=1, keepdim=True)
     return length * torch.cat(blocks)[:n_features]
 
