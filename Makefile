@@ -43,7 +43,7 @@ demo: $(VENV)/.installed  ## the demo, or your cohort: COHORT=file.h5ad SAMPLE_K
 	  $(if $(LABEL_KEY),--label-key "$(LABEL_KEY)") $(if $(USE_REP),--use-rep "$(USE_REP)") \
 	  $(if $(GROUPS_KEY),--groups-key "$(GROUPS_KEY)")
 
-docs: $(VENV)/.installed-doc  ## the documentation, warnings as errors, in docs/_build/html
+docs: $(VENV)/.installed-doc  ## the documentation with its tutorials run, warnings as errors; SCSET_TOOLS_DOCS_EXECUTE=off leaves them out
 	$(BIN)/python -m sphinx -W --keep-going -j 2 -b html -d docs/_build/doctrees docs $(DOCS_OUT)
 
 lint: $(VENV)/.installed-lint  ## ruff: rules and formatting
