@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scset_tools import data, datasets, model, nn, pl, profiles, tl
+    from scset_tools import data, datasets, model, nn, pl, pp, profiles, tl
     from scset_tools.model import MAESTRO, PaSCient, ScSet, SelfGuidedMAE
 
 try:
@@ -29,6 +29,7 @@ _LAZY = {
     "model": "scset_tools.model",
     "nn": "scset_tools.nn",
     "pl": "scset_tools.pl",
+    "pp": "scset_tools.pp",
     "profiles": "scset_tools.profiles",
     "tl": "scset_tools.tl",
 }
@@ -44,6 +45,7 @@ __all__ = [
     "model",
     "nn",
     "pl",
+    "pp",
     "profiles",
     "tl",
 ]

@@ -4,7 +4,9 @@ from scset_tools.pl._attention import attention
 from scset_tools.pl._benchmark_bars import benchmark_bars
 from scset_tools.pl._clustermap import clustermap
 from scset_tools.pl._confounding import confounding
+from scset_tools.pl._denoising import denoising
 from scset_tools.pl._enrichment import enrichment
+from scset_tools.pl._generated import generated_composition
 from scset_tools.pl._learning_curve import learning_curve
 from scset_tools.pl._masking_frequency import masking_frequency
 from scset_tools.pl._neighbor_table import neighbor_table
@@ -12,6 +14,7 @@ from scset_tools.pl._proportions import proportions
 from scset_tools.pl._radar import radar
 from scset_tools.pl._reconstruction import reconstruction
 from scset_tools.pl._sample_map import sample_map
+from scset_tools.pl._subtype_trees import subtype_trees
 from scset_tools.pl._training_history import training_history
 
 __all__ = [
@@ -19,7 +22,9 @@ __all__ = [
     "benchmark_bars",
     "clustermap",
     "confounding",
+    "denoising",
     "enrichment",
+    "generated_composition",
     "learning_curve",
     "masking_frequency",
     "neighbor_table",
@@ -27,5 +32,6 @@ __all__ = [
     "radar",
     "reconstruction",
     "sample_map",
+    "subtype_trees",
     "training_history",
 ]

@@ -6,6 +6,12 @@ from scset_tools.tl._benchmark_result import BenchmarkResult
 from scset_tools.tl._confounding import ConfoundingResult, confounding
 from scset_tools.tl._distances import distances
 from scset_tools.tl._enrichment import enrichment, read_gmt
+from scset_tools.tl._generated import (
+    GeneratedComposition,
+    generated_composition,
+    generated_distances,
+    transfer_labels,
+)
 from scset_tools.tl._learning_curve import learning_curve
 from scset_tools.tl._neighbors import NeighborTable, neighbor_accuracy, neighbor_table
 from scset_tools.tl._probe import ProbeResult, probe
@@ -18,6 +24,7 @@ from scset_tools.tl._trajectory import TrajectoryResult, trajectory_correlation
 __all__ = [
     "BenchmarkResult",
     "ConfoundingResult",
+    "GeneratedComposition",
     "NeighborTable",
     "ProbeResult",
     "ProportionResult",
@@ -29,6 +36,8 @@ __all__ = [
     "confounding",
     "distances",
     "enrichment",
+    "generated_composition",
+    "generated_distances",
     "get_distances",
     "get_representation",
     "information_retention",
@@ -41,4 +50,5 @@ __all__ = [
     "retrieve_proportions",
     "subtypes",
     "trajectory_correlation",
+    "transfer_labels",
 ]

@@ -21,6 +21,7 @@ ARGUMENTS = {
     "n_cells": 20,
     "n_targets": 4,
     "n_times": 3,
+    "tilt": 0.0,
     "encoder": "transformer",
     "decoder": "diffusion",
     "n_hidden": 8,

@@ -25,7 +25,7 @@ from scset_tools.nn import (
     segment_mean,
 )
 
-STREAM_SPLIT, STREAM_TIME, STREAM_NOISE, STREAM_START, STREAM_STEP = 20, 21, 22, 23, 100
+STREAM_SPLIT, STREAM_TIME, STREAM_NOISE, STREAM_START, STREAM_TILT, STREAM_STEP = 20, 21, 22, 23, 24, 100
 """Sequences of a sample's seed: what is drawn for its cells in training, and in generation (one more for each step)."""
 
 DECODERS = ("diffusion", "flow")
@@ -58,6 +58,7 @@ class ScSetModule(SampleModule):
         n_cells: int,
         n_targets: int,
         n_times: int,
+        tilt: float,
         encoder: str,
         decoder: str,
         n_hidden: int,
@@ -70,7 +71,7 @@ class ScSetModule(SampleModule):
         n_input = mean.shape[1]
         for name, value in (("mean", mean), ("scale", scale), ("low", low), ("high", high)):
             self.register_buffer(name, value)
-        self.n_cells, self.n_targets, self.n_times = n_cells, n_targets, n_times
+        self.n_cells, self.n_targets, self.n_times, self.tilt = n_cells, n_targets, n_times, tilt
         self.encoder = ENCODERS[encoder](
             n_input, n_latent, n_layers=n_layers, n_heads=n_heads, dropout_rate=dropout_rate
         )
@@ -81,8 +82,13 @@ class ScSetModule(SampleModule):
 
     def loss(self, batch: SampleBatch) -> LossOutput:
         """Mean squared error of the predicted noise (eq. 9), or velocity, of target cells; a mean over samples."""
-        anchors, anchor_ptr, targets, target_ptr = self.split(batch.ptr, batch.seed)
         x = self.standardize(batch)
+        if self.tilt and self.training:
+            kept, ptr = self.tilted(x, batch.ptr, batch.seed)
+            x = x[kept]
+        else:
+            ptr = batch.ptr
+        anchors, anchor_ptr, targets, target_ptr = self.split(ptr, batch.seed)
         z = self.encoder(x[anchors], anchor_ptr)
         ptr = target_ptr * self.n_times
         clean = x[targets].repeat_interleave(self.n_times, 0)
@@ -98,6 +104,30 @@ class ScSetModule(SampleModule):
         # in float32: half precision has too few digits for a mean over thousands of squares
         error = (predicted.float() - wanted.float()).square().mean(1)
         return LossOutput(loss=segment_mean(error, ptr).mean(), n_obs_minibatch=batch.n_samples, extra_metrics={})
+
+    def tilted(self, x: torch.Tensor, ptr: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Half of the cells of each sample (two at least), those of one side of it more likely than others.
+
+        A direction of the features is drawn for each sample, and its cells are drawn without replacement with odds that change
+        by ``exp(tilt)`` or so from one side to the other: a sample of another composition, made of true cells.
+
+        Returns
+        -------
+        Rows of the cells and their boundaries.
+        """
+        sample = sample_of_cell(ptr)
+        own = ptr_from_sizes([1] * (len(ptr) - 1)).to(ptr.device)
+        direction = cell_normal(seed, own, x.shape[1] + 1, stream=STREAM_TILT)  # and how far it tilts
+        direction, strength = direction[:, 1:], direction[:, 0]
+        direction = direction / direction.norm(dim=1, keepdim=True) * (self.tilt * strength)[:, None]
+        side = (x.to(direction.dtype) * direction[sample]).sum(1)
+        u = cell_uniform(seed, ptr, stream=STREAM_TILT)
+        score = side - torch.log(
+            -torch.log(u.clamp(1e-300, 1 - 1e-16))
+        )  # Gumbel: the largest are a draw with these odds
+        n_kept = ((ptr.diff() + 1) // 2).clamp(min=2).minimum(ptr.diff())
+        is_kept = rank_within_set(score, ptr, descending=True) < n_kept[sample]
+        return is_kept.nonzero().squeeze(1), ptr_from_sizes(n_kept)
 
     def split(
         self, ptr: torch.Tensor, seed: torch.Tensor

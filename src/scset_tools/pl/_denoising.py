@@ -1,0 +1,119 @@
+"""Cells on their way from noise, one panel per step (ScSet Fig. 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from scset_tools import _keys
+from scset_tools.pl._embed import embed
+from scset_tools.pl._inputs import categories, column, representation, stored_colors
+from scset_tools.pl._style import legend_beside
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def denoising(
+    adata: AnnData,
+    *,
+    color: str | None = None,
+    basis: str = "umap",
+    step_key: str = _keys.step(),
+    reference: AnnData | None = None,
+    use_rep: str | None = None,
+    n_cells: int = 1500,
+    size: float = 6.0,
+    rng: np.random.Generator | int | None = 0,
+    axes: np.ndarray | None = None,
+) -> np.ndarray:
+    """Generated cells at several steps from noise to the finished cells, all on one map (ScSet Fig. 2).
+
+    Parameters
+    ----------
+    adata
+        Cells at several steps, as from ``ScSet.denoising_trajectory``.
+    color
+        Column of ``adata.obs`` with a category of each cell, for instance of :func:`scset_tools.tl.transfer_labels`.
+    basis
+        ``"umap"`` or ``"pca"``, computed here of the cells shown.
+    step_key
+        Column of ``adata.obs`` with the step; the largest is noise.
+    reference
+        True cells with the same features, drawn as a grey shade in every panel and part of the map.
+    use_rep
+        Key of ``reference.obsm`` with those features. Default: ``reference.X``.
+    n_cells
+        At most so many cells of each step, and of the reference, drawn by ``rng``.
+    size
+        Area of a point in square points.
+    rng
+        Seed of the draw and the UMAP.
+    axes
+        As many axes as there are steps. Default: a new figure.
+
+    Returns
+    -------
+    Array of axes, one per step from noise to cells.
+
+    Raises
+    ------
+    KeyError
+        If a column is not there.
+    ValueError
+        If the numbers of features or of axes differ.
+    """
+    steps = column(adata, step_key, caller="pl.denoising").to_numpy(dtype=float)
+    rng = np.random.default_rng(rng)
+    order = np.unique(steps)[::-1]
+    drawn = [_draw(np.flatnonzero(steps == step), n_cells, rng) for step in order]
+    rows = np.concatenate(drawn)
+    x = representation(adata[rows], None, caller="pl.denoising")
+    if reference is not None:
+        behind = representation(reference, use_rep, caller="pl.denoising")
+        behind = behind[_draw(np.arange(len(behind)), n_cells, rng)]
+        if behind.shape[1] != x.shape[1]:
+            msg = (
+                f"The reference has {behind.shape[1]} features and the generated cells {x.shape[1]}: name its use_rep."
+            )
+            raise ValueError(msg)
+        x = np.concatenate([x, behind])
+    xy, names = embed(x, basis, rng=rng, what="cells")
+    if axes is None:
+        figure = plt.figure(figsize=(2.1 * len(order) + 1.6, 2.5), layout="constrained")
+        axes = figure.subplots(1, len(order), squeeze=False)[0]
+    axes = np.ravel(np.asarray(axes, dtype=object))
+    if len(axes) != len(order):
+        msg = f"There are {len(order)} steps, but {len(axes)} axes."
+        raise ValueError(msg)
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    rim = 0.04 * (high - low) + 1e-9
+    groups = None
+    if color is not None:
+        groups = categories(column(adata, color, caller="pl.denoising"), colors=stored_colors(adata, color))
+        color_of = {name: (hue, rows_) for name, hue, _, rows_ in groups.present()}
+    start = 0
+    for ax, step, part in zip(axes, order, drawn, strict=True):
+        here = xy[start : start + len(part)]
+        start += len(part)
+        ax.scatter(*xy[len(rows) :].T, s=size, c="0.88", linewidths=0)
+        if groups is None:
+            ax.scatter(*here.T, s=size, c="#0072B2", linewidths=0, alpha=0.8)
+        else:
+            hues = np.full(len(part), "#000000", dtype=object)
+            for hue, is_of in color_of.values():
+                hues[is_of[part]] = hue
+            ax.scatter(*here.T, s=size, c=list(hues), linewidths=0, alpha=0.8)
+        ax.set(xlim=(low[0] - rim[0], high[0] + rim[0]), ylim=(low[1] - rim[1], high[1] + rim[1]), xticks=[], yticks=[])
+        ax.set_title(f"step {step:g}", fontsize="medium")
+        ax.spines[:].set_color("0.7")
+    axes[0].set(xlabel=names[0], ylabel=names[1])
+    if groups is not None:
+        legend_beside(axes[-1], [(str(color), groups.handles())])
+    return axes
+
+
+def _draw(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.choice(rows, n, replace=False) if len(rows) > n else rows

@@ -1,0 +1,90 @@
+"""Composition of generated samples beside the true ones (ScSet Fig. 3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from scset_tools.pl._style import CMAP, OKABE_ITO, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_NAMES = 30
+NEEDED = ("overall", "correlation", "summary")
+
+
+def generated_composition(result: object, *, axes: np.ndarray | None = None) -> np.ndarray:
+    """Proportions of cell types among true and generated cells, and which true sample each generated one resembles.
+
+    Left, the cells of all samples together. Right, the Pearson correlation of the proportions of every true sample (rows)
+    with those of every generated one (columns): a bright diagonal says that samples were generated as themselves. A ring
+    marks the true sample that a generated one correlates with most.
+
+    Parameters
+    ----------
+    result
+        From :func:`scset_tools.tl.generated_composition`.
+    axes
+        Two axes to draw on. Default: a new figure.
+
+    Returns
+    -------
+    Array of two axes: proportions, correlations.
+
+    Raises
+    ------
+    TypeError
+        If given something else.
+    ValueError
+        If there are not two axes.
+    """
+    if not all(hasattr(result, name) for name in NEEDED):
+        msg = f"pl.generated_composition takes the result of tl.generated_composition, but was given {type(result).__name__}."
+        raise TypeError(msg)
+    overall: pd.DataFrame = result.overall.sort_values("true")
+    correlation: pd.DataFrame = result.correlation
+    if axes is None:
+        height = float(np.clip(1.2 + 0.26 * len(overall), 3.2, 9))
+        figure = plt.figure(figsize=(5.0 + 1.1 * height, height), layout="constrained")
+        axes = figure.subplots(1, 2, width_ratios=[1.0, 1.2])
+    axes = np.ravel(np.asarray(axes, dtype=object))
+    if len(axes) != 2:
+        msg = f"Two axes are needed, but {len(axes)} were given."
+        raise ValueError(msg)
+    figures = result.summary()
+    _bars(axes[0], overall, pearson=float(figures["pearson_overall"]))
+    _matrix(axes[1], correlation, figures)
+    return axes
+
+
+def _bars(ax: Axes, overall: pd.DataFrame, *, pearson: float) -> None:
+    at = np.arange(len(overall))
+    for offset, column, color in ((0.2, "true", "0.55"), (-0.2, "generated", OKABE_ITO[0])):
+        ax.barh(at + offset, overall[column], height=0.4, color=color, label=column)
+    ax.set_yticks(at, overall.index.astype(str), fontsize="small")
+    ax.set(xlabel="share of all cells", title=f"all samples together: r = {pearson:.2f}", ylim=(-0.6, len(at) - 0.4))
+    ax.title.set_fontsize("medium")
+    ax.legend(frameon=False, fontsize="small", loc="lower right")
+    tidy(ax, grid="x")
+
+
+def _matrix(ax: Axes, correlation: pd.DataFrame, figures: pd.Series) -> None:
+    values = correlation.to_numpy()
+    image = ax.imshow(values, cmap=CMAP, vmin=min(0.0, float(np.nanmin(values))), vmax=1.0, aspect="auto")
+    ax.figure.colorbar(image, ax=ax, shrink=0.8, label="correlation of proportions")
+    best = np.nanargmax(np.where(np.isnan(values), -2.0, values), axis=0)
+    size = float(np.clip(400 / max(1, len(values)), 6, 60))
+    ax.scatter(np.arange(len(best)), best, s=size, facecolors="none", edgecolors="#D55E00", linewidths=1.2)
+    if len(values) <= MAX_NAMES:
+        ax.set_xticks(np.arange(values.shape[1]), correlation.columns, rotation=90, fontsize="x-small")
+        ax.set_yticks(np.arange(len(values)), correlation.index, fontsize="x-small")
+    else:
+        ax.set(xticks=[], yticks=[])
+    ax.set(xlabel="generated sample", ylabel="true sample")
+    ax.set_title(
+        f"closest to itself: {figures['share_closest']:.0%} (chance {figures['chance']:.0%})", fontsize="medium"
+    )

@@ -1,0 +1,50 @@
+"""Selection of latents by their spread."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from scset_tools import pp
+
+
+def cells(sd=(1.0, 0.1, 0.5, 0.39, 2.0)) -> ad.AnnData:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((500, len(sd)))
+    x = (x - x.mean(0)) / x.std(0) * sd + 3.0
+    return ad.AnnData(obs=pd.DataFrame(index=[f"c{i}" for i in range(500)]), obsm={"X_scVI": x})
+
+
+def test_latents_above_the_threshold_are_kept_in_order(tmp_path):
+    adata = cells()
+    assert pp.highly_variable_latents(adata, "X_scVI") is None
+    np.testing.assert_allclose(adata.obsm["X_scVI_hv"], adata.obsm["X_scVI"][:, [0, 2, 4]], rtol=1e-6)
+    assert adata.obsm["X_scVI_hv"].dtype == np.float32
+    np.testing.assert_array_equal(adata.uns["X_scVI_hv"]["kept"], [0, 2, 4])
+    np.testing.assert_allclose(adata.uns["X_scVI_hv"]["sd"], [1, 0.1, 0.5, 0.39, 2])
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert ad.read_h5ad(tmp_path / "a.h5ad").uns["X_scVI_hv"]["params"]["min_sd"] == 0.4
+
+
+def test_a_number_of_latents_and_a_key():
+    adata = cells()
+    pp.highly_variable_latents(adata, "X_scVI", n_latents=4, key_added="X_kept")
+    np.testing.assert_array_equal(adata.uns["X_kept"]["kept"], [0, 2, 3, 4])
+    adata.obsm["X_frame"] = pd.DataFrame(adata.obsm["X_scVI"], index=adata.obs_names).rename(columns=str)
+    pp.highly_variable_latents(adata, "X_frame", min_sd=0.8)
+    assert adata.obsm["X_frame_hv"].shape == (500, 2)
+
+
+def test_bad_input():
+    adata = cells()
+    with pytest.raises(KeyError, match=r"'X_pca' is not in adata.obsm. Keys: \['X_scVI'\]"):
+        pp.highly_variable_latents(adata, "X_pca")
+    with pytest.raises(ValueError, match=r"standard deviation above min_sd=5: the largest is 2"):
+        pp.highly_variable_latents(adata, "X_scVI", min_sd=5)
+    with pytest.raises(ValueError, match="n_latents=6 must be 1 to 5"):
+        pp.highly_variable_latents(adata, "X_scVI", n_latents=6)
+    adata.obsm["X_scVI"][0, 0] = np.nan
+    with pytest.raises(ValueError, match="with finite values"):
+        pp.highly_variable_latents(adata, "X_scVI")
