@@ -1,13 +1,15 @@
 """SelfGuidedMAE on the pancreas cohort: self-guided against random masking, cell types of unseen donors, masking frequency.
 
     python benchmarks/gene_mae_pancreas.py --part compare     # five donor folds x five seeds x masks x ratios (restartable)
+    python benchmarks/gene_mae_pancreas.py --part strict --seeds 1  # pretraining on the training donors of each fold alone
     python benchmarks/gene_mae_pancreas.py --part baselines   # on the same folds: logistic regression, PCA, untrained, scVI
     python benchmarks/gene_mae_pancreas.py --part scale       # the default preset, 20 epochs, 2 threads; masking frequency
     python benchmarks/gene_mae_pancreas.py --part random      # the same with random masking, for its masking frequency
     python benchmarks/gene_mae_pancreas.py --part report      # tables from what is on disk; figures with --figures DIR
 
-Every finished run is a line of gene_mae_pancreas.csv at once, and a run that is there is not repeated. Everything is chosen and
-trained on the training donors of a fold alone: genes, pretraining, fine-tuning. The cohort is read from ../shared/data or
+Every finished run is a line of gene_mae_pancreas.csv at once, and a run that is there is not repeated. In `compare`
+genes are chosen and models pretrained, without labels, on the cells of all donors, once per seed; folds of donors part the labels. In
+`strict` the training donors alone are used for everything. The cohort is read from ../shared/data or
 $SCSET_TOOLS_DATA.
 """
 
@@ -35,6 +37,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import scset_tools as sst
+from scset_tools.model.selfguided._finetune import cell_type_codes, fit_head
 from scset_tools.tl._intervals import paired_difference, t_interval
 
 HERE = Path(__file__).resolve().parent
@@ -53,11 +56,11 @@ SMALL = {
     "n_decoder_heads": 2,
     "pool": "max",
 }
-PRETRAIN = {"max_epochs": 7, "batch_size": 64, "n_cells": 100, "plan_kwargs": {"lr": 3e-3}}
+PRETRAIN = {"max_epochs": 12, "batch_size": 64, "n_cells": 100, "plan_kwargs": {"lr": 3e-3}}
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 FINETUNE = {
     "linear_probe": {"lr": 3e-3},
-    "partial": {"lr": 3e-3, "max_epochs": 3, "batch_size": 128, **QUIET},
+    "partial": {"lr": 3e-3, "max_epochs": 3, "batch_size": 64, **QUIET},
 }
 N_GENES = 500
 
@@ -109,7 +112,7 @@ def scores(adata: ad.AnnData, parts: tuple[list[str], ...], predicted: np.ndarra
 class Table:
     """Results on disk, one line per finished run."""
 
-    columns = ("seed", "fold", "method", "mask_rate", "mode")
+    columns = ("seed", "fold", "method", "mask_rate", "pretraining", "mode")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -126,80 +129,134 @@ class Table:
         print(*key, {k: round(v, 3) for k, v in values.items()}, flush=True)
 
 
-def pretrained(adata: ad.AnnData, parts: tuple[list[str], ...], seed: int, **build: object) -> sst.SelfGuidedMAE:
+def built(adata: ad.AnnData, seed: int, **build: object) -> sst.SelfGuidedMAE:
     sst.SelfGuidedMAE.setup_anndata(adata, DONOR, layer="log")
     return sst.SelfGuidedMAE(adata, values="normalized", random_state=seed, **{**SMALL, **build})
 
 
-def finetuned(
-    model: sst.SelfGuidedMAE, adata: ad.AnnData, parts: tuple[list[str], ...], mode: str, seed: int
+def partially_finetuned(
+    model: sst.SelfGuidedMAE, adata: ad.AnnData, parts: tuple[list[str], ...], seed: int
 ) -> dict[str, float]:
     start = time.process_time()
-    model.finetune(TYPE, mode, seed=seed, external_indexing=parts, **FINETUNE[mode])
+    model.finetune(TYPE, "partial", seed=seed, external_indexing=parts, **FINETUNE["partial"])
     test = adata[adata.obs[DONOR].isin(parts[2])].copy()
     out = scores(test, parts, model.predict_cell_types(test).to_numpy())
     return {**out, "finetune_s": time.process_time() - start}
 
 
+def probed(vectors: torch.Tensor, adata: ad.AnnData, parts: tuple[list[str], ...], seed: int) -> dict[str, float]:
+    """``finetune(mode="linear_probe")``, with the vectors of the frozen encoder computed once for all folds."""
+    start = time.process_time()
+    codes, classes = cell_type_codes(adata, TYPE)
+    train, validation = (np.flatnonzero(adata.obs[DONOR].isin(part)) for part in parts[:2])
+    sizes = {"n_classes": len(classes), "batch_size": 256, "max_epochs": 100, "patience": 5}
+    head, _ = fit_head(
+        vectors,
+        codes,
+        train=train,
+        validation=validation,
+        seed=seed,
+        weight_decay=5e-4,
+        **sizes,
+        **FINETUNE["linear_probe"],
+    )
+    with torch.no_grad():
+        predicted = classes[head(vectors).argmax(1).numpy()]
+    return {**scores(adata, parts, predicted), "finetune_s": time.process_time() - start}
+
+
+def finetune_in_folds(
+    model: sst.SelfGuidedMAE,
+    adata: ad.AnnData,
+    table: Table,
+    key: tuple,
+    spent: dict[str, float],
+    only: int | None = None,
+) -> None:
+    """Probe and partial fine-tuning in each fold, always from the same pretrained weights."""
+    seed = key[0]
+    weights = {k: v.clone() for k, v in model.module.state_dict().items()}
+    vectors = torch.from_numpy(model.get_cell_representation().to_numpy())
+    for fold, parts in enumerate(folds(adata, seed)):
+        if only is not None and fold != only:
+            continue
+        run = (seed, fold, *key[1:])
+        if not table.has(*run, "linear_probe"):
+            table.add(*run, "linear_probe", **probed(vectors, adata, parts, seed), **spent)
+        if not table.has(*run, "partial"):
+            table.add(*run, "partial", **partially_finetuned(model, adata, parts, seed), **spent)
+            model.module.head = None
+            model.module.load_state_dict(weights)
+
+
 def compare(adata: ad.AnnData, table: Table, seeds: range, ratios: list[float]) -> None:
+    """Pretrain once per seed, mask and ratio on the cells of all donors, without labels; fine-tune in folds of donors."""
+    cells = of_fold(adata, (list(adata.obs[DONOR].unique()),))
+    for seed in seeds:
+        for ratio in ratios:
+            for masking in ("self_guided", "random"):
+                key = (seed, masking, ratio, "all donors")
+                if all(table.has(seed, fold, *key[1:], mode) for mode in FINETUNE for fold in range(5)):
+                    continue
+                model = built(cells, seed, masking=masking, mask_rate=ratio)
+                start = time.process_time()
+                model.train(train_size=1.0, seed=seed, **PRETRAIN, **QUIET)
+                spent = {"train_s": time.process_time() - start, "loss": float(model.history["loss_train"].iloc[-1, 0])}
+                finetune_in_folds(model, cells, table, key, spent)
+
+
+def strict(adata: ad.AnnData, table: Table, seeds: range, ratios: list[float]) -> None:
+    """The same with genes chosen and pretraining done on the training donors of each fold alone."""
     for seed in seeds:
         for fold, parts in enumerate(folds(adata, seed)):
-            cells = None
             for ratio in ratios:
                 for masking in ("self_guided", "random"):
-                    if all(table.has(seed, fold, masking, ratio, mode) for mode in FINETUNE):
+                    key = (seed, masking, ratio, "training donors")
+                    if all(table.has(seed, fold, *key[1:], mode) for mode in FINETUNE):
                         continue
-                    cells = of_fold(adata, parts) if cells is None else cells
-                    model = pretrained(cells, parts, seed, masking=masking, mask_rate=ratio)
+                    cells = of_fold(adata, parts)
+                    model = built(cells, seed, masking=masking, mask_rate=ratio)
                     start = time.process_time()
                     model.train(external_indexing=parts, seed=seed, **PRETRAIN, **QUIET)
-                    spent = {"train_s": time.process_time() - start}
-                    spent["loss"] = float(model.history["loss_validation"].iloc[-1, 0])
-                    for mode in FINETUNE:  # the probe first: it leaves the encoder as it is
-                        table.add(
-                            seed, fold, masking, ratio, mode, **finetuned(model, cells, parts, mode, seed), **spent
-                        )
+                    spent = {
+                        "train_s": time.process_time() - start,
+                        "loss": float(model.history["loss_train"].iloc[-1, 0]),
+                    }
+                    finetune_in_folds(model, cells, table, key, spent, only=fold)
 
 
 def baselines(adata: ad.AnnData, table: Table, seeds: range) -> None:
+    """On the genes and folds of ``compare``; scVI, which takes longest, on the folds of the first seed."""
+    cells = of_fold(adata, (list(adata.obs[DONOR].unique()),))
+    x, y = cells.layers["log"].toarray(), cells.obs[TYPE].astype(str).to_numpy()
+    linear = {
+        "logistic on genes": lambda seed: LogisticRegression(max_iter=300),
+        "PCA + logistic": lambda seed: make_pipeline(
+            PCA(50, random_state=seed), StandardScaler(), LogisticRegression(max_iter=500)
+        ),
+    }
     for seed in seeds:
-        for fold, parts in enumerate(folds(adata, seed)):
-            cells = of_fold(adata, parts)
+        for fold, parts in enumerate(folds(cells, seed)):
             is_train = cells.obs[DONOR].isin([*parts[0], *parts[1]]).to_numpy()
-            x, y = cells.layers["log"].toarray(), cells.obs[TYPE].astype(str).to_numpy()
-            linear = {
-                "logistic on genes": LogisticRegression(max_iter=500),
-                "PCA + logistic": make_pipeline(
-                    PCA(50, random_state=seed), StandardScaler(), LogisticRegression(max_iter=1000)
-                ),
-            }
             for name, estimator in linear.items():
-                if not table.has(seed, fold, name, 0, "-"):
+                if not table.has(seed, fold, name, 0, "-", "-"):
                     start = time.process_time()
-                    predicted = estimator.fit(x[is_train], y[is_train]).predict(x)
+                    predicted = estimator(seed).fit(x[is_train], y[is_train]).predict(x)
                     seconds = time.process_time() - start
-                    table.add(seed, fold, name, 0, "-", **scores(cells, parts, predicted), finetune_s=seconds)
-            if not all(table.has(seed, fold, "untrained", 0, mode) for mode in FINETUNE):
-                model = pretrained(cells, parts, seed)
-                model.is_trained_ = True  # of a control with random weights it is known
-                for mode in FINETUNE:
-                    table.add(seed, fold, "untrained", 0, mode, **finetuned(model, cells, parts, mode, seed))
-            if seed < 1 and not table.has(seed, fold, "scVI + logistic", 0, "-"):
+                    table.add(seed, fold, name, 0, "-", "-", **scores(cells, parts, predicted), finetune_s=seconds)
+            if seed < 1 and not table.has(seed, fold, "scVI + logistic", 0, "training donors", "-"):
                 start = time.process_time()
                 z = scvi_latents(cells, is_train)
-                estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(
-                    z[is_train], y[is_train]
-                )
+                estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+                predicted = estimator.fit(z[is_train], y[is_train]).predict(z)
                 seconds = time.process_time() - start
-                table.add(
-                    seed,
-                    fold,
-                    "scVI + logistic",
-                    0,
-                    "-",
-                    **scores(cells, parts, estimator.predict(z)),
-                    finetune_s=seconds,
-                )
+                key = (seed, fold, "scVI + logistic", 0, "training donors", "-")
+                table.add(*key, **scores(cells, parts, predicted), finetune_s=seconds)
+        key = (seed, "untrained", 0, "none")
+        if not all(table.has(seed, fold, *key[1:], mode) for mode in FINETUNE for fold in range(5)):
+            model = built(cells, seed)
+            model.is_trained_ = True  # of a control with random weights it is known
+            finetune_in_folds(model, cells, table, key, {})
 
 
 def scvi_latents(cells: ad.AnnData, is_train: np.ndarray) -> np.ndarray:
@@ -243,27 +300,29 @@ def report(path: Path, figures: Path | None) -> None:
     runs = pd.read_csv(path)
     ratio_of_test = 4 / 16  # donors; Nadeau and Bengio's variance
     rows = []
-    for (method, rate, mode), part in runs.groupby(["method", "mask_rate", "mode"]):
+    for (method, rate, pretraining, mode), part in runs.groupby(["method", "mask_rate", "pretraining", "mode"]):
         low, high = t_interval(part["macro_f1"].to_numpy(), test_train_ratio=ratio_of_test)
         low_w, high_w = t_interval(part["weighted_f1"].to_numpy(), test_train_ratio=ratio_of_test)
         rows.append(
             [
                 method,
                 rate or "-",
+                pretraining,
                 mode,
                 f"{part['macro_f1'].mean():.3f} [{low:.3f}, {high:.3f}]",
                 f"{part['weighted_f1'].mean():.3f} [{low_w:.3f}, {high_w:.3f}]",
                 len(part),
             ]
         )
-    print_table(["method", "mask ratio", "mode", "macro F1 [95 %]", "weighted F1 [95 %]", "runs"], rows)
+    print_table(["method", "mask ratio", "pretraining", "mode", "macro F1 [95 %]", "weighted F1 [95 %]", "runs"], rows)
     print()
     rows = []
     guided, even = (
-        runs[runs["method"] == m].set_index(["mode", "mask_rate", "seed", "fold"]) for m in ("self_guided", "random")
+        runs[runs["method"] == m].set_index(["pretraining", "mode", "mask_rate", "seed", "fold"]).sort_index()
+        for m in ("self_guided", "random")
     )
-    for mode, rate in sorted({key[:2] for key in guided.index}):
-        a, b = guided.loc[(mode, rate)], even.loc[(mode, rate)]
+    for pretraining, mode, rate in sorted({key[:3] for key in guided.index} & {key[:3] for key in even.index}):
+        a, b = guided.loc[(pretraining, mode, rate)], even.loc[(pretraining, mode, rate)]
         both = a.index.intersection(b.index)
         for metric in ("macro_f1", "weighted_f1"):
             d = paired_difference(
@@ -274,7 +333,9 @@ def report(path: Path, figures: Path | None) -> None:
             rows.append(
                 [mode, rate, metric, interval, f"{d['p_value']:.3f}", f"{(of_seed > 0).sum()} of {len(of_seed)}"]
             )
-    print_table(["mode", "mask ratio", "metric", "self-guided - random [95 %]", "p", "seeds above 0"], rows)
+    print_table(
+        ["pretraining", "mode", "mask ratio", "metric", "self-guided - random [95 %]", "p", "seeds above 0"], rows
+    )
     print()
     rows = []
     for masking in ("self_guided", "random"):
@@ -295,7 +356,9 @@ def report(path: Path, figures: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["compare", "baselines", "scale", "random", "report"], required=True)
+    parser.add_argument(
+        "--part", choices=["compare", "strict", "baselines", "scale", "random", "report"], required=True
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.3, 0.6])
     parser.add_argument("--epochs", type=int, default=20, help="of the parts scale and random")
@@ -316,8 +379,9 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     table = Table(arguments.table)
-    if arguments.part == "compare":
-        compare(adata, table, range(arguments.seeds), arguments.ratios)
+    if arguments.part in ("compare", "strict"):
+        run = compare if arguments.part == "compare" else strict
+        run(adata, table, range(arguments.seeds), arguments.ratios)
     else:
         baselines(adata, table, range(arguments.seeds))
 

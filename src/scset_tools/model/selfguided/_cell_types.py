@@ -17,6 +17,9 @@ from scset_tools.model._training import run_training
 from scset_tools.model.selfguided._finetune import MODES, cell_type_codes, fit_head, require_labelled
 from scset_tools.model.selfguided._head import CellTypeHead
 
+N_STANDARDIZE = 1024
+"""Cells whose vectors give the head its location and scale before partial fine-tuning."""
+
 
 class CellTypeMixin:
     """What :class:`~scset_tools.model.SelfGuidedMAE` does with types of cells."""
@@ -94,11 +97,10 @@ class CellTypeMixin:
         }
         splitter = self._data_splitter_cls(self.adata_manager, **splitter_kwargs)
         require_labelled(codes, splitter.train_idx, classes, cell_type_key)
-        vectors = torch.from_numpy(self._cell_scores(self.adata, "embed_cells"))
         self.module.head = None  # of an earlier fine-tuning, perhaps to other classes
         if mode == "linear_probe":
             head, history = fit_head(
-                vectors,
+                torch.from_numpy(self._cell_scores(self.adata, "embed_cells")),
                 codes,
                 train=splitter.train_idx,
                 validation=splitter.val_idx,
@@ -113,7 +115,7 @@ class CellTypeMixin:
         else:
             with self._seeded(seed):
                 head = CellTypeHead(self.module.n_output, len(classes))
-            head.standardize(vectors[splitter.train_idx])
+            head.standardize(self._some_vectors(splitter.train_idx, seed))
         self.module.head = head.to(device=self.module.device, dtype=self.module.encoder.dtype)
         self.cell_types_, self.cell_type_key_ = [str(c) for c in classes], cell_type_key
         if mode == "partial":
@@ -131,6 +133,13 @@ class CellTypeMixin:
                 early_stopping=splitter.n_val > 0,
             )
         self.finetune_history_ = history
+
+    @torch.inference_mode()
+    def _some_vectors(self, rows: np.ndarray, seed: int) -> torch.Tensor:
+        """Vectors of some of the cells in these rows: enough for a location and a scale."""
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:N_STANDARDIZE])
+        self.module.eval()
+        return self.module.embed_cells(self._dataset(self.adata).cells(rows).to(self.module.device)).cpu()
 
     def _train_partially(self, splitter_kwargs: dict[str, Any], **kwargs: Any) -> pd.DataFrame:
         """Train by scvi's trainer; what describes the pretraining stays as it was."""
