@@ -19,16 +19,17 @@ from scset_tools.model._attention import AttentionMixin
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._preset import Preset
 from scset_tools.model.pascient._aggregators import AGGREGATORS
+from scset_tools.model.pascient._checkpoint import PUBLISHED_TARGET, PublishedMixin
 from scset_tools.model.pascient._explain import ExplainMixin
 from scset_tools.model.pascient._module import CELL_TYPE_KEY, PaSCientModule
 from scset_tools.model.pascient._predict import PredictMixin
 from scset_tools.model.pascient._presets import PRESETS
 from scset_tools.model.pascient._sampler import PaSCientSplitter
 from scset_tools.model.pascient._setup import aligned, check_scale, fields_of, require_unique_genes, targets_of
-from scset_tools.model.pascient._targets import read_kinds, require_two_values
+from scset_tools.model.pascient._targets import Target, read_kinds, require_two_values
 
 
-class PaSCient(ExplainMixin, PredictMixin, AttentionMixin, SampleModelClass):
+class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, SampleModelClass):
     """Attention multiple-instance learning: labels of samples from all their cells, with attributions to cells and genes.
 
     A linear layer embeds each cell, attention pools the cells of a sample, a small network maps the pooled vector to the
@@ -64,6 +65,8 @@ class PaSCient(ExplainMixin, PredictMixin, AttentionMixin, SampleModelClass):
         Weight of a supervised contrastive loss over cells by type (needs ``cell_type_key``); 0 leaves it out.
     contrastive_temperature, n_contrastive_cells
         Its temperature, and the number of cells of a batch that it compares.
+    published_classes, n_slots
+        Set by :meth:`from_checkpoint`.
     random_state
         Seed of the initial weights. Default: ``scvi.settings.seed``, or random.
 
@@ -115,6 +118,8 @@ class PaSCient(ExplainMixin, PredictMixin, AttentionMixin, SampleModelClass):
         contrastive_weight: float = 0.0,
         contrastive_temperature: float = 0.1,
         n_contrastive_cells: int = 1024,
+        published_classes: Sequence[str] | None = None,
+        n_slots: int | None = None,
         random_state: int | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -131,10 +136,13 @@ class PaSCient(ExplainMixin, PredictMixin, AttentionMixin, SampleModelClass):
         if self.adata is not None:
             source = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
             check_scale(source, log_normalize=log_normalize, setup_args=self.registry["setup_args"])
+        targets = targets_of(self.registry)
+        if published_classes is not None:
+            targets = [Target(PUBLISHED_TARGET, "class", PUBLISHED_TARGET, tuple(published_classes))]
         with self._seeded(random_state):
             self.module = self._module_cls(
                 self._n_input,
-                targets_of(self.registry),
+                targets,
                 n_hidden=n_hidden,
                 n_latent=n_latent,
                 n_encoder_layers=n_encoder_layers,
@@ -149,6 +157,7 @@ class PaSCient(ExplainMixin, PredictMixin, AttentionMixin, SampleModelClass):
                 contrastive_weight=contrastive_weight,
                 contrastive_temperature=contrastive_temperature,
                 n_contrastive_cells=n_contrastive_cells,
+                n_slots=n_slots,
             )
         self._model_summary_string = (
             f"PaSCient with n_hidden: {n_hidden}, n_latent: {n_latent}, aggregator: {aggregator}; targets: "
@@ -291,6 +300,12 @@ class PaSCient(ExplainMixin, PredictMixin, AttentionMixin, SampleModelClass):
             If class weights and a resampling by label correct for the same imbalance twice.
         """
         module = self.module
+        if any(t.registry_key not in self.registry["field_registries"] for t in module.targets):
+            msg = (
+                "This PaSCient has published weights and no labels to learn from. Embed samples with it, and fit a "
+                "classifier on the vectors (tl.probe)."
+            )
+            raise ValueError(msg)
         if not module.targets and module.contrast is None:
             msg = "This PaSCient has nothing to learn from: give `labels_key` to setup_anndata."
             raise ValueError(msg)

@@ -45,9 +45,10 @@ class PredictMixin:
         -------
         DataFrame of shape (samples, targets): names of classes, or numbers in the units of the column.
         """
+        targets = self._require_targets()
         z = self._vectors(adata, samples=samples, n_cells=n_cells, batch_size=batch_size)
         out = {}
-        for target in self._require_targets():
+        for target in targets:
             p = self._probabilities(z, target)
             out[target.name] = p[target.name] if target.kind == "continuous" else p.idxmax(axis=1)
         return pd.DataFrame(out, index=z.index)

@@ -71,12 +71,12 @@ def targets_of(registry: dict[str, Any]) -> list[Target]:
     return out
 
 
-def require_unique_genes(names: pd.Index) -> None:
+def require_unique_genes(names: pd.Index, where: str = "adata.var_names") -> None:
     """Raise ValueError if a gene stands twice: rows of a model could not be told apart by name."""
     twice = names[names.duplicated()].unique()
     if len(twice):
         msg = (
-            f"adata.var_names has {len(twice)} names more than once (first: {_checks.first(twice)}): genes are found by "
+            f"{where} has {len(twice)} names more than once (first: {_checks.first(twice)}): genes are found by "
             "name. Make them unique (adata.var_names_make_unique()), or sum the columns that are the same gene."
         )
         raise ValueError(msg)

@@ -1,0 +1,148 @@
+"""Integrated gradients of PaSCient through its linear first layer against captum on the cells: time, error, peak memory.
+
+    python benchmarks/attribution.py [--process-time] [--repeats 3] [--write]
+
+Both take 50 gradients of the same score of one sample, of Gauss and Legendre, one at a time (captum: ``internal_batch_size=1``; with
+its default it would hold 50 copies of the cells). Peak memory is that of a fresh process, less one that holds network and input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import torch
+from _results import write_section
+from _timing import hardware_line, in_fresh_process, interleaved_medians, peak_bytes
+from pascient_step import Target
+
+from scset_tools.data._sparse import SparseRows
+from scset_tools.model.pascient._module import PaSCientModule
+from scset_tools.nn import attribute_through_linear, ptr_from_sizes
+
+N_CELLS, N_GENES, DENSITY, N_STEPS = 1_500, 5_000, 0.1, 50
+
+
+def network(width: int) -> PaSCientModule:
+    torch.manual_seed(0)
+    made = PaSCientModule(
+        N_GENES,
+        [Target("label", "class", "labels", ("a", "b"))],
+        n_hidden=width,
+        n_latent=width // 2,
+        n_encoder_layers=0,
+        aggregator="attention",
+        n_heads=4,
+        n_layers=1,
+        n_inducing=32,
+        dropout_rate=0.0,
+        log_normalize=False,
+        depth=None,
+        gene_mask_rate=0.0,
+        contrastive_weight=0.0,
+        contrastive_temperature=0.1,
+        n_contrastive_cells=1024,
+    ).eval()
+    with torch.no_grad():  # sharper than at the start, as after training, so that the path is not nearly straight
+        made.aggregator.pool.score[-1].weight.mul_(20)
+        made.heads[0].linear.weight.mul_(20)
+    return made
+
+
+def cells(*, is_sparse: bool) -> torch.Tensor | SparseRows:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(N_CELLS, N_GENES, generator=generator).mul_(3)
+    x[torch.rand(N_CELLS, N_GENES, generator=generator) > DENSITY] = 0
+    return SparseRows.from_dense(x) if is_sparse else x
+
+
+def behind(made: PaSCientModule):
+    return lambda h, ptr: made.heads[0].score(made.from_first_layer(h, ptr), 0, 1)
+
+
+def ours(made: PaSCientModule, x: torch.Tensor | SparseRows) -> tuple[torch.Tensor, float]:
+    ptr = ptr_from_sizes([N_CELLS])
+    with torch.no_grad():
+        hidden = made.first(x)
+    found = attribute_through_linear(
+        behind(made), x, ptr, hidden=hidden, weight=made.first.weight, bias=made.first.bias, n_steps=N_STEPS
+    )
+    return found.values(), float(found.completeness_error[0])
+
+
+def captums(made: PaSCientModule, x: torch.Tensor) -> tuple[torch.Tensor, float]:
+    from captum.attr import IntegratedGradients
+
+    f = behind(made)
+
+    def score(batch: torch.Tensor) -> torch.Tensor:
+        return torch.cat([f(made.first(one), ptr_from_sizes([len(one)])) for one in batch])
+
+    values = IntegratedGradients(score).attribute(
+        x[None], n_steps=N_STEPS, method="gausslegendre", internal_batch_size=1
+    )[0]
+    with torch.no_grad():
+        difference = float(score(x[None]) - score(torch.zeros_like(x)[None]))
+    return values.detach(), abs(float(values.sum()) - difference) / abs(difference)
+
+
+def run_once(way: str, width: int) -> None:
+    made = network(width)
+    x = cells(is_sparse=way == "ours, sparse")
+    if way != "input":
+        (captums if way == "captum" else ours)(made, x)
+    print(json.dumps({"peak": peak_bytes()}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, nargs="+", default=[128, 1024])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--process-time", action="store_true", help="processor time of one thread")
+    parser.add_argument("--memory", choices=["input", "captum", "ours", "ours, sparse"], help=argparse.SUPPRESS)
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.memory:
+        run_once(arguments.memory, arguments.width[0])
+        return
+    clock = time.perf_counter
+    if arguments.process_time:
+        torch.set_num_threads(1)
+        clock = time.process_time
+    lines = [
+        "| width | way | time | captum / time | completeness error | largest difference / largest value | peak above the input |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for width in arguments.width:
+        made, dense, compressed = network(width), cells(is_sparse=False), cells(is_sparse=True)
+        runs = {
+            "captum": lambda made=made, x=dense: captums(made, x),
+            "ours": lambda made=made, x=dense: ours(made, x),
+            "ours, sparse": lambda made=made, x=compressed: ours(made, x),
+        }
+        found = {name: run() for name, run in runs.items()}
+        seconds = interleaved_medians(runs, repeats=arguments.repeats, clock=clock)
+        want = found["captum"][0]
+        for name, (values, error) in found.items():
+            other = want[dense != 0] if values.ndim == 1 else want
+            gap = float((values - other).abs().max() / want.abs().max())
+            base = in_fresh_process(__file__, "--width", str(width), "--memory", "input")["peak"]
+            peak = in_fresh_process(__file__, "--width", str(width), "--memory", name)["peak"] - base
+            lines.append(
+                f"| {width} | {name} | {seconds[name]:.2f} s | {seconds['captum'] / seconds[name]:.1f}x | {error:.1e} | {gap:.1e} "
+                f"| {peak / 2**20:.0f} MiB |"
+            )
+            print(lines[-1], flush=True)
+    unit = "processor seconds of one thread" if arguments.process_time else "seconds"
+    text = (
+        f"{hardware_line()}; {unit}, median of {arguments.repeats} interleaved runs.\n\n{N_CELLS:,} cells x {N_GENES:,} genes, "
+        f"{DENSITY:.0%} of the values not zero, {N_STEPS} steps, attention.\n\n" + "\n".join(lines)
+    )
+    print(text)
+    if arguments.write:
+        write_section("attribution", "Integrated gradients: through the first layer against captum", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""A training step of PaSCient from sparse counts against densify-and-pad, and its peak memory in a fresh process.
+
+    python benchmarks/pascient_step.py [--process-time] [--repeats 3] [--write]
+
+The alternative reads the same rows, makes them dense, pads the samples to (samples, longest, genes) and multiplies with
+``torch.nn.Linear``; all else (attention, heads, AdamW) is the same. Both start from the rows of one CSR matrix in memory and take
+one step of the optimiser. Peak memory is that of a process that makes two steps, less that of one that only holds the input and
+the libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from _results import write_section
+from _timing import hardware_line, in_fresh_process, interleaved_medians, peak_bytes
+from torch import nn
+
+from scset_tools.data._batch import SampleBatch
+from scset_tools.data._sparse import SparseRows
+from scset_tools.model.pascient._module import PaSCientModule
+from scset_tools.model.pascient._targets import Target
+from scset_tools.nn import ptr_from_sizes
+
+N_SAMPLES, N_CELLS, N_GENES, DENSITY, N_CLASSES = 8, 1_500, 28_231, 0.05, 9
+
+
+def counts(scale: float) -> sp.csr_array:
+    """Normalised values of all cells in CSR; genes drawn for each cell."""
+    rng = np.random.default_rng(0)
+    n, per_cell = N_SAMPLES * round(N_CELLS * scale), round(N_GENES * DENSITY)
+    indices = np.empty((n, per_cell), dtype=np.int32)
+    for i in range(n):
+        indices[i] = np.sort(rng.choice(N_GENES, per_cell, replace=False))
+    values = rng.random(n * per_cell, dtype=np.float32) * 3
+    indptr = np.arange(n + 1, dtype=np.int32) * np.int32(per_cell)
+    return sp.csr_array((values, indices.ravel(), indptr), shape=(n, N_GENES))
+
+
+def module(width: int) -> PaSCientModule:
+    torch.manual_seed(0)
+    return PaSCientModule(
+        N_GENES,
+        [Target("label", "class", "labels", tuple(map(str, range(N_CLASSES))))],
+        n_hidden=width,
+        n_latent=width // 2,
+        n_encoder_layers=0,
+        aggregator="attention",
+        n_heads=4,
+        n_layers=1,
+        n_inducing=32,
+        dropout_rate=0.0,
+        log_normalize=False,
+        depth=None,
+        gene_mask_rate=0.0,
+        contrastive_weight=0.0,
+        contrastive_temperature=0.1,
+        n_contrastive_cells=1024,
+    ).train()
+
+
+class Padded(nn.Module):
+    """The same network on (samples, slots, genes): linear encoder, softmax over slots that hold a cell, heads."""
+
+    def __init__(self, ours: PaSCientModule, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(N_GENES, width)
+        with torch.no_grad():
+            self.first.weight.copy_(ours.first.weight.T)
+            self.first.bias.copy_(ours.first.bias)
+        self.score, self.rest, self.head = ours.aggregator.pool.score, ours.sample_encoder, ours.heads[0].linear
+
+    def forward(self, x: torch.Tensor, is_real: torch.Tensor) -> torch.Tensor:
+        h = self.first(x)
+        scores = self.score(h).masked_fill(~is_real[..., None], -torch.inf)
+        return self.head(self.rest((scores.softmax(1) * h).sum(1)))
+
+
+def steps(width: int, scale: float, only: str | None = None) -> dict:
+    """A function per way that makes one step and returns its loss."""
+    x, y = counts(scale), torch.arange(N_SAMPLES) % N_CLASSES
+    n_each = len_rows(x) // N_SAMPLES
+    rows = np.arange(len_rows(x))
+    out = {}
+    if only in (None, "sparse"):
+        ours = module(width)
+        opt = torch.optim.AdamW(ours.parameters(), lr=1e-4)
+
+        def sparse_step() -> float:
+            batch = SampleBatch(
+                x=SparseRows.from_scipy(sp.csr_array(x[rows])),
+                ptr=ptr_from_sizes([n_each] * N_SAMPLES),
+                sample=torch.arange(N_SAMPLES),
+                seed=torch.arange(N_SAMPLES),
+                rows=torch.from_numpy(rows),
+                labels={"labels": y},
+            )
+            opt.zero_grad()
+            loss = ours.loss(batch).loss
+            loss.backward()
+            opt.step()
+            return float(loss.detach())
+
+        out["sparse"] = sparse_step
+    if only in (None, "padded"):
+        theirs = Padded(module(width), width)
+        opt_padded = torch.optim.AdamW(theirs.parameters(), lr=1e-4)
+
+        def padded_step() -> float:
+            dense = torch.from_numpy(x[rows].toarray())
+            padded = torch.zeros(N_SAMPLES, n_each, N_GENES)
+            is_real = torch.zeros(N_SAMPLES, n_each, dtype=torch.bool)
+            for i, part in enumerate(dense.split(n_each)):
+                padded[i, : len(part)], is_real[i, : len(part)] = part, True
+            opt_padded.zero_grad()
+            loss = nn.functional.cross_entropy(theirs(padded, is_real), y)
+            loss.backward()
+            opt_padded.step()
+            return float(loss.detach())
+
+        out["padded"] = padded_step
+    return out
+
+
+def len_rows(x: sp.csr_array) -> int:
+    return x.shape[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, nargs="+", default=[128, 1024])
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the cells of each sample")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--process-time", action="store_true", help="processor time of one thread")
+    parser.add_argument("--memory", choices=["input", "sparse", "padded"], help=argparse.SUPPRESS)
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.memory:
+        if arguments.memory == "input":
+            x = counts(arguments.scale)
+            print(json.dumps({"peak": peak_bytes(), "cells": x.shape[0]}))
+            return
+        step = steps(arguments.width[0], arguments.scale, arguments.memory)[arguments.memory]
+        losses = [step(), step()]
+        print(json.dumps({"peak": peak_bytes(), "losses": losses}))
+        return
+    clock = time.perf_counter
+    if arguments.process_time:
+        torch.set_num_threads(1)
+        clock = time.process_time
+    lines = [
+        "| width | step, padded | step, sparse | ratio | peak, padded | peak, sparse | share | difference of losses |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for width in arguments.width:
+        runs = steps(width, arguments.scale)
+        first = {name: run() for name, run in runs.items()}
+        seconds = interleaved_medians(runs, repeats=arguments.repeats, clock=clock)
+        del runs
+        common = ["--width", str(width), "--scale", str(arguments.scale)]
+        base = in_fresh_process(__file__, *common, "--memory", "input")["peak"]
+        peak = {n: in_fresh_process(__file__, *common, "--memory", n)["peak"] - base for n in ("padded", "sparse")}
+        lines.append(
+            f"| {width} | {seconds['padded']:.2f} s | {seconds['sparse']:.2f} s | {seconds['padded'] / seconds['sparse']:.1f}x "
+            f"| {peak['padded'] / 2**30:.2f} GiB | {peak['sparse'] / 2**30:.2f} GiB | {peak['sparse'] / peak['padded']:.2f} "
+            f"| {abs(first['padded'] - first['sparse']):.1e} |"
+        )
+        print(lines[-1], flush=True)
+    unit = "processor seconds of one thread" if arguments.process_time else "seconds"
+    text = (
+        f"{hardware_line()}; {unit}, median of {arguments.repeats} interleaved steps.\n\n{N_SAMPLES} samples x "
+        f"{round(N_CELLS * arguments.scale):,} cells x {N_GENES:,} genes, {DENSITY:.0%} of the values not zero, attention, AdamW. "
+        "Peak: above that of a process that holds the input; weights, gradients and moments of the optimiser included.\n\n"
+        + "\n".join(lines)
+    )
+    print(text)
+    if arguments.write:
+        write_section("pascient_step", "PaSCient: training step from sparse counts", text)
+
+
+if __name__ == "__main__":
+    main()
