@@ -12,6 +12,8 @@ from scset_tools.tl._generated import (
     generated_distances,
     transfer_labels,
 )
+from scset_tools.tl._group_scores import group_scores
+from scset_tools.tl._label_similarity import label_similarity
 from scset_tools.tl._learning_curve import learning_curve
 from scset_tools.tl._neighbors import NeighborTable, neighbor_accuracy, neighbor_table
 from scset_tools.tl._probe import ProbeResult, probe
@@ -40,7 +42,9 @@ __all__ = [
     "generated_distances",
     "get_distances",
     "get_representation",
+    "group_scores",
     "information_retention",
+    "label_similarity",
     "learning_curve",
     "neighbor_accuracy",
     "neighbor_table",

@@ -1,0 +1,95 @@
+"""Scores of cell types or genes over samples, ranked by their mean: Fig. 4 of PaSCient."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scset_tools.pl._style import OKABE_ITO, axes_or_new, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH = 0.32
+"""How far points are spread about their row."""
+
+
+def ranked_scores(
+    table: pd.DataFrame,
+    *,
+    n_top: int = 20,
+    xlabel: str = "attribution",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Boxes and points of the columns of a table, largest mean on top: one point per sample.
+
+    Cell types (``tl.group_scores`` or ``attributions.groups``, Fig. 4a) or genes of a cell type
+    (``attributions.genes_of("Monocyte")``, Fig. 4b-c).
+
+    Parameters
+    ----------
+    table
+        (samples, columns) of numbers; missing values are left out.
+    n_top
+        Number of columns to draw, those with the largest means.
+    xlabel, title
+        Of the axes.
+    ax
+        Axes to draw on. Default: a new figure.
+
+    Returns
+    -------
+    The axes. The box spans the quartiles, its line is the median; the diamond is the mean.
+
+    Raises
+    ------
+    TypeError
+        If it is no DataFrame of numbers.
+    ValueError
+        If there is nothing to draw.
+    """
+    if not isinstance(table, pd.DataFrame):
+        msg = f"pl.ranked_scores takes a DataFrame of samples x columns, but was given {type(table).__name__}."
+        raise TypeError(msg)
+    values = table.astype(np.float64)
+    means = values.mean(axis=0).dropna().sort_values(ascending=False, kind="stable").head(n_top)
+    if not len(means):
+        msg = f"pl.ranked_scores was given a table of shape {table.shape} without any number."
+        raise ValueError(msg)
+    ax = axes_or_new(ax, size=(6.0, 1.2 + 0.28 * len(means)))
+    columns = [values[c].dropna().to_numpy() for c in means.index]
+    place = np.arange(len(columns))
+    lying: dict[str, Any] = {"orientation": "horizontal"}
+    if "orientation" not in signature(ax.boxplot).parameters:  # matplotlib before 3.10
+        lying = {"vert": False}
+    ax.boxplot(
+        columns,
+        positions=place,
+        **lying,
+        widths=0.6,
+        showfliers=False,
+        showmeans=True,
+        patch_artist=True,
+        boxprops={"facecolor": "0.93", "edgecolor": "0.45"},
+        whiskerprops={"color": "0.45"},
+        capprops={"color": "0.45"},
+        medianprops={"color": "black", "linewidth": 1.2},
+        meanprops={"marker": "D", "markerfacecolor": OKABE_ITO[3], "markeredgecolor": "white", "markersize": 6},
+        zorder=2,
+    )
+    spread = np.random.default_rng(0)
+    for y, column in zip(place, columns, strict=True):
+        at = y + spread.uniform(-WIDTH, WIDTH, len(column)) * (len(column) > 1)
+        ax.scatter(column, at, s=14, color=OKABE_ITO[0], alpha=0.7, linewidths=0.3, edgecolors="white", zorder=3)
+    ax.axvline(0, color="0.6", linewidth=0.8, zorder=1)
+    ax.set_yticks(place, [str(c) for c in means.index])
+    ax.set_ylim(len(columns) - 0.4, -0.6)
+    ax.set_xlabel(xlabel)
+    if title is not None:
+        ax.set_title(title)
+    tidy(ax, grid="x")
+    return ax
