@@ -52,6 +52,17 @@ def peak_bytes() -> int:
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
+def peak_above_now(run: Callable[[], Any]) -> tuple[Any, int]:
+    """What a run returns, and the largest resident memory during it above that at its start (Linux).
+
+    The kernel's high-water mark is reset first, so that one process can measure several runs.
+    """
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_bytes()
+    result = run()
+    return result, peak_bytes() - before
+
+
 def in_fresh_process(script: str, *arguments: str) -> dict[str, Any]:
     """Run a script with arguments in a new interpreter and return the JSON object of its last printed line."""
     done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)

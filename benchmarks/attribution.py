@@ -3,18 +3,18 @@
     python benchmarks/attribution.py [--process-time] [--repeats 3] [--write]
 
 Both take 50 gradients of the same score of one sample, of Gauss and Legendre, one at a time (captum: ``internal_batch_size=1``; with
-its default it would hold 50 copies of the cells). Peak memory is that of a fresh process, less one that holds network and input.
+its default it would hold 50 copies of the cells). Peak memory is above what network and input take.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import statistics
 import time
 
 import torch
 from _results import write_section
-from _timing import hardware_line, in_fresh_process, interleaved_medians, peak_bytes
+from _timing import hardware_line, peak_above_now
 from pascient_step import Target
 
 from scset_tools.data._sparse import SparseRows
@@ -66,7 +66,14 @@ def ours(made: PaSCientModule, x: torch.Tensor | SparseRows) -> tuple[torch.Tens
     with torch.no_grad():
         hidden = made.first(x)
     found = attribute_through_linear(
-        behind(made), x, ptr, hidden=hidden, weight=made.first.weight, bias=made.first.bias, n_steps=N_STEPS
+        lambda both, ptr: made.heads[0].score(made.from_two_layers(both, ptr), 0, 1),
+        x,
+        ptr,
+        hidden=hidden,
+        weight=made.first.weight,
+        bias=made.first.bias,
+        second=made.second_layer(),
+        n_steps=N_STEPS,
     )
     return found.values(), float(found.completeness_error[0])
 
@@ -87,25 +94,13 @@ def captums(made: PaSCientModule, x: torch.Tensor) -> tuple[torch.Tensor, float]
     return values.detach(), abs(float(values.sum()) - difference) / abs(difference)
 
 
-def run_once(way: str, width: int) -> None:
-    made = network(width)
-    x = cells(is_sparse=way == "ours, sparse")
-    if way != "input":
-        (captums if way == "captum" else ours)(made, x)
-    print(json.dumps({"peak": peak_bytes()}))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, nargs="+", default=[128, 1024])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--process-time", action="store_true", help="processor time of one thread")
-    parser.add_argument("--memory", choices=["input", "captum", "ours", "ours, sparse"], help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    if arguments.memory:
-        run_once(arguments.memory, arguments.width[0])
-        return
     clock = time.perf_counter
     if arguments.process_time:
         torch.set_num_threads(1)
@@ -116,22 +111,24 @@ def main() -> None:
     ]
     for width in arguments.width:
         made, dense, compressed = network(width), cells(is_sparse=False), cells(is_sparse=True)
-        runs = {
-            "captum": lambda made=made, x=dense: captums(made, x),
-            "ours": lambda made=made, x=dense: ours(made, x),
-            "ours, sparse": lambda made=made, x=compressed: ours(made, x),
-        }
-        found = {name: run() for name, run in runs.items()}
-        seconds = interleaved_medians(runs, repeats=arguments.repeats, clock=clock)
+        found: dict[str, tuple[torch.Tensor, float]] = {}
+        seconds: dict[str, list[float]] = {}
+        peak: dict[str, int] = {}
+        ours(made, compressed)  # loads what is loaded on first use
+        captums(made, dense[:2])
+        for _ in range(arguments.repeats):
+            for name, way, x in (("captum", captums, dense), ("ours", ours, dense), ("ours, sparse", ours, compressed)):
+                start = clock()
+                found[name], peak[name] = peak_above_now(lambda way=way, x=x, made=made: way(made, x))
+                seconds.setdefault(name, []).append(clock() - start)
         want = found["captum"][0]
         for name, (values, error) in found.items():
             other = want[dense != 0] if values.ndim == 1 else want
             gap = float((values - other).abs().max() / want.abs().max())
-            base = in_fresh_process(__file__, "--width", str(width), "--memory", "input")["peak"]
-            peak = in_fresh_process(__file__, "--width", str(width), "--memory", name)["peak"] - base
+            took = statistics.median(seconds[name])
             lines.append(
-                f"| {width} | {name} | {seconds[name]:.2f} s | {seconds['captum'] / seconds[name]:.1f}x | {error:.1e} | {gap:.1e} "
-                f"| {peak / 2**20:.0f} MiB |"
+                f"| {width} | {name} | {took:.2f} s | {statistics.median(seconds['captum']) / took:.1f}x | {error:.1e} | {gap:.1e} "
+                f"| {peak[name] / 2**20:.0f} MiB |"
             )
             print(lines[-1], flush=True)
     unit = "processor seconds of one thread" if arguments.process_time else "seconds"

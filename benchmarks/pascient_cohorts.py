@@ -148,10 +148,8 @@ CONFIGS = {
     "attention, downsample label": {"aggregator": "attention", "resampling": "downsample_label"},
     "attention, oversample label": {"aggregator": "attention", "resampling": "oversample_label"},
     "attention, class weights": {"aggregator": "attention", "class_weight": "balanced"},
-    "mean, oversample label": {"aggregator": "mean", "resampling": "oversample_label"},
-    "feature_softmax, oversample label": {"aggregator": "feature_softmax", "resampling": "oversample_label"},
 }
-N_STEPS = 250
+N_STEPS = 100
 
 
 def folds_of(labels: pd.Series, n_repeats: int) -> list[list[tuple[list[str], list[str]]]]:

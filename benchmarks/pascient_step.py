@@ -1,24 +1,24 @@
-"""A training step of PaSCient from sparse counts against densify-and-pad, and its peak memory in a fresh process.
+"""A training step of PaSCient from sparse counts against densify-and-pad, and its peak memory.
 
     python benchmarks/pascient_step.py [--process-time] [--repeats 3] [--write]
 
 The alternative reads the same rows, makes them dense, pads the samples to (samples, longest, genes) and multiplies with
 ``torch.nn.Linear``; all else (attention, heads, AdamW) is the same. Both start from the rows of one CSR matrix in memory and take
-one step of the optimiser. Peak memory is that of a process that makes two steps, less that of one that only holds the input and
-the libraries.
+one step of the optimiser. Peak memory is above what the counts take.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from _results import write_section
-from _timing import hardware_line, in_fresh_process, interleaved_medians, peak_bytes
+from _timing import hardware_line, peak_above_now
 from torch import nn
 
 from scset_tools.data._batch import SampleBatch
@@ -81,13 +81,11 @@ class Padded(nn.Module):
         return self.head(self.rest((scores.softmax(1) * h).sum(1)))
 
 
-def steps(width: int, scale: float, only: str | None = None) -> dict:
-    """A function per way that makes one step and returns its loss."""
-    x, y = counts(scale), torch.arange(N_SAMPLES) % N_CLASSES
-    n_each = len_rows(x) // N_SAMPLES
-    rows = np.arange(len_rows(x))
-    out = {}
-    if only in (None, "sparse"):
+def make_step(way: str, width: int, x: sp.csr_array) -> Callable[[], float]:
+    """A function that makes one step of training and returns its loss."""
+    y = torch.arange(N_SAMPLES) % N_CLASSES
+    n_each, rows = x.shape[0] // N_SAMPLES, np.arange(x.shape[0])
+    if way == "sparse":
         ours = module(width)
         opt = torch.optim.AdamW(ours.parameters(), lr=1e-4)
 
@@ -106,49 +104,34 @@ def steps(width: int, scale: float, only: str | None = None) -> dict:
             opt.step()
             return float(loss.detach())
 
-        out["sparse"] = sparse_step
-    if only in (None, "padded"):
-        theirs = Padded(module(width), width)
-        opt_padded = torch.optim.AdamW(theirs.parameters(), lr=1e-4)
+        return sparse_step
 
-        def padded_step() -> float:
-            dense = torch.from_numpy(x[rows].toarray())
-            padded = torch.zeros(N_SAMPLES, n_each, N_GENES)
-            is_real = torch.zeros(N_SAMPLES, n_each, dtype=torch.bool)
-            for i, part in enumerate(dense.split(n_each)):
-                padded[i, : len(part)], is_real[i, : len(part)] = part, True
-            opt_padded.zero_grad()
-            loss = nn.functional.cross_entropy(theirs(padded, is_real), y)
-            loss.backward()
-            opt_padded.step()
-            return float(loss.detach())
+    theirs = Padded(module(width), width)
+    opt_padded = torch.optim.AdamW(theirs.parameters(), lr=1e-4)
 
-        out["padded"] = padded_step
-    return out
+    def padded_step() -> float:
+        dense = torch.from_numpy(x[rows].toarray())
+        padded = torch.zeros(N_SAMPLES, n_each, N_GENES)
+        is_real = torch.zeros(N_SAMPLES, n_each, dtype=torch.bool)
+        for i, part in enumerate(dense.split(n_each)):
+            padded[i, : len(part)], is_real[i, : len(part)] = part, True
+        opt_padded.zero_grad()
+        loss = nn.functional.cross_entropy(theirs(padded, is_real), y)
+        loss.backward()
+        opt_padded.step()
+        return float(loss.detach())
 
-
-def len_rows(x: sp.csr_array) -> int:
-    return x.shape[0]
+    return padded_step
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, nargs="+", default=[128, 1024])
     parser.add_argument("--scale", type=float, default=1.0, help="share of the cells of each sample")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--process-time", action="store_true", help="processor time of one thread")
-    parser.add_argument("--memory", choices=["input", "sparse", "padded"], help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    if arguments.memory:
-        if arguments.memory == "input":
-            x = counts(arguments.scale)
-            print(json.dumps({"peak": peak_bytes(), "cells": x.shape[0]}))
-            return
-        step = steps(arguments.width[0], arguments.scale, arguments.memory)[arguments.memory]
-        losses = [step(), step()]
-        print(json.dumps({"peak": peak_bytes(), "losses": losses}))
-        return
     clock = time.perf_counter
     if arguments.process_time:
         torch.set_num_threads(1)
@@ -158,24 +141,34 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|",
     ]
     for width in arguments.width:
-        runs = steps(width, arguments.scale)
-        first = {name: run() for name, run in runs.items()}
-        seconds = interleaved_medians(runs, repeats=arguments.repeats, clock=clock)
-        del runs
-        common = ["--width", str(width), "--scale", str(arguments.scale)]
-        base = in_fresh_process(__file__, *common, "--memory", "input")["peak"]
-        peak = {n: in_fresh_process(__file__, *common, "--memory", n)["peak"] - base for n in ("padded", "sparse")}
+        seconds: dict[str, list[float]] = {}
+        peak: dict[str, int] = {}
+        first: dict[str, float] = {}  # the loss of the first step, of equal weights
+        for name in ("padded", "sparse"):
+            x = counts(arguments.scale)
+
+            def several(name=name, x=x, width=width, first=first, seconds=seconds) -> None:
+                step = make_step(name, width, x)
+                for turn in range(arguments.repeats + 1):  # the first makes the moments of the optimiser
+                    start = clock()
+                    loss = step()
+                    first.setdefault(name, loss)
+                    if turn:
+                        seconds.setdefault(name, []).append(clock() - start)
+
+            peak[name] = peak_above_now(several)[1]
+        took = {name: statistics.median(values) for name, values in seconds.items()}
         lines.append(
-            f"| {width} | {seconds['padded']:.2f} s | {seconds['sparse']:.2f} s | {seconds['padded'] / seconds['sparse']:.1f}x "
+            f"| {width} | {took['padded']:.2f} s | {took['sparse']:.2f} s | {took['padded'] / took['sparse']:.1f}x "
             f"| {peak['padded'] / 2**30:.2f} GiB | {peak['sparse'] / 2**30:.2f} GiB | {peak['sparse'] / peak['padded']:.2f} "
             f"| {abs(first['padded'] - first['sparse']):.1e} |"
         )
         print(lines[-1], flush=True)
     unit = "processor seconds of one thread" if arguments.process_time else "seconds"
     text = (
-        f"{hardware_line()}; {unit}, median of {arguments.repeats} interleaved steps.\n\n{N_SAMPLES} samples x "
+        f"{hardware_line()}; {unit}, median of {arguments.repeats} steps after a first one.\n\n{N_SAMPLES} samples x "
         f"{round(N_CELLS * arguments.scale):,} cells x {N_GENES:,} genes, {DENSITY:.0%} of the values not zero, attention, AdamW. "
-        "Peak: above that of a process that holds the input; weights, gradients and moments of the optimiser included.\n\n"
+        "Peak: above the memory that the counts take; weights, gradients and moments of the optimiser included.\n\n"
         + "\n".join(lines)
     )
     print(text)

@@ -151,3 +151,29 @@ def test_shapes_are_checked(network, cells):
         through(network, x, ptr, baseline=torch.zeros(4))
     with pytest.raises(ValueError, match="but ptr ends at 12 cells"):
         attribute_through_linear(network.behind, x, ptr, hidden=torch.zeros(3, WIDTH), weight=network.first.weight)
+
+
+@pytest.mark.parametrize("has_baseline", [False, True])
+def test_a_second_layer_applied_once_gives_the_same(network, cells, has_baseline):
+    x, ptr = cells
+    baseline = torch.rand(N_GENES, dtype=torch.float64) if has_baseline else None
+    want = through(network, x, ptr, baseline=baseline, n_steps=20)
+    pool = network.pool
+
+    def behind_two(both, ptr):
+        return network.last(pool.pool_scored(both[:, :WIDTH], both[:, WIDTH:], ptr))[:, 0]
+
+    layer = network.first
+    found = attribute_through_linear(
+        behind_two,
+        x,
+        ptr,
+        hidden=layer(x),
+        weight=layer.weight,
+        bias=layer.bias,
+        baseline=baseline,
+        second=pool.score_layer(),
+        n_steps=20,
+    )
+    torch.testing.assert_close(found.values(), want.values())
+    torch.testing.assert_close(found.completeness_error, want.completeness_error, rtol=1e-3, atol=1e-9)

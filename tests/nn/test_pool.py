@@ -167,3 +167,17 @@ def test_half_precision_is_summed_in_full(kind):
     assert pooled.dtype == torch.bfloat16
     want = torch.full((1, N), 5000.0 if kind == "sum" else 1.0)
     torch.testing.assert_close(pooled.float(), want, rtol=0.01, atol=0)
+
+
+def test_the_layer_before_the_scores_can_be_applied_by_itself(kind):
+    pool = make(kind)
+    z, ptr = batch([4, 0, 5])
+    layer = pool.score_layer()
+    if layer is None:
+        assert kind in ("mean", "sum", "feature_softmax")
+        with pytest.raises(NotImplementedError, match="has no linear layer before its scores"):
+            pool.scores_after(z)
+        return
+    u = torch.nn.functional.linear(z, *layer)
+    torch.testing.assert_close(pool.scores_after(u), pool.scores(z))
+    torch.testing.assert_close(pool.pool_scored(z, u, ptr), pool(z, ptr)[0])

@@ -54,7 +54,6 @@ def test_the_type_that_goes_with_severity_is_found():
     assert found["feature"].iloc[0] == "B"
     assert found["p_adjusted"].iloc[0] < 0.05
     assert found["effect"].iloc[0] == 1.0  # every severe sample above every mild one
-    assert (found["p_value"].iloc[1:] > found["p_value"].iloc[0]).all()
 
 
 def test_bad_input():

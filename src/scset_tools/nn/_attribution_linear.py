@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from scset_tools.nn._attribution import Score, average_gradient, gradient
@@ -105,6 +106,7 @@ def attribute_through_linear(
     weight: Tensor,
     bias: Tensor | None = None,
     baseline: Tensor | None = None,
+    second: tuple[Tensor, Tensor | None] | None = None,
     n_steps: int = 50,
     is_integrated: bool = True,
 ) -> LinearAttributions:
@@ -126,6 +128,9 @@ def attribute_through_linear(
         Of the first layer, (width,). Default: none.
     baseline
         Where the path starts, one vector for all cells, (features,). Zeros by default.
+    second
+        Weight (k, width) and bias (k,) of a linear layer that the score applies to ``hidden`` and that is better applied once than
+        in every step. Then ``f`` is called with ``hidden`` and the output of this layer side by side, (cells, width + k).
     n_steps
         Number of gradients to average.
     is_integrated
@@ -152,13 +157,19 @@ def attribute_through_linear(
         weight, hidden = weight.detach(), hidden.detach()
         bias = weight.new_zeros(weight.shape[1]) if bias is None else bias.detach()
         start = bias if baseline is None else bias + baseline.to(weight) @ weight
+        point, origin = hidden, start
+        if second is not None:
+            point, origin = (torch.cat([h, F.linear(h, *second)], dim=1) for h in (hidden, start[None]))
+            origin = origin[0]
     if is_integrated:
-        slope = average_gradient(f, hidden, ptr, baseline=start, n_steps=n_steps)
+        slope = average_gradient(f, point, ptr, baseline=origin, n_steps=n_steps)
     else:
-        slope = gradient(f, hidden, ptr)
+        slope = gradient(f, point, ptr)
     with torch.no_grad():
+        if second is not None:
+            slope = slope[:, : hidden.shape[1]].addmm(slope[:, hidden.shape[1] :], second[0])
         cells = ((hidden - start) * slope).sum(1, dtype=torch.float64)
-        f_input, f_baseline = f(hidden, ptr), f(start.expand_as(hidden), ptr)
+        f_input, f_baseline = f(point, ptr), f(origin.expand_as(point), ptr)
         total = torch.zeros(len(ptr) - 1, dtype=torch.float64, device=hidden.device)
         total.index_add_(0, sample_of_cell(ptr, n_cells=len(hidden)), cells)
         difference = f_input.double() - f_baseline.double()

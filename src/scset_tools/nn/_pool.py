@@ -42,6 +42,37 @@ class Pool(nn.Module):
             Embedded cells, (cells, features). The score of a cell depends on itself alone.
         """
 
+    def score_layer(self) -> tuple[Tensor, Tensor | None] | None:
+        """Weight (k, features) and bias (k,) of a linear layer that the scores begin with, if they do.
+
+        Who evaluates the pool along a straight line of embedded cells can apply it once for all points: see :meth:`pool_scored`.
+        """
+        return None
+
+    def scores_after(self, u: Tensor) -> Tensor:
+        """The scores from the output of :meth:`score_layer`, (cells, 1).
+
+        Parameters
+        ----------
+        u
+            (cells, k).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no linear layer before its scores.")
+
+    def pool_scored(self, z: Tensor, u: Tensor, ptr: Tensor) -> Tensor:
+        """Pool cells whose scores begin with a linear layer that was applied before, (samples, features).
+
+        Parameters
+        ----------
+        z
+            Embedded cells, (cells, features).
+        u
+            Output of the layer of :meth:`score_layer` for them, (cells, k).
+        ptr
+            Boundaries of the samples, (samples + 1,).
+        """
+        return _weighted_sum(segment_softmax(self.scores_after(u), ptr), z, ptr)
+
     def forward(self, z: Tensor, ptr: Tensor, *, log_weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pool the cells of each sample.
 
@@ -129,6 +160,20 @@ class LinearAttentionPool(Pool):
         """
         return self.score(z)
 
+    def score_layer(self) -> tuple[Tensor, Tensor | None]:
+        """Of the score itself."""
+        return self.score.weight, None
+
+    def scores_after(self, u: Tensor) -> Tensor:
+        """The scores, (cells, 1).
+
+        Parameters
+        ----------
+        u
+            (cells, 1).
+        """
+        return u
+
 
 class FeatureSoftmaxPool(Pool):
     r"""Softmax over cells for each feature by itself, :math:`w_{jf} = \mathrm{softmax}_j(z_{jf})`; no parameters.
@@ -174,6 +219,20 @@ class NonLinearAttentionPool(Pool):
         """
         return self.score(z)
 
+    def score_layer(self) -> tuple[Tensor, Tensor | None]:
+        """Of the network's hidden layer."""
+        return self.score[0].weight, self.score[0].bias
+
+    def scores_after(self, u: Tensor) -> Tensor:
+        """The scores, (cells, 1).
+
+        Parameters
+        ----------
+        u
+            Hidden layer before its activation, (cells, n_hidden).
+        """
+        return _after_first(self.score, u)
+
 
 class GatedAttentionPool(Pool):
     r"""Gated attention, :math:`w = \mathrm{softmax}_j(a^\top (\tanh(V z_j) \odot \sigma(U z_j)))` (ABMIL, eq. 9).
@@ -213,6 +272,31 @@ class GatedAttentionPool(Pool):
         """
         gate = self.gate(z).sigmoid()
         return self.value(z) * gate if self.is_gate_scalar else self.score(self.value(z).tanh() * gate)
+
+    def score_layer(self) -> tuple[Tensor, Tensor | None]:
+        """Of both branches, one after the other."""
+        value, gate = (self.value[0], self.gate[0]) if self.is_gate_scalar else (self.value, self.gate)
+        return torch.cat([value.weight, gate.weight]), torch.cat([value.bias, gate.bias])
+
+    def scores_after(self, u: Tensor) -> Tensor:
+        """The scores, (cells, 1).
+
+        Parameters
+        ----------
+        u
+            Both branches before their activation, (cells, 2 * n_hidden).
+        """
+        value, gate = u.chunk(2, dim=1)
+        if self.is_gate_scalar:
+            return _after_first(self.value, value) * _after_first(self.gate, gate).sigmoid()
+        return self.score(value.tanh() * gate.sigmoid())
+
+
+def _after_first(network: MLP, u: Tensor) -> Tensor:
+    """The layers past the first one."""
+    for layer in list(network)[1:]:
+        u = layer(u)
+    return u
 
 
 def _weighted_sum(weights: Tensor, z: Tensor, ptr: Tensor) -> Tensor:

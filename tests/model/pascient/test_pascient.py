@@ -224,13 +224,13 @@ def test_genes_named_twice_or_not_at_all_are_refused(trained):
     new = counts_cohort(seed=7, prefix="new")
     twice = new.copy()
     twice.var_names = ["marker_0", *new.var_names[:-1]]
-    with pytest.raises(ValueError, match="has 1 names more than once .*var_names_make_unique"):
+    with pytest.raises(ValueError, match=r"has 1 names more than once .*var_names_make_unique"):
         trained.predict(twice)
     with pytest.raises(ValueError, match="has 1 names more than once"):
         sst.PaSCient.setup_anndata(twice, "sample")
     other = new.copy()
     other.var_names = [f"ENSG{i}" for i in range(8)]
-    with pytest.raises(ValueError, match="None of the model's 8 genes are in adata.var_names"):
+    with pytest.raises(ValueError, match=r"None of the model's 8 genes are in adata.var_names"):
         trained.predict(other)
 
 
@@ -240,7 +240,7 @@ def test_genes_named_twice_or_not_at_all_are_refused(trained):
 def test_one_class_is_refused():
     adata = counts_cohort()
     adata.obs["condition"] = "case"
-    with pytest.raises(ValueError, match="has one value only .'case'.*needs at least two classes"):
+    with pytest.raises(ValueError, match=r"has one value only .'case'.*needs at least two classes"):
         sst.PaSCient.setup_anndata(adata, "sample", labels_key="condition")
 
 
@@ -266,7 +266,7 @@ def test_negative_counts_are_refused_and_raw_counts_warned_of():
     negative = make_cohort()
     negative.X = negative.X - 2
     sst.PaSCient.setup_anndata(negative, "sample", labels_key="condition")
-    with pytest.raises(ValueError, match="takes adata.X for counts, but it has negative values"):
+    with pytest.raises(ValueError, match=r"takes adata.X for counts, but it has negative values"):
         sst.PaSCient(negative, **SMALL, log_normalize=True)
     sst.PaSCient(negative, **SMALL)  # transformed values are taken as they are
     raw = counts_cohort()

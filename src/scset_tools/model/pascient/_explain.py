@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from scset_tools.data._dataset import SampleDataset
     from scset_tools.model.pascient._targets import Target
 
+MAX_DOUBLINGS = 4
+"""How often the number of steps is doubled at most."""
+
 METHODS = ("integrated_gradients", "gradient_x_input", "attention")
 
 
@@ -44,6 +47,7 @@ class ExplainMixin:
         reduce: Literal["mean", "sum"] = "mean",
         n_cells: int | None = 1_500,
         n_steps: int = 50,
+        tolerance: float = 0.01,
         batch_size: int = 8,
     ) -> SampleAttributions:
         """What moves the score of samples towards a class: by cell, gene and type of cell (PaSCient 2.3).
@@ -77,6 +81,9 @@ class ExplainMixin:
             Most cells of a sample, drawn from a seed. None: all.
         n_steps
             Gradients to average.
+        tolerance
+            While the completeness error of a batch of samples is above this, their steps are doubled, up to 16 times
+            ``n_steps``: the score has kinks (PReLU) that more steps resolve. What is left is reported.
         batch_size
             Number of samples at a time.
 
@@ -104,7 +111,7 @@ class ExplainMixin:
                 start = self._mean_cell(cells, dataset, chosen, reference, batch_size)
             tables = _Tables(dataset, positions, group, len(names), self._n_input)
             for batch, found in self._explain(
-                dataset, positions, chosen, (which, against), method, start, n_steps, batch_size
+                dataset, positions, chosen, (which, against), method, start, (n_steps, tolerance), batch_size
             ):
                 tables.add(batch, found)
         finally:
@@ -181,7 +188,7 @@ class ExplainMixin:
             dataset = self._dataset(cells, n_cells)
             positions = dataset.index.positions([samples] if isinstance(samples, str) else samples)
             for batch, found in self._explain(
-                dataset, positions, chosen, (which, against), METHODS[0], None, n_steps, 8
+                dataset, positions, chosen, (which, against), METHODS[0], None, (n_steps, 0.01), 8
             ):
                 rows.append(batch.rows.cpu().numpy())
                 values = found.values().float().cpu()
@@ -242,14 +249,17 @@ class ExplainMixin:
         score_of: tuple[int | None, int | None],
         method: str,
         baseline: torch.Tensor | None,
-        n_steps: int,
+        precision: tuple[int, float],
         batch_size: int,
     ) -> Iterator[tuple[SampleBatch, LinearAttributions]]:
         module = self.module.eval()
         head = module.heads[module.targets.index(chosen)]
 
+        second = module.second_layer()
+        behind = module.from_first_layer if second is None else module.from_two_layers
+
         def score(h: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
-            return head.score(module.from_first_layer(h, ptr), *score_of)
+            return head.score(behind(h, ptr), *score_of)
 
         for batch in sample_loader(dataset, positions, batch_size=batch_size, max_cells=MAX_CELLS):
             batch = batch.to(module.device)
@@ -257,11 +267,14 @@ class ExplainMixin:
             with torch.no_grad():
                 hidden = module.first(x)
             if method == "attention":
-                yield batch, self._weighted_input(batch, x, hidden, score)
+                yield (
+                    batch,
+                    self._weighted_input(batch, x, head.score(module.from_first_layer(hidden, batch.ptr), *score_of)),
+                )
                 continue
-            yield (
-                batch,
-                attribute_through_linear(
+            n_steps, tolerance = precision
+            for steps in (n_steps * 2**k for k in range(MAX_DOUBLINGS + 1)):
+                found = attribute_through_linear(
                     score,
                     x,
                     batch.ptr,
@@ -269,17 +282,19 @@ class ExplainMixin:
                     weight=module.first.weight,
                     bias=module.first.bias,
                     baseline=baseline,
-                    n_steps=n_steps,
+                    second=second,
+                    n_steps=steps,
                     is_integrated=method == "integrated_gradients",
-                ),
-            )
+                )
+                if method != "integrated_gradients" or float(found.completeness_error.max()) <= tolerance:
+                    break
+            yield batch, found
 
     @torch.no_grad()
-    def _weighted_input(self, batch: SampleBatch, x: Any, hidden: torch.Tensor, score: Any) -> LinearAttributions:
+    def _weighted_input(self, batch: SampleBatch, x: Any, f: torch.Tensor) -> LinearAttributions:
         """Attention in the place of the gradient: with one hidden unit and a weight of 1, values are weight x input."""
         weights = self.module.attention(batch).mean(1)
         one = weights.new_ones(self._n_input, 1)
-        f = score(hidden, batch.ptr)
         nothing = torch.full_like(f, torch.nan)
         return LinearAttributions(x, one, None, weights[:, None], weights.double(), f, nothing, nothing)
 

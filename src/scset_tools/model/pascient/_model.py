@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -321,9 +322,6 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
             )
         with_classes = [t.registry_key for t in module.targets if t.kind != "continuous"]
 
-        def see_split(splitter: PaSCientSplitter) -> None:
-            self._see_split(splitter, balance=class_weight is not None)
-
         super().train(
             max_epochs,
             n_cells=n_cells,
@@ -331,7 +329,7 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
                 "resampling": resampling,
                 "tissue_key": tissue_key,
                 "label_registry_key": with_classes[0] if with_classes else None,
-                "on_split": see_split,
+                "on_split": partial(self._see_split, balance=class_weight is not None),
                 **(datasplitter_kwargs or {}),
             },
             **kwargs,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scset_tools.data._batch import SampleBatch
 from scset_tools.data._sparse import SparseRows
 from scset_tools.model._base_module import Pieces, SampleModule
-from scset_tools.model.pascient._aggregators import make_aggregator
+from scset_tools.model.pascient._aggregators import PoolAggregator, make_aggregator
 from scset_tools.model.pascient._targets import Target, make_head
 from scset_tools.nn import SparseLinear, cell_uniform, hide_genes, log_normalize, thin_counts
 from scset_tools.nn.loss import ContrastiveLoss
@@ -160,6 +160,17 @@ class PaSCientModule(SampleModule):
     def from_first_layer(self, first: Tensor, ptr: Tensor) -> Tensor:
         """Vectors of samples from the output of the first layer, in whose space attributions are integrated."""
         return self.encode_pooled(self.rest(first), ptr)
+
+    def second_layer(self) -> tuple[Tensor, Tensor | None] | None:
+        """A linear layer on the output of the first one, if the aggregator begins with one: see ``from_two_layers``."""
+        if len(self.rest) or not isinstance(self.aggregator, PoolAggregator) or self.aggregator.n_slots is not None:
+            return None
+        return self.aggregator.pool.score_layer()
+
+    def from_two_layers(self, both: Tensor, ptr: Tensor) -> Tensor:
+        """Vectors of samples from the outputs of the first and the second layer side by side."""
+        width = self.first.weight.shape[1]
+        return self.sample_encoder(self.aggregator.pool.pool_scored(both[:, :width], both[:, width:], ptr))
 
     def represent(self, batch: SampleBatch) -> Tensor:
         """One vector per sample, (samples, n_latent)."""
