@@ -213,9 +213,10 @@ def accelerator(device: str, *, n_genes: int, n_cells: int, n_steps: int, small:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--part", choices=["cpu", "encoding", "decoding", "batching", "gpu"], default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cells", type=int, default=8, help="in a batch of the comparison of encodings")
+    parser.add_argument("--batches", type=int, default=6, help="of each kind in the comparison of batches")
     parser.add_argument("--process-time", action="store_true", help="processor time of one thread instead of wall time")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="small sizes, for a trial of the part gpu on a CPU")
@@ -231,34 +232,37 @@ def main() -> None:
         clock = time.process_time
     print(hardware_line(), "\n")
     common = {"repeats": arguments.repeats, "clock": clock}
-    header = [
-        "genes",
-        "density",
-        "step, ms",
-        "all genes, ms",
-        "embed, ms",
-        "all genes, ms",
-        "step ratio",
-        "embed ratio",
-    ]
-    cases = [(2000, 0.05), (2000, 0.1), (4000, 0.05)]
-    print_table(header, [encoding(n, d, n_cells=arguments.cells, **common) for n, d in cases])
-    print()
-    cases = [(2000, 0.05), (2000, 0.1), (19_264, 0.05)]
-    print_table(
-        ["genes", "density", "decoder sums updated, ms", "decoder over all genes, ms", "ratio"],
-        [decoding(n, d, n_cells=arguments.cells, **common) for n, d in cases],
-    )
-    print()
-    header = [
-        "batch size",
-        "padding, grouped",
-        "padding, random",
-        "grouped, ms per cell",
-        "random, ms per cell",
-        "ratio",
-    ]
-    print_table(header, [batching(real(2000), size, n_batches=6, **common) for size in (32, 64)])
+    if arguments.part in ("cpu", "encoding"):
+        header = [
+            "genes",
+            "density",
+            "step, ms",
+            "all genes, ms",
+            "embed, ms",
+            "all genes, ms",
+            "step ratio",
+            "embed ratio",
+        ]
+        cases = [(2000, 0.05), (2000, 0.1), (4000, 0.05)]
+        print_table(header, [encoding(n, d, n_cells=arguments.cells, **common) for n, d in cases])
+        print()
+    if arguments.part in ("cpu", "decoding"):
+        cases = [(2000, 0.05), (2000, 0.1), (19_264, 0.05)]
+        print_table(
+            ["genes", "density", "decoder sums updated, ms", "decoder over all genes, ms", "ratio"],
+            [decoding(n, d, n_cells=arguments.cells, **common) for n, d in cases],
+        )
+        print()
+    if arguments.part in ("cpu", "batching"):
+        header = [
+            "batch size",
+            "padding, grouped",
+            "padding, random",
+            "grouped, ms per cell",
+            "random, ms per cell",
+            "ratio",
+        ]
+        print_table(header, [batching(real(2000), size, n_batches=arguments.batches, **common) for size in (32, 64)])
 
 
 if __name__ == "__main__":
