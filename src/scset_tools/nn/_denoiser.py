@@ -83,6 +83,8 @@ class Denoiser(nn.Module):
             for _ in range(n_blocks)
         )
         self.output = nn.Linear(n_hidden, n_input)
+        is_scale = torch.tensor([*[0.0, 1.0, 0.0] * n_blocks, 0.0, 1.0]).repeat_interleave(n_hidden)
+        self.register_buffer("_is_scale", is_scale, persistent=False)
         nn.init.zeros_(self.output.weight)  # the first prediction is no noise at all
         nn.init.zeros_(self.output.bias)
 
@@ -142,6 +144,8 @@ class Denoiser(nn.Module):
             which_time = None if which_time is None else which_time.view(x.shape[:2])
         else:
             which_sample = torch.repeat_interleave(torch.tensor(n_rows, device=x.device), output_size=len(x))
+        # one is added to the scales here, where there is a row per sample, and not where there is one per cell
+        of_sample = of_sample + self._is_scale.to(of_sample.dtype)
         times, samples = of_time.split(self.n_hidden, -1), of_sample.split(self.n_hidden, -1)
 
         def steer(first: int, n: int) -> list[Tensor]:
@@ -154,7 +158,7 @@ class Denoiser(nn.Module):
         h = self.input(x)
         for i, block in enumerate(self.blocks):
             shift, scale, gate = steer(3 * i, 3)
-            h = h + gate * block(torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), 1 + scale))
+            h = torch.addcmul(h, gate, block(torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), scale)))
         shift, scale = steer(3 * self.n_blocks, 2)
-        out = self.output(torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), 1 + scale))
+        out = self.output(torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), scale))
         return out.flatten(0, 1) if is_even else out
