@@ -192,7 +192,7 @@ def check_forward(path, s, state, *, n_cells):
         tokens = module.tokens(batch)
         embedded = module.encoder.embed(tokens)
         hidden = module.hide(tokens, embedded, batch.seed)
-        predicted, _, _ = module.predict_hidden(tokens, embedded, hidden, module.depth_tokens(batch))
+        predicted, _, _ = module.predict_hidden(tokens, embedded, hidden, depth=module.depth_tokens(batch))
     assert predicted[hidden.is_real].std() > 1e-3  # not all alike
     for c in range(n_cells):
         values = prepared(counts[c])

@@ -96,7 +96,7 @@ class CellTypeMixin:
             **self._read,
         }
         splitter = self._data_splitter_cls(self.adata_manager, **splitter_kwargs)
-        require_labelled(codes, splitter.train_idx, classes, cell_type_key)
+        require_labelled(codes, splitter.train_idx, classes=classes, key=cell_type_key)
         self.module.head = None  # of an earlier fine-tuning, perhaps to other classes
         if mode == "linear_probe":
             head, history = fit_head(

@@ -28,7 +28,7 @@ def cell_type_codes(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
     return codes.astype(np.int64), np.asarray(classes).astype(str)
 
 
-def require_labelled(codes: np.ndarray, rows: np.ndarray, classes: np.ndarray, key: str) -> None:
+def require_labelled(codes: np.ndarray, rows: np.ndarray, *, classes: np.ndarray, key: str) -> None:
     """Raise ValueError unless two classes have training cells."""
     present = np.unique(codes[rows][codes[rows] >= 0])
     if len(present) < 2:

@@ -92,10 +92,11 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
 
     Examples
     --------
-    >>> import scset_tools as sst
-    >>> adata = sst.datasets.perturbation_cohort(n_samples=6, n_cells=20)
-    >>> sst.SelfGuidedMAE.setup_anndata(adata, sample_key="sample")
-    >>> model = sst.SelfGuidedMAE(adata, values="normalized", n_hidden=8, n_layers=1, n_heads=2)
+    >>> import anndata as ad, numpy as np, scset_tools as sst
+    >>> adata = ad.AnnData(np.random.default_rng(0).poisson(1.0, (120, 30)))
+    >>> adata.obs["donor"] = [f"donor_{i % 6}" for i in range(120)]
+    >>> sst.SelfGuidedMAE.setup_anndata(adata, sample_key="donor")
+    >>> model = sst.SelfGuidedMAE(adata, n_hidden=8, n_layers=1, n_heads=2)
     >>> model.train(max_epochs=1, enable_progress_bar=False, accelerator="cpu")
     >>> model.get_cell_representation().shape
     (120, 8)

@@ -147,7 +147,7 @@ class SelfGuidedMAEModule(SampleModule):
         tokens = self.tokens(batch)
         embedded = self.encoder.embed(tokens)
         hidden = self.hide(tokens, embedded, batch.seed)
-        predicted, attention, is_real = self.predict_hidden(tokens, embedded, hidden, self.depth_tokens(batch))
+        predicted, attention, is_real = self.predict_hidden(tokens, embedded, hidden, depth=self.depth_tokens(batch))
         weight = hidden.is_real.to(predicted.dtype)
         error = ((predicted - hidden.value.to(predicted.dtype)).square() * weight).sum() / weight.sum().clamp_min(1)
         metrics = {"reconstruction": error}
@@ -208,7 +208,7 @@ class SelfGuidedMAEModule(SampleModule):
         )
 
     def predict_hidden(
-        self, tokens: Tokens, embedded: torch.Tensor, hidden: HiddenGenes, depth: torch.Tensor | None
+        self, tokens: Tokens, embedded: torch.Tensor, hidden: HiddenGenes, *, depth: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
         """Predicted hidden values, the latents' attention on what is visible, and where that is real."""
         index, is_real = front(hidden.is_visible)
