@@ -298,10 +298,10 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, SampleModelClass):
         mean, scale = torch.zeros(n_batches, self._n_input), torch.ones(n_batches, self._n_input)
         if self.adata is None:  # the values come with the saved weights
             return mean, scale, mean[0].clone(), scale[0].clone()
-        codes = np.zeros(self.adata.n_obs, dtype=np.int64)
+        source = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        codes = np.zeros(source.shape[0], dtype=np.int64)
         if REGISTRY_KEYS.BATCH_KEY in self.adata_manager.data_registry:
             codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel().astype(np.int64)
-        source = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
         if standardize:
             mean, scale = (torch.from_numpy(v) for v in feature_moments(source, codes, n_batches))
         low, high = torch.full((self._n_input,), torch.inf), torch.full((self._n_input,), -torch.inf)
