@@ -325,6 +325,12 @@ def test_a_sample_of_one_cell_cannot_be_trained_on_but_embedded(model):
     assert np.isfinite(model.get_sample_representation(adata).loc["s02"]).all()
 
 
+def test_a_tilted_training_runs():
+    model = fitted(tilt=1.0, train={"max_epochs": 1})
+    assert np.isfinite(model.history["loss_train"].to_numpy()).all()
+    assert np.isfinite(model.get_sample_representation().to_numpy()).all()
+
+
 def test_constant_features_do_no_harm():
     adata = make_cohort()
     adata.X[:, 2] = 7.0
@@ -340,6 +346,7 @@ def test_constant_features_do_no_harm():
         ({"encoder": "rnn"}, "encoder='rnn' is not one of"),
         ({"decoder": "vae"}, "decoder='vae' is not one of"),
         ({"schedule": "sigmoid"}, "schedule='sigmoid' is not one of"),
+        ({"tilt": -1}, "tilt=-1 must be 0 or more"),
         ({"n_targets": 0}, "n_targets=0 must be 1 or more"),
         ({"n_heads": 4}, r"`n_heads` \(4\) must divide the width \(6\)"),
     ],
