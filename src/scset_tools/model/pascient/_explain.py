@@ -17,6 +17,7 @@ from scset_tools.data._sparse import SparseRows
 from scset_tools.data._splitter import sample_loader
 from scset_tools.model._inference import MAX_CELLS
 from scset_tools.model._sample_attributions import SampleAttributions, write_sample_attributions
+from scset_tools.model.pascient._tables import AttributionTables
 from scset_tools.nn import LinearAttributions, attribute_through_linear, sample_of_cell
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class ExplainMixin:
             start = None
             if baseline == "reference" and method != "attention":
                 start = self._mean_cell(cells, dataset, chosen, reference, batch_size)
-            tables = _Tables(dataset, positions, group, len(names), self._n_input)
+            tables = AttributionTables(dataset, positions, group, n_groups=len(names), n_genes=self._n_input)
             for batch, found in self._explain(
                 dataset, positions, chosen, (which, against), method, start, (n_steps, tolerance), batch_size
             ):
@@ -267,10 +268,9 @@ class ExplainMixin:
             with torch.no_grad():
                 hidden = module.first(x)
             if method == "attention":
-                yield (
-                    batch,
-                    self._weighted_input(batch, x, head.score(module.from_first_layer(hidden, batch.ptr), *score_of)),
-                )
+                with torch.no_grad():
+                    value = head.score(module.from_first_layer(hidden, batch.ptr), *score_of)
+                yield batch, self._weighted_input(batch, x, value)
                 continue
             n_steps, tolerance = precision
             for steps in (n_steps * 2**k for k in range(MAX_DOUBLINGS + 1)):
@@ -322,72 +322,6 @@ class ExplainMixin:
             else:
                 total += (x.double() * share[:, None]).sum(0)
         return (total / len(positions)).float().to(self.module.device)
-
-
-class _Tables:
-    """Adds up attributions of batches by cell, and by sample, group and gene."""
-
-    def __init__(
-        self, dataset: SampleDataset, positions: np.ndarray, group: np.ndarray, n_groups: int, n_genes: int
-    ) -> None:
-        self.names = dataset.index.names[positions].astype(str)
-        self.place = {int(p): i for i, p in enumerate(positions)}
-        self.group, self.n_groups, self.n_genes = group, n_groups, n_genes
-        n = len(positions)
-        self.cells = np.full(dataset.reader.n_rows, np.nan, dtype=np.float64)
-        self.genes, self.n_cells = np.zeros((n, n_genes)), np.zeros(n)
-        self.by_group = np.full((n, n_groups, n_genes), np.nan, dtype=np.float32)
-        self.group_sizes, self.group_sums = np.zeros((n, n_groups)), np.zeros((n, n_groups))
-        self.scores = np.full((n, 3), np.nan)
-
-    def add(self, batch: SampleBatch, found: LinearAttributions) -> None:
-        rows = batch.rows.cpu().numpy()
-        self.cells[rows] = found.cells.cpu().numpy()
-        sample = sample_of_cell(batch.ptr, n_cells=len(rows))
-        at = [self.place[int(s)] for s in batch.sample.tolist()]
-        self.n_cells[at] = batch.sizes.cpu().numpy()
-        measures = (found.f_input, found.f_baseline, found.completeness_error)
-        self.scores[at] = torch.stack([m.double() for m in measures], 1).cpu().numpy()
-        if not self.n_groups:
-            self.genes[at] = found.sums(sample, batch.n_samples).cpu().numpy()
-            return
-        # cells of no group form one more, so that nothing is lost from the sums over all cells
-        n = self.n_groups + 1
-        group = torch.from_numpy(self.group[rows]).to(sample.device)
-        place = sample * n + torch.where(group < 0, self.n_groups, group)
-        sums = found.sums(place, batch.n_samples * n).view(batch.n_samples, n, -1).cpu().numpy()
-        counts = torch.bincount(place, minlength=batch.n_samples * n).view(-1, n)[:, :-1].cpu().numpy()
-        of_cells = torch.zeros(batch.n_samples * n, dtype=torch.float64, device=place.device)
-        of_cells = of_cells.index_add_(0, place, found.cells).view(-1, n)[:, :-1].cpu().numpy()
-        self.genes[at] = sums.sum(1)
-        self.by_group[at] = np.where(counts[..., None] > 0, sums[:, :-1], np.nan)
-        self.group_sizes[at], self.group_sums[at] = counts, of_cells
-
-    def result(
-        self,
-        *,
-        mean: bool,
-        cells: pd.Index,
-        genes: pd.Index,
-        groups: list[str],
-        sample_key: str,
-        **about: Any,
-    ) -> SampleAttributions:
-        per_cell, per_sample, per_group = 1.0, np.ones(len(self.names)), np.ones_like(self.group_sizes)
-        if mean:
-            # attention sums over cells already, and its weights are not a sum over genes
-            per_cell = 1.0 if about["method"] == "attention" else 1.0 / self.n_genes
-            per_sample, per_group = np.maximum(self.n_cells, 1), np.maximum(self.group_sizes, 1)
-        index = pd.Index(self.names, name=sample_key)
-        sums = np.where(self.group_sizes > 0, self.group_sums, np.nan) * per_cell / per_group
-        return SampleAttributions(
-            cells=pd.Series((self.cells * per_cell).astype(np.float32), index=cells),
-            genes=pd.DataFrame(self.genes / per_sample[:, None], index=index, columns=genes),
-            groups=pd.DataFrame(sums, index=index, columns=pd.Index(groups, dtype=object)),
-            group_genes=(self.by_group / per_group[..., None]).astype(np.float32),
-            scores=pd.DataFrame(self.scores, index=index, columns=["score", "baseline_score", "completeness_error"]),
-            **about,
-        )
 
 
 def _groups_of(cells: AnnData, groupby: str | None) -> tuple[np.ndarray, list[str]]:
