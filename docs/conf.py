@@ -89,10 +89,11 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 # Tutorials run when the pages are built, once per change of their code (docs/_build/notebooks keeps what they gave):
 # SCSET_TOOLS_DOCS_EXECUTE=off builds without them, =force runs them whatever changed, as when the library has.
-nb_execution_mode = os.environ.get("SCSET_TOOLS_DOCS_EXECUTE", "off")
+nb_execution_mode = os.environ.get("SCSET_TOOLS_DOCS_EXECUTE", "cache")
 nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 nb_execution_excludepatterns = ["user_guide/**", "api/**"]
-nb_execution_timeout = 900
+nb_execution_in_temp = True  # what a tutorial saves is not for the repository
+nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
 nb_output_stderr = "remove"  # notes of training libraries
 nb_merge_streams = True
