@@ -107,7 +107,12 @@ def fit(
     with session("fit", arguments, log=log, quiet=quiet, debug=debug) as run:
         from scset_tools.cli import _commands
 
-        named = {"max_epochs": max_epochs, "batch_size": batch_size, "train_size": train_size, "groups_key": groups_key}
+        named: dict[str, Any] = {
+            "max_epochs": max_epochs,
+            "batch_size": batch_size,
+            "train_size": train_size,
+            "groups_key": groups_key,
+        }
         named |= {"early_stopping": early_stopping or None, "checkpoint_dir": checkpoint_dir}
         named |= {"accelerator": None if method in _methods.PROFILES else accelerator}
         reads = {"use_rep": use_rep, "layer": layer, "labels_key": labels_key, "batch_key": batch_key}

@@ -26,8 +26,10 @@ def read(path: Path, session: Session, *, is_backed: bool = False) -> AnnData:
     return adata
 
 
-def write_samples(samples: AnnData, place: Path, path: Path, *, session: Session) -> None:
+def write_samples(samples: AnnData, place: Path | None, path: Path, *, session: Session) -> None:
     """Write sample vectors to the place that becomes ``path``."""
+    if place is None:
+        return
     with writing(path):
         samples.write_h5ad(place)
     session.event("write", path=path, n_samples=int(samples.n_obs), n_latent=int(samples.n_vars))
@@ -198,7 +200,8 @@ def benchmark(
         write_table(result.results, folds_place, folds, session=session)
         if figure_place is not None:
             with writing(figure):
-                result.plot().figure.savefig(figure_place, dpi=150, bbox_inches="tight")
+                drawn: Any = result.plot().figure
+                drawn.savefig(figure_place, dpi=150, bbox_inches="tight")
     return summary
 
 

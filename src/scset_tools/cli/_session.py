@@ -158,7 +158,7 @@ def _tamed(state: Session) -> Iterator[None]:
 
 
 def _surroundings() -> dict[str, Any]:
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in LIBRARIES:
         try:
             versions[name] = metadata.version(name)
