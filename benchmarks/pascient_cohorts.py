@@ -198,7 +198,7 @@ def run_baseline(draws: list[ad.AnnData], labels: pd.Series, folds: list, make) 
                 x = make().fit(cells, samples=training).transform(cells)
                 x = pd.DataFrame(x.X, index=x.obs_names)
                 probe = make_pipeline(
-                    StandardScaler(), LogisticRegressionCV(Cs=5, cv=3, max_iter=2000, scoring="f1_weighted")
+                    StandardScaler(), LogisticRegressionCV(Cs=5, cv=3, max_iter=2000)
                 )
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
