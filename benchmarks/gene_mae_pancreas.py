@@ -352,9 +352,8 @@ def report(path: Path, figures: Path | None) -> None:
             )
             interval = f"{d['difference']:+.3f} [{d['ci_low']:+.3f}, {d['ci_high']:+.3f}]"
             of_seed = (a.loc[both, metric] - b.loc[both, metric]).groupby("seed").mean()
-            rows.append(
-                [mode, rate, metric, interval, f"{d['p_value']:.3f}", f"{(of_seed > 0).sum()} of {len(of_seed)}"]
-            )
+            above = f"{(of_seed > 0).sum()} of {len(of_seed)}"
+            rows.append([pretraining, mode, rate, metric, interval, f"{d['p_value']:.3f}", above])
     print_table(
         ["pretraining", "mode", "mask ratio", "metric", "self-guided - random [95 %]", "p", "seeds above 0"], rows
     )

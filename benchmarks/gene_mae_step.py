@@ -134,7 +134,11 @@ def decoding(n_genes: int, density: float, *, n_cells: int, repeats: int, clock)
     ]
 
 
-def batching(adata: ad.AnnData, batch_size: int, *, repeats: int, clock, n_batches: int) -> list:
+def some_of(adata: ad.AnnData, n_cells: int) -> ad.AnnData:
+    return adata[np.sort(np.random.default_rng(0).choice(adata.n_obs, min(n_cells, adata.n_obs), replace=False))].copy()
+
+
+def batching(adata: ad.AnnData, batch_size: int, *, repeats: int, clock) -> list:
     model = built(adata)
     step = stepper(model)
     loaders, padding = {}, {}
@@ -150,17 +154,19 @@ def batching(adata: ad.AnnData, batch_size: int, *, repeats: int, clock, n_batch
         splitter.trainer = None
         batches = list(splitter.train_dataloader())
         padding[name] = sum(b.n_cells * int(b.ptr.diff().max()) for b in batches) / sum(len(b.gene) for b in batches)
-        # the same share of the epoch for both, in the order in which they come
-        loaders[name] = batches[:: max(1, len(batches) // n_batches)]
+        loaders[name] = batches  # a whole epoch: grouped batches are of very different lengths
 
-    def run(batches: list[CellBatch]) -> None:
-        for batch in batches:
-            step(batch)
-
-    seconds = interleaved_medians(
-        {name: lambda batches=batches: run(batches) for name, batches in loaders.items()}, repeats=repeats, clock=clock
-    )
-    per_cell = {name: seconds[name] / sum(b.n_cells for b in loaders[name]) for name in seconds}
+    seconds: dict[str, list[float]] = {name: [] for name in loaders}
+    for turn in range(repeats + 1):  # the first is a warm-up
+        for name, batches in loaders.items():
+            total = 0.0
+            for batch in batches:
+                start = clock()
+                step(batch)
+                total += clock() - start
+            if turn:
+                seconds[name].append(total)
+    per_cell = {name: np.median(seconds[name]) / sum(b.n_cells for b in loaders[name]) for name in seconds}
     return [
         batch_size,
         *(f"{p:.2f}" for p in padding.values()),
@@ -216,7 +222,8 @@ def main() -> None:
     parser.add_argument("--part", choices=["cpu", "encoding", "decoding", "batching", "gpu"], default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cells", type=int, default=8, help="in a batch of the comparison of encodings")
-    parser.add_argument("--batches", type=int, default=6, help="of each kind in the comparison of batches")
+    parser.add_argument("--subset", type=int, default=640, help="cells of the comparison of batches")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64], help="batch sizes of that comparison")
     parser.add_argument("--process-time", action="store_true", help="processor time of one thread instead of wall time")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="small sizes, for a trial of the part gpu on a CPU")
@@ -262,7 +269,9 @@ def main() -> None:
             "random, ms per cell",
             "ratio",
         ]
-        print_table(header, [batching(real(2000), size, n_batches=arguments.batches, **common) for size in (32, 64)])
+        print_table(
+            header, [batching(some_of(real(2000), arguments.subset), size, **common) for size in arguments.sizes]
+        )
 
 
 if __name__ == "__main__":

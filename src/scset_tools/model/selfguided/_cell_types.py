@@ -13,6 +13,7 @@ from scvi import settings
 
 from scset_tools import _checks, _keys
 from scset_tools.model._inference import score_cells
+from scset_tools.model._mixin import ModelMixin
 from scset_tools.model._training import run_training
 from scset_tools.model.selfguided._finetune import MODES, cell_type_codes, fit_head, require_labelled
 from scset_tools.model.selfguided._head import CellTypeHead
@@ -21,7 +22,7 @@ N_STANDARDIZE = 1024
 """Cells whose vectors give the head its location and scale before partial fine-tuning."""
 
 
-class CellTypeMixin:
+class CellTypeMixin(ModelMixin):
     """What :class:`~scset_tools.model.SelfGuidedMAE` does with types of cells."""
 
     cell_types_: list[str] | None = None

@@ -55,7 +55,7 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
     mask_rate, zero_mask_rate
         Shares of the expressed and of the unexpressed genes that are hidden.
     n_hidden, n_layers, n_heads, n_ff
-        Encoder: width, blocks, attention heads, inner width of the feed-forward layers (default: ``4 * n_hidden``).
+        Encoder: width, blocks, attention heads, inner width of the feed-forward layers (default: ``2 * n_hidden``).
     n_bins, bin_alpha
         Bins of the value embedding, and weight of its direct path.
     n_latents, n_latent_hidden, n_latent_heads
@@ -120,17 +120,17 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         zero_mask_rate: float = 0.03,
         n_hidden: int = 64,
         n_layers: int = 2,
-        n_heads: int = 4,
+        n_heads: int = 2,
         n_ff: int | None = None,
-        n_bins: int = 32,
+        n_bins: int = 16,
         bin_alpha: float = 1.0,
         n_latents: int = 32,
         n_latent_hidden: int = 64,
-        n_latent_heads: int = 4,
+        n_latent_heads: int = 2,
         attention_weight: float = 1e-5,
-        n_decoder_hidden: int = 64,
+        n_decoder_hidden: int = 32,
         n_decoder_layers: int = 1,
-        n_decoder_heads: int = 4,
+        n_decoder_heads: int = 2,
         dim_decoder_head: int | None = None,
         n_decoder_features: int | None = None,
         n_decoder_norms: int = 1,
@@ -176,7 +176,7 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
                 n_hidden=n_hidden,
                 n_layers=n_layers,
                 n_heads=n_heads,
-                n_ff=4 * n_hidden if n_ff is None else n_ff,
+                n_ff=2 * n_hidden if n_ff is None else n_ff,
                 n_bins=n_bins,
                 bin_alpha=bin_alpha,
                 n_latents=n_latents,
