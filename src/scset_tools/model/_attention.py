@@ -8,13 +8,14 @@ import pandas as pd
 
 from scset_tools import _keys
 from scset_tools.model._inference import score_cells
+from scset_tools.model._mixin import ModelMixin
 from scset_tools.model._outputs import write_cell_scores
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class AttentionMixin:
+class AttentionMixin(ModelMixin):
     """For a model whose module has ``attention(batch)`` and ``attention_in_pieces(pieces)``."""
 
     def get_attention(self, adata: AnnData | None = None) -> pd.DataFrame:

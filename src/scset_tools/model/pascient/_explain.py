@@ -16,6 +16,7 @@ from scset_tools._checks import require_choice
 from scset_tools.data._sparse import SparseRows
 from scset_tools.data._splitter import sample_loader
 from scset_tools.model._inference import MAX_CELLS
+from scset_tools.model._mixin import ModelMixin
 from scset_tools.model._sample_attributions import SampleAttributions, write_sample_attributions
 from scset_tools.model.pascient._tables import AttributionTables
 from scset_tools.nn import LinearAttributions, attribute_through_linear, sample_of_cell
@@ -31,7 +32,7 @@ MAX_DOUBLINGS = 4
 METHODS = ("integrated_gradients", "gradient_x_input", "attention")
 
 
-class ExplainMixin:
+class ExplainMixin(ModelMixin):
     """``get_attributions``, ``annotate_attributions`` and ``get_attribution_matrix``."""
 
     def get_attributions(

@@ -13,13 +13,14 @@ from sklearn.metrics import accuracy_score, f1_score, r2_score, roc_auc_score
 from scset_tools import _checks
 from scset_tools._docs import docs
 from scset_tools.model._inference import represent_samples
+from scset_tools.model._mixin import ModelMixin
 from scset_tools.model.pascient._targets import Target
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class PredictMixin:
+class PredictMixin(ModelMixin):
     """``predict``, ``predict_proba`` and ``evaluate`` of a model whose module has targets and heads."""
 
     @docs.dedent

@@ -11,13 +11,14 @@ import pandas as pd
 from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
+from scset_tools.model._mixin import ModelMixin
 from scset_tools.model.scset._classifier import HEADS, MODES, Classifier, fit_classifier
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class FinetuningMixin:
+class FinetuningMixin(ModelMixin):
     """Classify samples by their vectors."""
 
     @docs.dedent

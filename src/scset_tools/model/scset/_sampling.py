@@ -11,13 +11,14 @@ import pandas as pd
 
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
+from scset_tools.model._mixin import ModelMixin
 from scset_tools.model.scset._generation import SAMPLERS, generate_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class SamplingMixin:
+class SamplingMixin(ModelMixin):
     """Decode vectors of samples into cells."""
 
     @docs.dedent
