@@ -197,9 +197,7 @@ def run_baseline(draws: list[ad.AnnData], labels: pd.Series, folds: list, make) 
             for training, held_out in repeat:
                 x = make().fit(cells, samples=training).transform(cells)
                 x = pd.DataFrame(x.X, index=x.obs_names)
-                probe = make_pipeline(
-                    StandardScaler(), LogisticRegressionCV(Cs=5, cv=3, max_iter=2000)
-                )
+                probe = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=5, cv=3, max_iter=2000))
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     probe.fit(x.loc[training], labels[training])

@@ -18,7 +18,15 @@ MODELS = {
 MODELS["pascient"] = (sst.PaSCient, {"n_hidden": 16, "n_latent": 6})
 MODELS["selfguidedmae"] = (
     sst.SelfGuidedMAE,
-    {"values": "normalized", "n_hidden": 6, "n_layers": 1, "n_heads": 2, "n_latents": 4, "n_latent_hidden": 8, "n_bins": 8},
+    {
+        "values": "normalized",
+        "n_hidden": 6,
+        "n_layers": 1,
+        "n_heads": 2,
+        "n_latents": 4,
+        "n_latent_hidden": 8,
+        "n_bins": 8,
+    },
 )
 STORAGES = ["csr_matrix", "csc_matrix", "csr_array", "csc_array", "backed", "backed_csr", "backed_csc", "zarr", "dask"]
 
@@ -167,7 +175,11 @@ def test_same_seed_same_weights_whatever_the_workers(kind, fitted):
     with_workers = fit(kind, make_cohort(), datasplitter_kwargs={"num_workers": 2})
     assert_same_weights(with_workers, fitted(kind))
     other = fit(kind, make_cohort(), seed=1)
-    lift = {"maestro": "student.encoder.lift.weight", "scset": "encoder.lift.weight", "selfguidedmae": "encoder.norm.weight"}
+    lift = {
+        "maestro": "student.encoder.lift.weight",
+        "scset": "encoder.lift.weight",
+        "selfguidedmae": "encoder.norm.weight",
+    }
     name = lift.get(kind) or next(iter(weights(other)))
     assert not np.array_equal(weights(other)[name], weights(again)[name])
 
