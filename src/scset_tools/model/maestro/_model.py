@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
-import pandas as pd
 import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.data._features import feature_moments
 from scset_tools.model._attention import AttentionMixin
-from scset_tools.model._attributions import Attributions, LinearProbe, attribute
+from scset_tools.model._attributions import AttributionMixin
 from scset_tools.model._base import SampleModelClass
-from scset_tools.model._inference import represent_samples
-from scset_tools.model._outputs import write_attributions
 from scset_tools.model._preset import Preset
 from scset_tools.model.maestro._decoder import DECODERS
 from scset_tools.model.maestro._module import MAESTROModule
@@ -28,7 +23,7 @@ from scset_tools.model.maestro._reconstruction import reconstruct_samples
 from scset_tools.model.maestro._views import MASKINGS, VIEWS
 
 
-class MAESTRO(AttentionMixin, SampleModelClass):
+class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
     """Masked set transformer with self-distillation: one vector per sample, learned without labels.
 
     A student encoder sees a crop of each sample with a part of its cells hidden and learns to reconstruct what is hidden
@@ -215,77 +210,6 @@ class MAESTRO(AttentionMixin, SampleModelClass):
             )
             raise ValueError(msg)
         super().train(max_epochs, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
-
-    def get_attributions(
-        self, target: str, *, adata: AnnData | None = None, n_cells: int = 500, n_steps: int = 20, batch_size: int = 8
-    ) -> Attributions:
-        """Which markers and which cells tell the classes of a label apart.
-
-        A logistic regression is fitted to the frozen vectors of all samples with a label; integrated gradients carry its
-        scores back to the features of the cells, starting from the mean cell. This explains the probe, it does not
-        validate it: for how well a label is predicted see :func:`scset_tools.tl.probe`.
-
-        Parameters
-        ----------
-        target
-            Column of ``adata.obs`` with a class per sample.
-        adata
-            Cells to attribute to. Default: the registered AnnData.
-        n_cells
-            Most cells of a sample that are attributed to, drawn from a seed.
-        n_steps
-            Points on the path of integration; raise it where ``completeness_error`` is above some percent.
-        batch_size
-            Number of samples at a time.
-
-        Returns
-        -------
-        :class:`~scset_tools.model.Attributions` of features and cells to each class.
-        """
-        adata = self._validate_anndata(adata)
-        labels = _checks.require_constant_within_sample(adata, target, self._sample_key)
-        try:
-            dataset = self._dataset(adata, n_cells)
-            of_sample = dataset.index.first(labels.astype(object).to_numpy())
-            is_labelled = pd.notna(of_sample)
-            text = np.where(is_labelled, of_sample.astype(str), "")
-            if len(set(text[is_labelled])) < 2:
-                msg = f"adata.obs[{target!r}] has {len(set(text[is_labelled]))} classes with samples: nothing to tell apart."
-                raise ValueError(msg)
-            vectors = represent_samples(self.module, dataset, np.arange(len(dataset)), batch_size=batch_size)
-            probe = LinearProbe(vectors[is_labelled], text[is_labelled])
-            features, cells, error = attribute(
-                self.module, dataset, probe, labels=text, n_steps=n_steps, batch_size=batch_size
-            )
-        finally:
-            self._release(adata)
-        return Attributions(
-            target=target,
-            features=pd.DataFrame(features, index=pd.Index(self.get_var_names()), columns=probe.classes),
-            cells=pd.DataFrame(cells, index=adata.obs_names, columns=probe.classes),
-            completeness_error=pd.DataFrame(error, index=dataset.index.names.astype(str), columns=probe.classes),
-        )
-
-    def annotate_attributions(self, target: str, *, adata: AnnData | None = None, **kwargs: Any) -> None:
-        """Write the attributions to a label; see :meth:`get_attributions`.
-
-        Parameters
-        ----------
-        target
-            Column of ``adata.obs`` with a class per sample.
-        adata
-            Cells to annotate. Default: the registered AnnData.
-        **kwargs
-            Arguments of :meth:`get_attributions`.
-
-        Writes
-        ------
-        For each class ``obs["maestro_attribution_<class>"]`` (cells) and, where the model reads ``X`` or a layer,
-        ``var["maestro_attribution_<class>"]`` (features); otherwise the features go to
-        ``uns["maestro_attribution_<target>"]``.
-        """
-        cells = self._cells_of(adata)
-        write_attributions(cells, self.get_attributions(target, adata=cells, **kwargs), name=self.name)
 
     @docs.dedent
     def reconstruct(
