@@ -171,7 +171,7 @@ def prepared(counts):
     return torch.cat([torch.log1p(counts / total * 1e4), torch.tensor([4.0, float(total.log10())])])
 
 
-def check_forward(path, s, state, *, n_cells):
+def check_forward(path, s, state, *, n_cells, n_decoded=None):
     adata = make_data(s, n_cells, density=min(0.3, 300 / s["n_genes"]))
     model = sst.SelfGuidedMAE.from_scfoundation(path, adata=adata, genes=names_of(s), accept_license=True)
     # cell embeddings
@@ -187,14 +187,15 @@ def check_forward(path, s, state, *, n_cells):
     # values of hidden genes
     module = model.module
     dataset = model._dataset(adata)
-    batch = dataset.cells(np.arange(n_cells))
+    n_decoded = n_cells if n_decoded is None else n_decoded
+    batch = dataset.cells(np.arange(n_decoded))
     with torch.no_grad():
         tokens = module.tokens(batch)
         embedded = module.encoder.embed(tokens)
         hidden = module.hide(tokens, embedded, batch.seed)
         predicted, _, _ = module.predict_hidden(tokens, embedded, hidden, depth=module.depth_tokens(batch))
     assert predicted[hidden.is_real].std() > 1e-3  # not all alike
-    for c in range(n_cells):
+    for c in range(n_decoded):
         values = prepared(counts[c])
         is_hidden = torch.zeros(len(values), dtype=torch.bool)
         genes = hidden.gene[c][hidden.is_real[c]]
@@ -230,7 +231,7 @@ def test_the_layout_has_the_published_size():
 @torch.no_grad()
 def test_forward_of_a_checkpoint_of_the_published_shape(tmp_path):
     state = make_file(tmp_path / "models.ckpt", PUBLISHED)
-    check_forward(tmp_path / "models.ckpt", PUBLISHED, state, n_cells=1)
+    check_forward(tmp_path / "models.ckpt", PUBLISHED, state, n_cells=2, n_decoded=1)
 
 
 def test_pretraining_goes_on_with_two_learning_rates(tmp_path):
