@@ -234,7 +234,7 @@ def aggregators(n_repeats: int) -> str:
     intro = (
         f"Samples of the rarer class left out to imbalance the cohort; {n_repeats} repeats of five stratified folds; features "
         f"centred and scaled over cells; n_hidden 64, n_latent 32, dropout 0.1, {N_STEPS} steps of 8 samples at lr 1e-3, the same "
-        "for all and chosen before any result was seen. Weighted F1 of the pooled out-of-fold predictions, mean over repeats, mean "
+        "for all and not tuned. Weighted F1 of the pooled out-of-fold predictions, mean over repeats, mean "
         "and sd over ten draws of cells. Baselines see the same draws; logistic regression with its strength chosen inside the "
         "training folds. Neither cohort has several cell types on record: clusters of k-means stand for them."
     )
