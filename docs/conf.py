@@ -44,6 +44,7 @@ bare_names = {
     "Callable": "collections.abc.Callable",
     "Colormap": "matplotlib.colors.Colormap",
     "Figure": "matplotlib.figure.Figure",
+    "HubModel": "scvi.hub.HubModel",
     "Iterator": "collections.abc.Iterator",
     "Mapping": "collections.abc.Mapping",
     "MuData": "mudata.MuData",
