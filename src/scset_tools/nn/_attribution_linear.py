@@ -26,7 +26,7 @@ BLOCK_BYTES = 2**24
 
 @dataclass(frozen=True, eq=False)
 class LinearAttributions:
-    """Attributions of a ragged batch, kept as the gradient behind the first layer; see :meth:`values` and :meth:`sums`."""
+    """Attributions of a ragged batch, kept as the gradient behind the first layer; see ``values()`` and ``sums()``."""
 
     x: Tensor | CompressedRows
     """The input, (cells, features)."""

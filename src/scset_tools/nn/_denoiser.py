@@ -148,7 +148,7 @@ class Denoiser(nn.Module):
         of_sample = of_sample + self._is_scale.to(of_sample.dtype)
         times, samples = of_time.split(self.n_hidden, -1), of_sample.split(self.n_hidden, -1)
 
-        def steer(first: int, n: int) -> list[Tensor]:
+        def steer(first: int, n: int) -> tuple[Tensor, ...]:
             """``n`` of the shifts, scales and gates, each to be broadcast against the cells."""
             time, sample = torch.cat(times[first : first + n], -1), torch.cat(samples[first : first + n], -1)
             sample = sample if is_even else sample.index_select(0, which_sample)

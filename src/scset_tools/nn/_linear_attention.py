@@ -111,6 +111,8 @@ class LinearAttention(nn.Module):
         Whether queries, keys and values have biases.
     """
 
+    projection: Tensor | None
+
     def __init__(
         self,
         dim: int,

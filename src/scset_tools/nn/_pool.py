@@ -7,6 +7,7 @@ alone, so the result is the same for any order of the cells and any batch mates;
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -221,7 +222,8 @@ class NonLinearAttentionPool(Pool):
 
     def score_layer(self) -> tuple[Tensor, Tensor | None]:
         """Of the network's hidden layer."""
-        return self.score[0].weight, self.score[0].bias
+        first = _first(self.score)
+        return first.weight, first.bias
 
     def scores_after(self, u: Tensor) -> Tensor:
         """The scores, (cells, 1).
@@ -255,6 +257,8 @@ class GatedAttentionPool(Pool):
     def __init__(self, n_input: int, *, n_hidden: int = 128, is_gate_scalar: bool = False) -> None:
         super().__init__()
         self.is_gate_scalar = is_gate_scalar
+        self.value: nn.Module
+        self.gate: nn.Module
         if is_gate_scalar:
             self.value = MLP(n_input, 1, n_hidden=n_hidden, activation=nn.Tanh)
             self.gate = MLP(n_input, 1, n_hidden=n_hidden, activation=nn.Tanh)
@@ -275,7 +279,7 @@ class GatedAttentionPool(Pool):
 
     def score_layer(self) -> tuple[Tensor, Tensor | None]:
         """Of both branches, one after the other."""
-        value, gate = (self.value[0], self.gate[0]) if self.is_gate_scalar else (self.value, self.gate)
+        value, gate = _first(self.value), _first(self.gate)
         return torch.cat([value.weight, gate.weight]), torch.cat([value.bias, gate.bias])
 
     def scores_after(self, u: Tensor) -> Tensor:
@@ -290,6 +294,11 @@ class GatedAttentionPool(Pool):
         if self.is_gate_scalar:
             return _after_first(self.value, value) * _after_first(self.gate, gate).sigmoid()
         return self.score(value.tanh() * gate.sigmoid())
+
+
+def _first(network: nn.Module) -> nn.Linear:
+    """The linear layer that a network begins with, or is."""
+    return cast("nn.Linear", network[0] if isinstance(network, MLP) else network)
 
 
 def _after_first(network: MLP, u: Tensor) -> Tensor:
