@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scset_tools import datasets, pl
+from scset_tools import _keys, datasets, pl, tl
 
 
 def sample_level(cells: AnnData, *, by_type: bool = True) -> AnnData:
@@ -124,6 +124,49 @@ def figures(rng: np.random.Generator):
     dots = pd.DataFrame({"gene_set": sets, "odds_ratio": 1 - np.log10(p) * rng.uniform(0.5, 1.5, len(sets))})
     dots["p_adjusted"], dots["n_overlap"] = p, rng.integers(2, 40, len(sets))
     yield "enrichment", pl.enrichment(dots)
+
+    shifted = datasets.perturbation_cohort(n_samples=12, n_cells=100)
+    vectors = {"mean of each type": sample_level(shifted), "average": sample_level(shifted, by_type=False)}
+    yield "subtype_trees", pl.subtype_trees(vectors, color="subtype")[0, 0]
+    yield "denoising", pl.denoising(made_up_steps(cells, rng), color="cell_type", basis="pca", reference=cells)[0]
+    yield (
+        "generated_composition",
+        pl.generated_composition(tl.generated_composition(cells, made_up_generation(cells, rng), "cell_type"))[0],
+    )
+
+    scores = pd.DataFrame(rng.normal(size=(12, len(types))) + rng.normal(0, 1.5, len(types)), columns=list(types))
+    yield "ranked_scores", pl.ranked_scores(scores, title="attribution of each cell type")
+    genes = [f"gene {i}" for i in range(60)]
+    yield "gene_heatmap", pl.gene_heatmap(pd.DataFrame(rng.standard_t(3, (len(types), 60)), list(types), genes))
+    mean = rng.lognormal(0, 1, 400)
+    masked = pd.DataFrame(
+        {"times_masked": rng.poisson(50 * mean), "mean_when_masked": mean}, [f"gene {i}" for i in range(400)]
+    )
+    yield "masking_frequency", pl.masking_frequency(masked)
+
+
+def made_up_steps(cells: AnnData, rng: np.random.Generator) -> AnnData:
+    """Cells that dissolve into noise, as a stand-in for cells that a model generates."""
+    few = cells[rng.choice(cells.n_obs, 400, replace=False)].copy()
+    x = np.asarray(few.X)
+    blocks, obs = [], []
+    for step in (1000, 600, 300, 100, 0):
+        kept = np.cos(step / 1000 * np.pi / 2)
+        blocks.append(kept * x + np.sqrt(1 - kept**2) * rng.normal(0, x.std(), x.shape))
+        obs.append(few.obs[["cell_type"]].assign(**{_keys.step(): float(step)}))
+    table = pd.concat(obs).reset_index(drop=True)
+    table.index = table.index.astype(str)
+    return AnnData(np.concatenate(blocks).astype(np.float32), obs=table, var=few.var)
+
+
+def made_up_generation(cells: AnnData, rng: np.random.Generator) -> AnnData:
+    """Sixty cells of each of twelve samples, drawn with replacement, as a stand-in for generated ones."""
+    rows = np.concatenate(
+        [rng.choice(np.flatnonzero(cells.obs["sample"] == s), 60) for s in cells.obs["sample"].cat.categories[:12]]
+    )
+    obs = cells.obs.iloc[rows].reset_index(drop=True)
+    obs.index = obs.index.astype(str)
+    return AnnData(np.asarray(cells.X)[rows], obs=obs, var=cells.var)
 
 
 def made_up_reconstruction(cells: AnnData, rng: np.random.Generator) -> AnnData:
