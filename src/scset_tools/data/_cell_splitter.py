@@ -43,6 +43,8 @@ class CellBatchSampler(DistributedSampler):
         Number of processes, and which of them this is.
     """
 
+    dataset: MixedCellDataset
+
     def __init__(
         self,
         dataset: MixedCellDataset,
@@ -115,7 +117,7 @@ class CellDataSplitter(SampleDataSplitter):
         **kwargs: Any,
     ) -> None:
         super().__init__(adata_manager, **kwargs)
-        self._read = {"gene_ids": gene_ids, "expect_counts": expect_counts, "labels": cell_labels}
+        self._read: dict[str, Any] = {"gene_ids": gene_ids, "expect_counts": expect_counts, "labels": cell_labels}
         self._group_by_length = group_by_length
         self._n_genes: np.ndarray | None = None
 

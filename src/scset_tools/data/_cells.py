@@ -225,6 +225,7 @@ class MixedCellDataset(GeneDataset):
     Takes the arguments of :class:`GeneDataset`.
     """
 
-    def __getitem__(self, key: tuple[int, Sequence[int]]) -> CellBatch:
+    # its batches are of cells, like those of GeneDataset
+    def __getitem__(self, key: tuple[int, Sequence[int]]) -> CellBatch:  # type: ignore[override]
         epoch, rows = key
         return self.cells(np.asarray(rows, dtype=np.int64), epoch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,6 +99,6 @@ class SampleDataset(Dataset):
         )
 
 
-def _registered(manager: AnnDataManager, *kinds: type) -> list[str]:
+def _registered(manager: AnnDataManager, *kinds: type[Any]) -> list[str]:
     """Registry keys of the fields of some kinds."""
     return [field.registry_key for field in manager.fields if isinstance(field, kinds) and not field.is_empty]

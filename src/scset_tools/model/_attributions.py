@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,10 +107,14 @@ def attribute(
     cells = np.full((dataset.reader.n_rows, n_classes), np.nan, dtype=np.float32)
     error = np.zeros((len(dataset), n_classes))
     module.eval()
+
+    def score(x: torch.Tensor, _: torch.Tensor, *, batch: SampleBatch, c: int) -> torch.Tensor:
+        return probe.score(module.represent_features(x, batch), c)
+
     for samples, batch in _batches(dataset, batch_size, module.device):
         for c in range(n_classes):
             result = integrated_gradients(
-                lambda x, ptr, batch=batch, c=c: probe.score(module.represent_features(x, batch), c),
+                partial(score, batch=batch, c=c),
                 batch.x,
                 batch.ptr,
                 baseline=module.baseline(batch),

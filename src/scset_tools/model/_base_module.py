@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from scvi.module.base import BaseModuleClass, LossOutput
 
 from scset_tools.data._batch import SampleBatch
+
+Batch = Any
+"""A :class:`~scset_tools.data._batch.SampleBatch`, or the :class:`~scset_tools.data._cells.CellBatch` of a model of genes."""
 
 Pieces = Callable[[], Iterator[SampleBatch]]
 """One sample in pieces: each call starts over."""
@@ -25,7 +29,7 @@ class SampleModule(BaseModuleClass):
     """Names of the metrics that ``loss`` returns beside the loss."""
 
     @abstractmethod
-    def loss(self, batch: SampleBatch) -> LossOutput:
+    def loss(self, batch: Batch) -> LossOutput:
         """Loss of a batch, averaged over its samples.
 
         Parameters
@@ -35,7 +39,7 @@ class SampleModule(BaseModuleClass):
         """
 
     @abstractmethod
-    def represent(self, batch: SampleBatch) -> torch.Tensor:
+    def represent(self, batch: Batch) -> torch.Tensor:
         """One vector per sample, (samples, n_latent). No randomness, and no influence of batch mates.
 
         Parameters

@@ -71,7 +71,7 @@ class TrustResult:
 
 
 def trust_attributions(
-    model: type,
+    model: type[Any],
     adata: AnnData,
     target: str,
     *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,8 +45,9 @@ def generated_composition(result: object, *, axes: np.ndarray | None = None) -> 
     if not all(hasattr(result, name) for name in NEEDED):
         msg = f"pl.generated_composition takes the result of tl.generated_composition, but was given {type(result).__name__}."
         raise TypeError(msg)
-    overall: pd.DataFrame = result.overall.sort_values("true")
-    correlation: pd.DataFrame = result.correlation
+    found: Any = result
+    overall: pd.DataFrame = found.overall.sort_values("true")
+    correlation: pd.DataFrame = found.correlation
     if axes is None:
         height = float(np.clip(1.2 + 0.26 * len(overall), 3.2, 9))
         figure = plt.figure(figsize=(5.0 + 1.1 * height, height), layout="constrained")
@@ -55,7 +56,7 @@ def generated_composition(result: object, *, axes: np.ndarray | None = None) -> 
     if len(axes) != 2:
         msg = f"Two axes are needed, but {len(axes)} were given."
         raise ValueError(msg)
-    figures = result.summary()
+    figures = found.summary()
     _bars(axes[0], overall, pearson=float(figures["pearson_overall"]))
     _matrix(axes[1], correlation, figures)
     return axes

@@ -63,7 +63,6 @@ def subtype_trees(
     if axes.shape != (3, len(samples)):
         msg = f"axes has the shape {axes.shape}, but must be (3, {len(samples)}): one column per representation."
         raise ValueError(msg)
-    groups = None
     for (name, data), (top, middle, bottom) in zip(samples.items(), axes.T, strict=True):
         x = representation(data, use_rep, caller="pl.subtype_trees")
         if len(x) < 2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pandas as pd
 import torch
@@ -43,7 +45,7 @@ def reconstruct_samples(
         if mean.ndim == 2:  # location and scale of the batch of the cell that is predicted
             mean, scale = mean[views.index[is_target]], scale[views.index[is_target]]
         predicted = decoded.float() * scale + mean
-        cells = batch.x[views.index]
+        cells = cast("torch.Tensor", batch.x)[views.index]
         if module.reconstruct == "all":
             predicted = predicted[views.is_hidden]
         for role, block in (

@@ -227,18 +227,19 @@ class PublishedMixin(ModelMixin):
             If the file is laid out otherwise, or genes or classes do not fit its tensors.
         """
         weights = read_checkpoint(path)
-        genes = np.asarray(genes).astype(str)
-        if len(genes) != weights.n_genes:
-            msg = f"The checkpoint reads {weights.n_genes} genes, but {len(genes)} names were given."
+        symbols = np.asarray(genes).astype(str)
+        if len(symbols) != weights.n_genes:
+            msg = f"The checkpoint reads {weights.n_genes} genes, but {len(symbols)} names were given."
             raise ValueError(msg)
-        require_unique_genes(pd.Index(genes), where="genes")
+        require_unique_genes(pd.Index(symbols), where="genes")
         names = class_names(classes, weights.n_classes)
         _checks.require_anndata(adata, caller=f"{cls.__name__}.from_checkpoint")
-        cells = aligned(adata, genes, layer)
+        cells = aligned(adata, symbols, layer)
         if cells is adata:
             cells = adata.copy()
         cls.setup_anndata(cells, sample_key, layer=layer)
-        model = cls(
+        build_model: Any = cls  # the constructor is that of the model that this is mixed into
+        model = build_model(
             cells,
             n_hidden=weights.n_hidden,
             n_latent=weights.n_latent,
@@ -251,6 +252,6 @@ class PublishedMixin(ModelMixin):
         if absent:
             msg = f"The checkpoint lacks {_checks.first(sorted(absent))}."
             raise ValueError(msg)
-        model.gene_coverage_ = gene_coverage(list(genes), adata.var_names)
+        model.gene_coverage_ = gene_coverage(list(symbols), adata.var_names)
         model.is_trained_ = True
         return model

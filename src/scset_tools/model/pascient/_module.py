@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from scvi.module.base import LossOutput
@@ -124,7 +125,8 @@ class PaSCientModule(SampleModule):
             for start, end in zip(batch.ptr[:-1].tolist(), batch.ptr[1:].tolist(), strict=True)
         ]
         chosen = torch.cat(rows)
-        return self.contrast(h[chosen], batch.covariates[CELL_TYPE_KEY][chosen])
+        contrast = cast("ContrastiveLoss", self.contrast)  # called only where there is one
+        return contrast(h[chosen], batch.covariates[CELL_TYPE_KEY][chosen])
 
     def augmented(self, batch: SampleBatch) -> Tensor | SparseRows:
         """What enters the first layer; in training with thinned counts and hidden genes, if asked."""
@@ -133,7 +135,7 @@ class PaSCientModule(SampleModule):
         x = batch.x if isinstance(batch.x, SparseRows) else SparseRows.from_dense(batch.x)
         if self.depth is not None:
             x = x.with_values(thin_counts(x, batch.ptr, batch.seed, depth=self.depth))
-        x = self.features(x)
+        x = cast("SparseRows", self.features(x))  # sparse stays sparse
         if self.gene_mask_rate:
             x = x.with_values(hide_genes(x, batch.ptr, batch.seed, rate=self.gene_mask_rate))
         return x

@@ -46,7 +46,8 @@ def fields_of(
 ) -> list:
     """The fields of a registration."""
     fields: list[Any] = [SampleField(REGISTRY_KEYS.SAMPLE_KEY, sample_key, min_cells=min_cells)]
-    for name, key in registry_keys(kinds or {}).items():
+    kinds = kinds or {}
+    for name, key in registry_keys(kinds).items():
         kind = SampleNumericField if kinds[name] == "continuous" else SampleLabelField
         fields.append(kind(key, name, sample_key))
     if batch_key is not None:

@@ -70,8 +70,8 @@ class AttributionTables:
         place = sample * n + torch.where(group < 0, self.n_groups, group)
         sums = found.sums(place, batch.n_samples * n).view(batch.n_samples, n, -1).cpu().numpy()
         counts = torch.bincount(place, minlength=batch.n_samples * n).view(-1, n)[:, :-1].cpu().numpy()
-        of_cells = torch.zeros(batch.n_samples * n, dtype=torch.float64, device=place.device)
-        of_cells = of_cells.index_add_(0, place, found.cells).view(-1, n)[:, :-1].cpu().numpy()
+        zeros = torch.zeros(batch.n_samples * n, dtype=torch.float64, device=place.device)
+        of_cells = zeros.index_add_(0, place, found.cells).view(-1, n)[:, :-1].cpu().numpy()
         self.genes[at] = sums.sum(1)
         self.by_group[at] = np.where(counts[..., None] > 0, sums[:, :-1], np.nan)
         self.group_sizes[at], self.group_sums[at] = counts, of_cells

@@ -152,7 +152,7 @@ def fit_classifier(
         tuned = copy.deepcopy(module)
         tuned.encoder.train()
     if tuned is not None or head == "mlp":
-        frozen = None if tuned is not None else torch.from_numpy(vectors).to(layers.center)
+        frozen: Any = None if tuned is not None else torch.from_numpy(vectors).to(layers.center)
 
         def encode(epoch: int, which: np.ndarray) -> torch.Tensor:
             if tuned is None:

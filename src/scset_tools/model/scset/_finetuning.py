@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 class FinetuningMixin(ModelMixin):
     """Classify samples by their vectors."""
+
+    classifier_: dict[str, Any] | None
 
     @docs.dedent
     def finetune(
@@ -158,7 +160,8 @@ class FinetuningMixin(ModelMixin):
         Series of class names, indexed by sample name.
         """
         proba = self.predict_proba(adata, samples=samples, batch_size=batch_size)
-        return proba.idxmax(axis=1).rename(self.classifier_["labels_key"])
+        classifier = cast("dict[str, Any]", self.classifier_)  # without one, the line above has refused
+        return proba.idxmax(axis=1).rename(classifier["labels_key"])
 
 
 def _require_labels(labels: np.ndarray, names: np.ndarray, labels_key: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -182,7 +183,8 @@ class ScSetModule(SampleModule):
 
     def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The vector of one sample of any size, in bounded memory, (1, n_latent)."""
-        total, n_groups = 0, 0
+        total: Any = 0
+        n_groups = 0
         for x, ptr, _ in stream_groups(lambda: self._standardized(pieces), self.n_cells):
             z = self.encoder(x, ptr)
             total, n_groups = total + z.sum(0, keepdim=True), n_groups + len(z)

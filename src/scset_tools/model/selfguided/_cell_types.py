@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from scset_tools.model._mixin import ModelMixin
 from scset_tools.model._training import run_training
 from scset_tools.model.selfguided._finetune import MODES, cell_type_codes, fit_head, require_labelled
 from scset_tools.model.selfguided._head import CellTypeHead
+
+if TYPE_CHECKING:
+    from scset_tools.data._cells import GeneDataset
 
 N_STANDARDIZE = 1024
 """Cells whose vectors give the head its location and scale before partial fine-tuning."""
@@ -140,7 +143,8 @@ class CellTypeMixin(ModelMixin):
         """Vectors of some of the cells in these rows: enough for a location and a scale."""
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:N_STANDARDIZE])
         self.module.eval()
-        return self.module.embed_cells(self._dataset(self.adata).cells(rows).to(self.module.device)).cpu()
+        dataset = cast("GeneDataset", self._dataset(self.adata))
+        return self.module.embed_cells(dataset.cells(rows).to(self.module.device)).cpu()
 
     def _train_partially(self, splitter_kwargs: dict[str, Any], **kwargs: Any) -> pd.DataFrame:
         """Train by scvi's trainer; what describes the pretraining stays as it was."""
@@ -152,7 +156,8 @@ class CellTypeMixin(ModelMixin):
         self.module.learn_to_classify()
         try:
             run_training(self, checkpoint_dir=None, splitter_kwargs=splitter_kwargs, **kwargs)
-            return pd.concat([frame.iloc[:, 0] for frame in self.history_.values()], axis=1)
+            history: Any = self.history_  # written by the training
+            return pd.concat([frame.iloc[:, 0] for frame in history.values()], axis=1)
         finally:
             self.module.learn_to_reconstruct()
             if kept["train_samples_"] is not None:

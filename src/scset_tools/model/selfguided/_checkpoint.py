@@ -96,7 +96,8 @@ class CheckpointMixin(ModelMixin):
             "target_depth": 4.0,
             "dropout_rate": 0.1,
         }
-        model = cls(adata, genes=names, **{**defaults, **build, **kwargs})
+        build_model: Any = cls  # the constructor is that of the model that this is mixed into
+        model = build_model(adata, genes=names, **{**defaults, **build, **kwargs})
         load_weights(model.module, weights)
         covered = coverage(model.get_var_names(), names)
         if covered["share_of_features"] < 0.5:

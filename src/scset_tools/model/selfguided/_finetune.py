@@ -64,25 +64,25 @@ def fit_head(
     head = head.to(vectors.dtype)
     head.standardize(vectors[train])
     target = torch.from_numpy(codes)
-    train, validation = (torch.from_numpy(part[codes[part] >= 0]) for part in (train, validation))
+    fitted, held_out = (torch.from_numpy(part[codes[part] >= 0]) for part in (train, validation))
     optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=weight_decay)
     best, best_loss, since, history = None, np.inf, 0, []
     for epoch in range(max_epochs):
         total = 0.0
-        for rows in train[torch.randperm(len(train), generator=generator)].split(batch_size):
+        for rows in fitted[torch.randperm(len(fitted), generator=generator)].split(batch_size):
             optimizer.zero_grad()
             loss = F.cross_entropy(head(vectors[rows]), target[rows])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
             optimizer.step()
             total += float(loss.detach()) * len(rows)
-        row = {"loss_train": total / len(train)}
-        if len(validation):
+        row = {"loss_train": total / len(fitted)}
+        if len(held_out):
             with torch.no_grad():
-                row["loss_validation"] = float(F.cross_entropy(head(vectors[validation]), target[validation]))
+                row["loss_validation"] = float(F.cross_entropy(head(vectors[held_out]), target[held_out]))
         history.append(pd.Series(row, name=epoch))
         since += 1
-        if not len(validation) or row["loss_validation"] < best_loss:
+        if not len(held_out) or row["loss_validation"] < best_loss:
             best_loss, since = row.get("loss_validation", np.inf), 0
             best = {k: v.detach().clone() for k, v in head.state_dict().items()}
         if since >= patience:

@@ -27,6 +27,8 @@ class MaskingCounts(nn.Module):
         Number of genes of the vocabulary.
     """
 
+    n_cells: torch.Tensor
+
     def __init__(self, n_genes: int) -> None:
         super().__init__()
         for name in ("times_masked", "times_masked_expressed", "times_expressed", "value_sum"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any, cast
 
 import torch
 from scvi.module.base import LossOutput
@@ -104,8 +106,8 @@ class SelfGuidedMAEModule(SampleModule):
         self.head: CellTypeHead | None = None
         self.is_classifying = False
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
+    @property  # of what is learned at the time; nobody sets it
+    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the metrics that ``loss`` returns beside the loss."""
         if self.is_classifying:
             return ("accuracy",)
@@ -132,7 +134,7 @@ class SelfGuidedMAEModule(SampleModule):
         for part in (self.encoder.value_embedding, self.encoder.gene_embedding, self.encoder.layers[-1], self.head):
             part.requires_grad_(requires_grad=True)
 
-    def on_load(self, model: object, **kwargs: object) -> None:
+    def on_load(self, model: Any, **kwargs: object) -> None:
         """Make room for the head of a fine-tuned model before its weights are read."""
         if getattr(model, "cell_types_", None) is not None:
             self.head = CellTypeHead(self.n_output, len(model.cell_types_))
@@ -160,7 +162,7 @@ class SelfGuidedMAEModule(SampleModule):
         return LossOutput(loss=total, n_obs_minibatch=batch.n_cells, extra_metrics=metrics)
 
     def _classification_loss(self, batch: CellBatch) -> LossOutput:
-        logits = self.head(self._encode(batch, slice(None)))
+        logits = self._logits(self._encode(batch, slice(None)))
         is_known = batch.label >= 0
         # not cross_entropy's own mean, which is NaN in a batch without any label
         loss = F.cross_entropy(logits, batch.label, ignore_index=-1, reduction="sum") / is_known.sum().clamp_min(1)
@@ -235,7 +237,7 @@ class SelfGuidedMAEModule(SampleModule):
         cells = self.embed_cells(batch)
         parts = cells.split(batch.sample_ptr.diff().tolist())
         pool = SAMPLE_POOLINGS[self.sample_pooling]
-        return torch.cat([pool(lambda part=part: iter([part])) for part in parts])
+        return torch.cat([pool(partial(iter, [part])) for part in parts])
 
     def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The vector of one sample of any size, in bounded memory, (1, n_output)."""
@@ -267,11 +269,14 @@ class SelfGuidedMAEModule(SampleModule):
 
     def classify_cells(self, batch: CellBatch) -> torch.Tensor:
         """Probability of each cell type, (cells, classes)."""
-        return self.head(self.embed_cells(batch)).float().softmax(1)
+        return self._logits(self.embed_cells(batch)).float().softmax(1)
 
     def classify_cells_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The same for one sample of any size."""
         return torch.cat([self.classify_cells(piece) for piece in pieces()])
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        return cast("CellTypeHead", self.head)(x)  # asked only of a fine-tuned model
 
     def _encode(self, batch: CellBatch, cells: torch.Tensor | slice) -> torch.Tensor:
         tokens = self.tokens(batch, cells)

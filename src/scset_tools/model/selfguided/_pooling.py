@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -13,7 +14,8 @@ Cells = Callable[[], Iterator[torch.Tensor]]
 
 def mean_pool(cells: Cells) -> torch.Tensor:
     """Mean of the cells, (1, n_output); summed in float64, so that the cut into pieces does not matter."""
-    total, count, dtype = 0.0, 0, torch.float32
+    total: Any = 0.0
+    count, dtype = 0, torch.float32
     for x in cells():
         total, count, dtype = total + x.double().sum(0), count + len(x), x.dtype
     return (total / count).to(dtype).unsqueeze(0)

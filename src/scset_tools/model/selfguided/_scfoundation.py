@@ -227,4 +227,5 @@ def _n_layers(weights: dict[str, torch.Tensor], part: str) -> int:
 def _plain_types() -> list[Any]:
     """Types besides torch's own that a config of plain values may hold: numbers of NumPy."""
     kinds = [np.float32, np.float64, np.int32, np.int64, np.bool_]
-    return [np.dtype, np._core.multiarray.scalar, *kinds, *{type(np.dtype(k)) for k in kinds}]
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]  # NumPy's types leave it out
+    return [np.dtype, scalar, *kinds, *{type(np.dtype(k)) for k in kinds}]
