@@ -13,9 +13,9 @@ import statistics
 import time
 
 import torch
+from _pascient import pascient_module
 from _results import write_section
 from _timing import hardware_line, peak_above_now
-from pascient_step import Target
 
 from scset_tools.data._sparse import SparseRows
 from scset_tools.model.pascient._module import PaSCientModule
@@ -25,25 +25,7 @@ N_CELLS, N_GENES, DENSITY, N_STEPS = 1_500, 5_000, 0.1, 50
 
 
 def network(width: int) -> PaSCientModule:
-    torch.manual_seed(0)
-    made = PaSCientModule(
-        N_GENES,
-        [Target("label", "class", "labels", ("a", "b"))],
-        n_hidden=width,
-        n_latent=width // 2,
-        n_encoder_layers=0,
-        aggregator="attention",
-        n_heads=4,
-        n_layers=1,
-        n_inducing=32,
-        dropout_rate=0.0,
-        log_normalize=False,
-        depth=None,
-        gene_mask_rate=0.0,
-        contrastive_weight=0.0,
-        contrastive_temperature=0.1,
-        n_contrastive_cells=1024,
-    ).eval()
+    made = pascient_module(N_GENES, width, classes=("a", "b")).eval()
     with torch.no_grad():  # sharper than at the start, as after training, so that the path is not nearly straight
         made.aggregator.pool.score[-1].weight.mul_(20)
         made.heads[0].linear.weight.mul_(20)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.sparse as sp
 import torch
+from _pascient import pascient_module
 from _results import write_section
 from _timing import hardware_line, peak_above_now
 from torch import nn
@@ -24,7 +25,6 @@ from torch import nn
 from scset_tools.data._batch import SampleBatch
 from scset_tools.data._sparse import SparseRows
 from scset_tools.model.pascient._module import PaSCientModule
-from scset_tools.model.pascient._targets import Target
 from scset_tools.nn import ptr_from_sizes
 
 N_SAMPLES, N_CELLS, N_GENES, DENSITY, N_CLASSES = 8, 1_500, 28_231, 0.05, 9
@@ -43,25 +43,7 @@ def counts(scale: float) -> sp.csr_array:
 
 
 def module(width: int) -> PaSCientModule:
-    torch.manual_seed(0)
-    return PaSCientModule(
-        N_GENES,
-        [Target("label", "class", "labels", tuple(map(str, range(N_CLASSES))))],
-        n_hidden=width,
-        n_latent=width // 2,
-        n_encoder_layers=0,
-        aggregator="attention",
-        n_heads=4,
-        n_layers=1,
-        n_inducing=32,
-        dropout_rate=0.0,
-        log_normalize=False,
-        depth=None,
-        gene_mask_rate=0.0,
-        contrastive_weight=0.0,
-        contrastive_temperature=0.1,
-        n_contrastive_cells=1024,
-    ).train()
+    return pascient_module(N_GENES, width, classes=tuple(map(str, range(N_CLASSES)))).train()
 
 
 class Padded(nn.Module):

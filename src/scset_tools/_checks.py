@@ -139,3 +139,17 @@ def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
     if value not in choices:
         msg = f"{name}={value!r} is not one of {first(choices)}."
         raise ValueError(msg)
+
+
+def require_registrable(
+    adata: AnnData, sample_key: str, *, layer: str | None, use_rep: str | None, caller: str
+) -> None:
+    """Raise unless an AnnData has what every model is set up with: one source of features, and a sample for each cell."""
+    require_anndata(adata, caller=caller)
+    if layer is not None and use_rep is not None:
+        msg = f"Give `layer` or `use_rep`, not both (layer={layer!r}, use_rep={use_rep!r})."
+        raise ValueError(msg)
+    if type(adata.obs).__name__ == "Dataset2D":
+        msg = "adata.obs is lazy. Read it first: adata.obs = adata.obs.to_memory()."
+        raise TypeError(msg)
+    require_no_missing(require_obs(adata, sample_key), sample_key)

@@ -93,16 +93,10 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
         TypeError
             If given anything but an AnnData.
         """
-        _checks.require_anndata(adata, caller=f"{cls.__name__}.setup_anndata")
+        _checks.require_registrable(
+            adata, sample_key, layer=layer, use_rep=use_rep, caller=f"{cls.__name__}.setup_anndata"
+        )
         setup_method_args = cls._get_setup_method_args(**locals())
-        if layer is not None and use_rep is not None:
-            msg = f"Give `layer` or `use_rep`, not both (layer={layer!r}, use_rep={use_rep!r})."
-            raise ValueError(msg)
-        if type(adata.obs).__name__ == "Dataset2D":
-            msg = "adata.obs is lazy. Read it first: adata.obs = adata.obs.to_memory()."
-            raise TypeError(msg)
-        _checks.require_obs(adata, sample_key)
-        _checks.require_no_missing(adata.obs[sample_key], sample_key)
         fields = [
             SampleField(REGISTRY_KEYS.SAMPLE_KEY, sample_key, min_cells=min_cells),
             *([SampleLabelField(REGISTRY_KEYS.LABELS_KEY, labels_key, sample_key)] if labels_key is not None else []),

@@ -171,7 +171,7 @@ def prepared(counts):
     return torch.cat([torch.log1p(counts / total * 1e4), torch.tensor([4.0, float(total.log10())])])
 
 
-def check_forward(path, s, state, *, n_cells, n_decoded=None):
+def assert_forward(path, s, state, *, n_cells, n_decoded=None):
     adata = make_data(s, n_cells, density=min(0.3, 300 / s["n_genes"]))
     model = sst.SelfGuidedMAE.from_scfoundation(path, adata=adata, genes=names_of(s), accept_license=True)
     # cell embeddings
@@ -212,7 +212,7 @@ def check_forward(path, s, state, *, n_cells, n_decoded=None):
 @torch.no_grad()
 def test_forward_of_a_small_checkpoint(tmp_path):
     state = make_file(tmp_path / "models.ckpt")
-    model = check_forward(tmp_path / "models.ckpt", SMALL, state, n_cells=6)
+    model = assert_forward(tmp_path / "models.ckpt", SMALL, state, n_cells=6)
     assert model.checkpoint_["n_matched"] == 30
     assert model.checkpoint_["share_of_genes"] == 1.0
     own = dict(model.module.named_parameters())
@@ -231,7 +231,7 @@ def test_the_layout_has_the_published_size():
 @torch.no_grad()
 def test_forward_of_a_checkpoint_of_the_published_shape(tmp_path):
     state = make_file(tmp_path / "models.ckpt", PUBLISHED)
-    check_forward(tmp_path / "models.ckpt", PUBLISHED, state, n_cells=2, n_decoded=1)
+    assert_forward(tmp_path / "models.ckpt", PUBLISHED, state, n_cells=2, n_decoded=1)
 
 
 def test_pretraining_goes_on_with_two_learning_rates(tmp_path):

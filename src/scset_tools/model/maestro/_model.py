@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from anndata import AnnData
-from scvi import REGISTRY_KEYS
 
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
-from scset_tools.data._features import feature_moments
 from scset_tools.model._attention import AttentionMixin
 from scset_tools.model._attributions import AttributionMixin
 from scset_tools.model._base import SampleModelClass
+from scset_tools.model._moments import batch_moments
 from scset_tools.model._preset import Preset
 from scset_tools.model.maestro._decoder import DECODERS
 from scset_tools.model.maestro._module import MAESTROModule
@@ -136,7 +134,7 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
         if represent_with == "teacher" and not distillation_weight:
             msg = "represent_with='teacher' needs distillation_weight > 0: without distillation there is no teacher."
             raise ValueError(msg)
-        mean, scale = self._moments(standardize=standardize)
+        mean, scale = batch_moments(self, standardize=standardize)
         with self._seeded(random_state):
             self.module = self._module_cls(
                 mean,
@@ -262,14 +260,3 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
             )
         finally:
             self._release(adata)
-
-    def _moments(self, *, standardize: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        n_batches = self.summary_stats.get("n_batch", 1)
-        if self.adata is None or not standardize:  # without data the values come with the saved weights
-            return torch.zeros(n_batches, self._n_input), torch.ones(n_batches, self._n_input)
-        codes = None
-        if REGISTRY_KEYS.BATCH_KEY in self.adata_manager.data_registry:
-            codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel().astype(int)
-        source = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
-        mean, scale = feature_moments(source, codes, n_batches)
-        return torch.from_numpy(mean), torch.from_numpy(scale)

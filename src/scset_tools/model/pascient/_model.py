@@ -225,14 +225,9 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
         TypeError
             If given anything but an AnnData.
         """
-        _checks.require_anndata(adata, caller=f"{cls.__name__}.setup_anndata")
-        if layer is not None and use_rep is not None:
-            msg = f"Give `layer` or `use_rep`, not both (layer={layer!r}, use_rep={use_rep!r})."
-            raise ValueError(msg)
-        if type(adata.obs).__name__ == "Dataset2D":
-            msg = "adata.obs is lazy. Read it first: adata.obs = adata.obs.to_memory()."
-            raise TypeError(msg)
-        _checks.require_no_missing(_checks.require_obs(adata, sample_key), sample_key)
+        _checks.require_registrable(
+            adata, sample_key, layer=layer, use_rep=use_rep, caller=f"{cls.__name__}.setup_anndata"
+        )
         if use_rep is None:
             require_unique_genes(adata.var_names)
         # by column and kind: the type of a column is no guide in new data, where it may be absent

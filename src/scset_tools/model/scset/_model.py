@@ -10,12 +10,12 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scset_tools._checks import require_choice
-from scset_tools.data._features import feature_moments
 from scset_tools.data._index import SampleIndex
 from scset_tools.data._rows import RowReader
 from scset_tools.model._attention import AttentionMixin
 from scset_tools.model._attributions import AttributionMixin
 from scset_tools.model._base import SampleModelClass
+from scset_tools.model._moments import batch_codes, batch_moments
 from scset_tools.model._preset import Preset
 from scset_tools.model.scset._encoders import ENCODERS
 from scset_tools.model.scset._finetuning import FinetuningMixin
@@ -220,16 +220,10 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
 
     def _moments(self, *, standardize: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Location and scale of each feature in each batch, and the range of each feature after that."""
-        n_batches = self.summary_stats.get("n_batch", 1)
-        mean, scale = torch.zeros(n_batches, self._n_input), torch.ones(n_batches, self._n_input)
+        mean, scale = batch_moments(self, standardize=standardize)
         if self.adata is None:  # the values come with the saved weights
             return mean, scale, mean[0].clone(), scale[0].clone()
-        source = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
-        codes = np.zeros(source.shape[0], dtype=np.int64)
-        if REGISTRY_KEYS.BATCH_KEY in self.adata_manager.data_registry:
-            codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel().astype(np.int64)
-        if standardize:
-            mean, scale = (torch.from_numpy(v) for v in feature_moments(source, codes, n_batches))
+        codes, source = batch_codes(self), self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
         low, high = torch.full((self._n_input,), torch.inf), torch.full((self._n_input,), -torch.inf)
         for start, block in RowReader(source).chunks():
             which = torch.from_numpy(codes[start : start + len(block)])
