@@ -133,7 +133,17 @@ COHORTS = {"IPF lung (31 IPF, 12 control)": (read_ipf, 20), "HIV flow (19 positi
 CONFIGS = {
     **{
         f"{a}, no resampling": {"aggregator": a}
-        for a in ("mean", "linear_attention", "feature_softmax", "attention", "abmil")
+        for a in (
+            "mean",
+            "sum",
+            "linear_attention",
+            "feature_softmax",
+            "attention",
+            "gated_attention",
+            "abmil",
+            "transformer",
+            "set_transformer",
+        )
     },
     "attention, downsample label": {"aggregator": "attention", "resampling": "downsample_label"},
     "attention, oversample label": {"aggregator": "attention", "resampling": "oversample_label"},

@@ -181,3 +181,18 @@ def test_the_layer_before_the_scores_can_be_applied_by_itself(kind):
     u = torch.nn.functional.linear(z, *layer)
     torch.testing.assert_close(pool.scores_after(u), pool.scores(z))
     torch.testing.assert_close(pool.pool_scored(z, u, ptr), pool(z, ptr)[0])
+
+
+def test_learning_can_begin_at_the_mean(kind):
+    pool = make(kind)
+    z, ptr = batch([4, 0, 5])
+    before = pool(z, ptr)[0]
+    pool.start_even()
+    pooled, _ = pool(z, ptr)
+    if kind in ("sum", "feature_softmax"):
+        torch.testing.assert_close(pooled, before)
+        return
+    torch.testing.assert_close(pooled, MeanPool()(z, ptr)[0])
+    if kind != "mean":
+        pooled.square().sum().backward()
+        assert any(bool(p.grad.abs().sum() > 0) for p in pool.parameters()), "it can leave the mean"

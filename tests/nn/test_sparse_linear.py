@@ -86,3 +86,14 @@ def test_initial_weights_have_the_spread_of_torch():
     ours, theirs = SparseLinear(400, 300), torch.nn.Linear(400, 300)
     assert ours.weight.std().item() == pytest.approx(theirs.weight.std().item(), rel=0.02)
     assert ours.weight.abs().max().item() <= 400**-0.5
+
+
+def test_initial_weights_are_as_small_as_asked():
+    def weights(**kwargs):
+        torch.manual_seed(0)
+        return SparseLinear(100, 50, **kwargs)
+
+    as_torch, small = weights(), weights(init_scale=0.1)
+    assert as_torch.weight.abs().max() <= 0.1, "1 / sqrt(n_input), as torch.nn.Linear"
+    torch.testing.assert_close(small.weight, 0.1 * as_torch.weight)
+    torch.testing.assert_close(small.bias, as_torch.bias)

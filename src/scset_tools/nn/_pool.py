@@ -43,6 +43,9 @@ class Pool(nn.Module):
             Embedded cells, (cells, features). The score of a cell depends on itself alone.
         """
 
+    def start_even(self) -> None:
+        """Make all scores zero for now: learning begins at the mean of the cells. Does nothing where nothing is learned."""
+
     def score_layer(self) -> tuple[Tensor, Tensor | None] | None:
         """Weight (k, features) and bias (k,) of a linear layer that the scores begin with, if they do.
 
@@ -161,6 +164,10 @@ class LinearAttentionPool(Pool):
         """
         return self.score(z)
 
+    def start_even(self) -> None:
+        """Make all scores zero for now: learning begins at the mean of the cells."""
+        nn.init.zeros_(self.score.weight)
+
     def score_layer(self) -> tuple[Tensor, Tensor | None]:
         """Of the score itself."""
         return self.score.weight, None
@@ -220,6 +227,10 @@ class NonLinearAttentionPool(Pool):
         """
         return self.score(z)
 
+    def start_even(self) -> None:
+        """Make all scores zero for now: learning begins at the mean of the cells."""
+        _zero_last(self.score)
+
     def score_layer(self) -> tuple[Tensor, Tensor | None]:
         """Of the network's hidden layer."""
         first = _first(self.score)
@@ -277,6 +288,10 @@ class GatedAttentionPool(Pool):
         gate = self.gate(z).sigmoid()
         return self.value(z) * gate if self.is_gate_scalar else self.score(self.value(z).tanh() * gate)
 
+    def start_even(self) -> None:
+        """Make all scores zero for now: learning begins at the mean of the cells."""
+        _zero_last(self.value if self.is_gate_scalar else self.score)
+
     def score_layer(self) -> tuple[Tensor, Tensor | None]:
         """Of both branches, one after the other."""
         value, gate = _first(self.value), _first(self.gate)
@@ -294,6 +309,13 @@ class GatedAttentionPool(Pool):
         if self.is_gate_scalar:
             return _after_first(self.value, value) * _after_first(self.gate, gate).sigmoid()
         return self.score(value.tanh() * gate.sigmoid())
+
+
+def _zero_last(network: nn.Module) -> None:
+    """Zero the linear layer that a network ends with, or is: its output is zero until it has learned."""
+    last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
+    for p in last.parameters():
+        nn.init.zeros_(p)
 
 
 def _first(network: nn.Module) -> nn.Linear:

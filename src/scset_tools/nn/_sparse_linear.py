@@ -32,12 +32,14 @@ class CompressedRows(Protocol):
 
 
 class SparseLinear(nn.Module):
-    """``x @ weight + bias`` for dense cells or compressed rows; initialised as :class:`torch.nn.Linear`.
+    """``x @ weight + bias`` for dense cells or compressed rows.
 
     Parameters
     ----------
     n_input, n_output
         Features of a cell before and after.
+    init_scale
+        Size of the initial weights, relative to those of :class:`torch.nn.Linear`.
 
     Notes
     -----
@@ -45,10 +47,10 @@ class SparseLinear(nn.Module):
     together.
     """
 
-    def __init__(self, n_input: int, n_output: int) -> None:
+    def __init__(self, n_input: int, n_output: int, *, init_scale: float = 1.0) -> None:
         super().__init__()
         bound = 1 / math.sqrt(max(n_input, 1))
-        self.weight = nn.Parameter(torch.empty(n_input, n_output).uniform_(-bound, bound))
+        self.weight = nn.Parameter(init_scale * torch.empty(n_input, n_output).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(n_output).uniform_(-bound, bound))
 
     def forward(self, x: Tensor | CompressedRows) -> Tensor:

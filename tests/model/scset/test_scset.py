@@ -331,6 +331,22 @@ def test_a_tilted_training_runs():
     assert np.isfinite(model.get_sample_representation().to_numpy()).all()
 
 
+def test_one_cell_far_out_turns_no_vector(model):
+    def vector_of_s02(fitted, value):
+        adata = make_cohort(4)
+        first = np.flatnonzero(adata.obs["sample"] == "s02")[0]
+        adata.X[first, 0] = value
+        return fitted.get_sample_representation(adata).loc["s02"].to_numpy()
+
+    mean, scale = float(model.module.mean[0, 0]), float(model.module.scale[0, 0])
+    edge, out, far = (mean + k * scale for k in (4, 10, 1e4))
+    np.testing.assert_allclose(vector_of_s02(model, out), vector_of_s02(model, edge), atol=1e-5)
+    np.testing.assert_allclose(vector_of_s02(model, far), vector_of_s02(model, edge), atol=1e-5)
+    unlimited = fitted(max_value=None)
+    assert np.abs(vector_of_s02(unlimited, far) - vector_of_s02(unlimited, edge)).max() > 1e-3
+    assert fitted(standardize=False).module.max_value is None, "features in units of their own have no such limit"
+
+
 def test_constant_features_do_no_harm():
     adata = make_cohort()
     adata.X[:, 2] = 7.0
@@ -347,6 +363,7 @@ def test_constant_features_do_no_harm():
         ({"decoder": "vae"}, "decoder='vae' is not one of"),
         ({"schedule": "sigmoid"}, "schedule='sigmoid' is not one of"),
         ({"tilt": -1}, "tilt=-1 must be 0 or more"),
+        ({"max_value": 0}, "max_value=0 must be above 0, or None"),
         ({"n_targets": 0}, "n_targets=0 must be 1 or more"),
         ({"n_heads": 4}, r"`n_heads` \(4\) must divide the width \(6\)"),
     ],

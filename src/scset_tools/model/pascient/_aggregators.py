@@ -192,4 +192,7 @@ def make_aggregator(
         return SetTransformerAggregator(
             width, n_heads=n_heads, n_layers=n_layers, n_inducing=n_inducing, dropout_rate=dropout_rate
         )
-    return PoolAggregator(POOLS[name](width), n_slots)
+    pool = POOLS[name](width)
+    # attention that begins somewhere else in every run ends somewhere else: attributions of seeds would not agree
+    pool.start_even()
+    return PoolAggregator(pool, n_slots)

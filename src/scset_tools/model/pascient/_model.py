@@ -54,6 +54,9 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
         Of the two transformers: attention heads, blocks, and inducing points.
     dropout_rate
         Dropout in the sample encoder and in transformers.
+    init_scale
+        Size of the initial weights of the first layer, relative to PyTorch's (which 1 gives). What was drawn and never
+        unlearned shows in the attributions as noise that differs from seed to seed; small weights leave what was learned.
     log_normalize
         Whether the features are raw counts, which the model then scales to 10,000 per cell and takes ``log1p`` of; with genes
         left out beforehand, the total is that of the genes that are there. Otherwise features enter as they are.
@@ -113,6 +116,7 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
         n_layers: int = 1,
         n_inducing: int = 32,
         dropout_rate: float = 0.0,
+        init_scale: float = 0.1,
         log_normalize: bool = False,
         depth: tuple[float, float] | None = None,
         gene_mask_rate: float = 0.0,
@@ -127,6 +131,9 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
         require_choice("aggregator", aggregator, AGGREGATORS)
         if depth is not None and (not log_normalize or not 0 < depth[0] <= depth[1]):
             msg = f"depth={depth} thins counts: it must be a range of positive numbers, with log_normalize=True and raw counts."
+            raise ValueError(msg)
+        if not init_scale > 0:
+            msg = f"init_scale={init_scale} must be above 0: from weights of zero nothing is learned."
             raise ValueError(msg)
         if not 0 <= gene_mask_rate < 1:
             msg = f"gene_mask_rate={gene_mask_rate} must be in [0, 1)."
@@ -152,6 +159,7 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
                 n_layers=n_layers,
                 n_inducing=n_inducing,
                 dropout_rate=dropout_rate,
+                init_scale=init_scale,
                 log_normalize=log_normalize,
                 depth=None if depth is None else (float(depth[0]), float(depth[1])),
                 gene_mask_rate=gene_mask_rate,

@@ -51,6 +51,7 @@ class PaSCientModule(SampleModule):
         n_layers: int,
         n_inducing: int,
         dropout_rate: float,
+        init_scale: float,
         log_normalize: bool,
         depth: tuple[float, float] | None,
         gene_mask_rate: float,
@@ -63,7 +64,7 @@ class PaSCientModule(SampleModule):
         self.targets = tuple(targets)
         self.log_normalize, self.depth, self.gene_mask_rate = log_normalize, depth, gene_mask_rate
         self.contrastive_weight, self.n_contrastive_cells = contrastive_weight, n_contrastive_cells
-        self.first = SparseLinear(n_input, n_hidden)
+        self.first = SparseLinear(n_input, n_hidden, init_scale=init_scale)
         self.rest = nn.Sequential(
             *(part for _ in range(n_encoder_layers) for part in (nn.PReLU(), nn.Linear(n_hidden, n_hidden)))
         )

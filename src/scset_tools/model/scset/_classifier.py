@@ -158,7 +158,7 @@ def fit_classifier(
             if tuned is None:
                 return frozen[torch.from_numpy(which)]
             batch = dataset[epoch, positions[which].tolist()].to(module.device)
-            return tuned.encoder(tuned.standardize(batch), batch.ptr)
+            return tuned.encoder(tuned.read(batch), batch.ptr)
 
         _optimise(
             encode,

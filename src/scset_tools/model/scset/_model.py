@@ -55,6 +55,10 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
         Strength of an augmentation that is not in the paper, for cohorts of some dozen samples: in each step a sample gives
         only half of its cells, drawn with odds that lean to a random side of the features. The decoder then learns more
         compositions than there are samples. 0: none; about 1 is a strong one.
+    max_value
+        The encoder reads features cut off at plus and minus so many standard deviations, like
+        :func:`scanpy.pp.scale` with its ``max_value``: a single cell further out than the cells of training can
+        otherwise turn the vector of a whole sample. The decoder learns from the cells as they are. None, or ``standardize=False``: not cut off.
     encoder
         ``"transformer"`` (the paper), or for comparison ``"set_transformer"``, ``"abmil"`` (gated attention) or ``"mean"``.
     decoder
@@ -103,6 +107,7 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
         n_targets: int = 16,
         n_times: int = 16,
         tilt: float = 0.0,
+        max_value: float | None = 4.0,
         encoder: Literal["transformer", "set_transformer", "abmil", "mean"] = "transformer",
         decoder: Literal["diffusion", "flow"] = "diffusion",
         n_hidden: int = 128,
@@ -124,6 +129,9 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
         if tilt < 0:
             msg = f"tilt={tilt} must be 0 or more."
             raise ValueError(msg)
+        if max_value is not None and not max_value > 0:
+            msg = f"max_value={max_value} must be above 0, or None."
+            raise ValueError(msg)
         mean, scale, low, high = self._moments(standardize=standardize)
         with self._seeded(random_state):
             self.module = self._module_cls(
@@ -138,6 +146,7 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
                 n_targets=n_targets,
                 n_times=n_times,
                 tilt=tilt,
+                max_value=max_value if standardize else None,
                 encoder=encoder,
                 decoder=decoder,
                 n_hidden=n_hidden,

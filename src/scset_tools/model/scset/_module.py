@@ -43,6 +43,8 @@ class ScSetModule(SampleModule):
         Location and scale of each feature in each batch, (batches, features): cells enter as ``(x - mean) / scale``.
     low, high
         Smallest and largest value of each feature of the training cells after that, (features,).
+    max_value
+        What the encoder reads is cut off at plus and minus this value, if it is not None.
         The other parameters are those of :class:`~scset_tools.model.ScSet`.
     """
 
@@ -60,6 +62,7 @@ class ScSetModule(SampleModule):
         n_targets: int,
         n_times: int,
         tilt: float,
+        max_value: float | None,
         encoder: str,
         decoder: str,
         n_hidden: int,
@@ -73,6 +76,7 @@ class ScSetModule(SampleModule):
         for name, value in (("mean", mean), ("scale", scale), ("low", low), ("high", high)):
             self.register_buffer(name, value)
         self.n_cells, self.n_targets, self.n_times, self.tilt = n_cells, n_targets, n_times, tilt
+        self.max_value = max_value
         self.encoder = ENCODERS[encoder](
             n_input, n_latent, n_layers=n_layers, n_heads=n_heads, dropout_rate=dropout_rate
         )
@@ -83,14 +87,14 @@ class ScSetModule(SampleModule):
 
     def loss(self, batch: SampleBatch) -> LossOutput:
         """Mean squared error of the predicted noise (eq. 9), or velocity, of target cells; a mean over samples."""
-        x = self.standardize(batch)
+        x = self.standardize(batch)  # targets keep their tails: they are to be generated
         if self.tilt and self.training:
             kept, ptr = self.tilted(x, batch.ptr, batch.seed)
             x = x[kept]
         else:
             ptr = batch.ptr
         anchors, anchor_ptr, targets, target_ptr = self.split(ptr, batch.seed)
-        z = self.encoder(x[anchors], anchor_ptr)
+        z = self.encoder(self._cut_off(x[anchors]), anchor_ptr)
         ptr = target_ptr * self.n_times
         clean = x[targets].repeat_interleave(self.n_times, 0)
         noise = cell_normal(batch.seed, ptr, x.shape[1], stream=STREAM_NOISE).to(x.dtype)
@@ -169,13 +173,13 @@ class ScSetModule(SampleModule):
 
     def represent(self, batch: SampleBatch) -> torch.Tensor:
         """One vector per sample, from all its cells, (samples, n_latent)."""
-        x = self.standardize(batch)
+        x = self.read(batch)
         return self._encode(x, group_cells(x, batch.ptr, self.n_cells))
 
     def represent_features(self, x: torch.Tensor, batch: SampleBatch) -> torch.Tensor:
         """The vectors if the cells of the batch had the features ``x``, (samples, n_latent)."""
-        groups = group_cells(self.standardize(batch), batch.ptr, self.n_cells)  # cells stay in their groups
-        return self._encode(self.standardize(replace(batch, x=x)), groups)
+        groups = group_cells(self.read(batch), batch.ptr, self.n_cells)  # cells stay in their groups
+        return self._encode(self.read(replace(batch, x=x)), groups)
 
     def baseline(self, batch: SampleBatch) -> torch.Tensor:
         """The mean cell of the training data (of the batch of each cell), where attributions start: (cells, features)."""
@@ -185,14 +189,14 @@ class ScSetModule(SampleModule):
         """The vector of one sample of any size, in bounded memory, (1, n_latent)."""
         total: Any = 0
         n_groups = 0
-        for x, ptr, _ in stream_groups(lambda: self._standardized(pieces), self.n_cells):
+        for x, ptr, _ in stream_groups(lambda: self._read_pieces(pieces), self.n_cells):
             z = self.encoder(x, ptr)
             total, n_groups = total + z.sum(0, keepdim=True), n_groups + len(z)
         return total / n_groups
 
     def attention(self, batch: SampleBatch) -> torch.Tensor:
         """Weight of each cell in what represents its sample, (cells, n_heads); the weights of a sample sum to 1."""
-        x = self.standardize(batch)
+        x = self.read(batch)
         groups = group_cells(x, batch.ptr, self.n_cells)
         weights = self.encoder.get_attention(x if groups.order is None else x[groups.order], groups.ptr)
         if groups.order is None:
@@ -203,7 +207,7 @@ class ScSetModule(SampleModule):
     def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The same for one sample of any size."""
         parts, positions, n_groups = [], [], 0
-        for x, ptr, position in stream_groups(lambda: self._standardized(pieces), self.n_cells):
+        for x, ptr, position in stream_groups(lambda: self._read_pieces(pieces), self.n_cells):
             parts.append(self.encoder.get_attention(x, ptr))
             positions.append(position)
             n_groups += len(ptr) - 1
@@ -221,6 +225,14 @@ class ScSetModule(SampleModule):
         mean, scale = self._location(batch)
         return ((batch.x.to(mean.dtype) - mean) / scale).to(self.denoiser.input.weight.dtype)
 
+    def read(self, batch: SampleBatch) -> torch.Tensor:
+        """What the encoder reads of cells: the same, cut off at ``max_value``, (cells, features)."""
+        return self._cut_off(self.standardize(batch))
+
+    def _cut_off(self, x: torch.Tensor) -> torch.Tensor:
+        # one cell further out than any of training can turn the vector of a sample of hundreds
+        return x if self.max_value is None else x.clamp(-self.max_value, self.max_value)
+
     def original_units(self, x: torch.Tensor) -> torch.Tensor:
         """Generated cells (cells, features) in the units of the data; of the average batch if there are several."""
         return x * self.scale.mean(0) + self.mean.mean(0)
@@ -229,6 +241,6 @@ class ScSetModule(SampleModule):
         codes = batch.covariates.get(REGISTRY_KEYS.BATCH_KEY)
         return (self.mean[0], self.scale[0]) if codes is None else (self.mean[codes], self.scale[codes])
 
-    def _standardized(self, pieces: Pieces) -> Iterator[torch.Tensor]:
+    def _read_pieces(self, pieces: Pieces) -> Iterator[torch.Tensor]:
         for piece in pieces():
-            yield self.standardize(piece)
+            yield self.read(piece)
