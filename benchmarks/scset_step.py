@@ -26,7 +26,7 @@ from scset_tools.nn import cell_normal, cell_uniform, ptr_from_sizes, sinusoidal
 
 N_FEATURES = 14
 ARGUMENTS = {
-    "n_latent": 256, "n_layers": 2, "n_heads": 4, "n_cells": 1024, "n_targets": 16, "n_times": 16, "tilt": 0.0,
+    "n_latent": 256, "n_layers": 2, "n_heads": 4, "n_cells": 1024, "n_targets": 16, "n_times": 16, "tilt": 0.0, "max_value": 4.0,
     "encoder": "transformer", "decoder": "diffusion", "n_hidden": 256, "n_blocks": 5, "schedule": "cosine", "n_steps": 1000,
     "dropout_rate": 0.0,
 }  # fmt: skip
@@ -74,7 +74,7 @@ def plain_loss(module: ScSetModule, batch: SampleBatch) -> torch.Tensor:
     """Algorithm 1."""
     anchors, anchor_ptr, targets, target_ptr = module.split(batch.ptr, batch.seed)
     x = module.standardize(batch)
-    z = plain_encode(module.encoder, x[anchors], anchor_ptr)
+    z = plain_encode(module.encoder, x[anchors].clamp(-module.max_value, module.max_value), anchor_ptr)
     ptr = target_ptr * module.n_times
     clean = x[targets].repeat_interleave(module.n_times, 0)
     noise = cell_normal(batch.seed, ptr, x.shape[1], stream=STREAM_NOISE).to(x.dtype)
@@ -115,7 +115,7 @@ def main() -> None:
 
     def encode_only() -> torch.Tensor:
         anchors, ptr, *_ = module.split(batch.ptr, batch.seed)
-        return module.encoder(module.standardize(batch)[anchors], ptr).square().mean()
+        return module.encoder(module.read(batch)[anchors], ptr).square().mean()
 
     print(hardware_line())
     if not args.no_plain:

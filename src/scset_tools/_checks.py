@@ -52,6 +52,14 @@ def require_obs(adata: AnnData, key: str) -> pd.Series:
     return adata.obs[key]
 
 
+def group_codes(adata: AnnData, key: str | None) -> tuple[np.ndarray, list[str]]:
+    """Number of the group of each cell, -1 where it is missing, and the names of the groups; none without a key."""
+    if key is None:
+        return np.full(adata.n_obs, -1), []
+    column = require_obs(adata, key).astype("category").cat.remove_unused_categories()
+    return column.cat.codes.to_numpy(dtype=np.int64), [str(c) for c in column.cat.categories]
+
+
 def require_obsm(adata: AnnData, key: str) -> Any:
     """The array ``adata.obsm[key]``, or a KeyError that lists the keys there are."""
     if key not in adata.obsm:

@@ -1,23 +1,22 @@
-"""Which features and which cells move the score that a linear probe reads off a sample's vector."""
+"""Which features, cells and groups of cells move the scores that are read off a sample's vector."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from scset_tools import _checks
+from scset_tools._checks import require_choice
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._mixin import ModelMixin
 from scset_tools.model._outputs import write_attributions
-from scset_tools.nn import integrated_gradients
+from scset_tools.model._scorers import HeadScorer, LinearProbe, Scorer
+from scset_tools.nn import gradient, integrated_gradients
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,72 +26,83 @@ if TYPE_CHECKING:
     from scset_tools.data._batch import SampleBatch
     from scset_tools.data._dataset import SampleDataset
 
+METHODS = ("integrated_gradients", "gradient_x_input", "attention")
+
 
 @dataclass(frozen=True)
 class Attributions:
-    """Integrated gradients of the scores of a linear probe on frozen vectors.
+    """Contributions to the scores of classes, from the mean cell as the baseline.
 
     Attributes
     ----------
     target
-        Label that the probe was fitted to.
+        Label whose classes are scored.
     features
-        Contribution of each feature to the score of each class, in samples of the class less that in the others: how much it
-        helps to tell the class from the others, (features, classes). With two classes both columns are equal.
+        Contribution of each feature to the score of each class, in samples of the class less that in the others (in those of
+        the reference, if there is one): how much it helps to tell them apart, (features, classes). With two classes both
+        columns are equal.
     cells
-        Contribution of each cell, summed over features, (cells, classes); NaN for a cell that was not drawn.
+        Contribution of each cell, summed over features, (cells, classes); NaN for a cell that was not drawn. For
+        ``method="attention"`` its weight.
     completeness_error
         Per sample and class: how far the sum of attributions is from the score less that of the baseline, relative to it.
+        NaN for a method that is not complete.
+    group_features
+        The part of ``features`` that comes from the cells of each group, indexed by (group, feature), (groups x features,
+        classes). Without ``groupby`` no rows.
+    reference
+        Class whose score is subtracted, if any.
+    method
+        How they were computed.
     """
 
     target: str
     features: pd.DataFrame
     cells: pd.DataFrame
     completeness_error: pd.DataFrame
+    group_features: pd.DataFrame = field(repr=False)
+    reference: str | None = None
+    method: str = "integrated_gradients"
 
-
-class LinearProbe:
-    """Scores ``z @ weight + bias`` of each class, from a logistic regression on standardised vectors."""
-
-    def __init__(self, vectors: np.ndarray, labels: np.ndarray) -> None:
-        fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(vectors, labels)
-        scaler, regression = fitted[0], fitted[1]
-        coef, intercept = (
-            regression.coef_ / scaler.scale_,
-            regression.intercept_ - regression.coef_ @ (scaler.mean_ / scaler.scale_),
-        )
-        if len(coef) == 1:  # two classes share one row, the log-odds of the second
-            coef, intercept = np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept])
-        self.classes = [str(c) for c in regression.classes_]
-        self.weight = torch.from_numpy(coef.T.astype(np.float32))  # (n_latent, classes)
-        self.bias = torch.from_numpy(intercept.astype(np.float32))
-
-    def score(self, z: torch.Tensor, which: int) -> torch.Tensor:
-        """Score of one class, (samples,)."""
-        return z @ self.weight[:, which].to(z) + self.bias[which].to(z)
+    @property
+    def groups(self) -> pd.DataFrame:
+        """Contribution of the cells of each group, summed over features, (groups, classes)."""
+        return self.group_features.groupby(level=0, sort=False, observed=True).sum()
 
 
 def attribute(
-    module: torch.nn.Module,
+    scorer: Scorer,
     dataset: SampleDataset,
-    probe: LinearProbe,
     *,
-    labels: np.ndarray,
+    classes: list[int],
+    against: int | None,
+    weights: np.ndarray,
+    group: np.ndarray,
+    n_groups: int,
+    method: str,
     n_steps: int,
     batch_size: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Integrated gradients from the mean cell to each cell, for each class of the probe.
+    """Contributions to the score of each class.
 
     Parameters
     ----------
-    module
-        With ``represent_features(x, batch, ptr)`` and ``baseline(batch)``.
+    scorer
+        What gives the scores.
     dataset
         Cells to attribute to.
-    probe
-        What gives the scores.
-    labels
-        Class of each sample as text, (samples,).
+    classes
+        Numbers of the classes that are explained.
+    against
+        Number of the class whose score is subtracted, if any.
+    weights
+        Weight of each sample in the contrast of each class, (samples, classes).
+    group
+        Group of each cell of the AnnData, ``n_groups`` for none, (cells,).
+    n_groups
+        Number of groups.
+    method
+        One of ``METHODS``.
     n_steps
         Points on the path of integration.
     batch_size
@@ -100,37 +110,34 @@ def attribute(
 
     Returns
     -------
-    Feature contrasts (features, classes), cell sums (cells, classes) and completeness errors (samples, classes).
+    Contrasts (n_groups + 1, features, classes), cell sums (cells, classes) and completeness errors (samples, classes).
     """
-    n_classes = len(probe.classes)
-    per_sample = np.zeros((len(dataset), dataset.reader.n_features, n_classes))
-    cells = np.full((dataset.reader.n_rows, n_classes), np.nan, dtype=np.float32)
-    error = np.zeros((len(dataset), n_classes))
-    module.eval()
+    contrast = np.zeros((n_groups + 1, dataset.reader.n_features, len(classes)))
+    cells = np.full((dataset.reader.n_rows, len(classes)), np.nan, dtype=np.float32)
+    error = np.full((len(dataset), len(classes)), np.nan)
 
     def score(x: torch.Tensor, _: torch.Tensor, *, batch: SampleBatch, c: int) -> torch.Tensor:
-        return probe.score(module.represent_features(x, batch), c)
+        own = scorer.score(x, batch, c)
+        return own if against is None else own - scorer.score(x, batch, against)
 
-    for samples, batch in _batches(dataset, batch_size, module.device):
-        for c in range(n_classes):
-            result = integrated_gradients(
-                partial(score, batch=batch, c=c),
-                batch.x,
-                batch.ptr,
-                baseline=module.baseline(batch),
-                n_steps=n_steps,
-            )
-            values = result.attributions.cpu().numpy()
-            cells[batch.rows.cpu().numpy(), c] = values.sum(1)
-            per_sample[samples, :, c] = np.add.reduceat(values, batch.ptr[:-1].cpu().numpy(), axis=0)
-            error[samples, c] = result.completeness_error.cpu().numpy()
-    contrast = np.stack(
-        [
-            per_sample[labels == k, :, c].mean(0) - per_sample[labels != k, :, c].mean(0)
-            for c, k in enumerate(probe.classes)
-        ],
-        axis=1,
-    )
+    for samples, batch in _batches(dataset, batch_size, scorer.module.device):
+        rows, baseline = batch.rows.cpu().numpy(), scorer.module.baseline(batch)
+        of_cell = np.repeat(samples, batch.sizes.cpu().numpy())
+        for k, c in enumerate(classes):
+            f = partial(score, batch=batch, c=c)
+            if method == "integrated_gradients":
+                result = integrated_gradients(f, batch.x, batch.ptr, baseline=baseline, n_steps=n_steps)
+                values = result.attributions
+                error[samples, k] = result.completeness_error.cpu().numpy()
+            elif method == "gradient_x_input":
+                values = gradient(f, batch.x, batch.ptr) * (batch.x - baseline)
+            else:
+                with torch.inference_mode():
+                    weight = scorer.module.attention(batch).mean(1, keepdim=True)
+                values = weight * (batch.x - baseline)
+            values = values.cpu().numpy()
+            cells[rows, k] = weight.squeeze(1).cpu().numpy() if method == "attention" else values.sum(1)
+            np.add.at(contrast[:, :, k], group[rows], values * weights[of_cell, k][:, None])
     return contrast, cells, error
 
 
@@ -140,22 +147,64 @@ def _batches(dataset: SampleDataset, batch_size: int, device: torch.device) -> I
         yield samples, dataset[0, samples.tolist()].to(device)
 
 
+def contrast_weights(labels: np.ndarray, classes: list[str], reference: str | None) -> np.ndarray:
+    """Weights of samples whose sum is the mean over a class less that over the others, (samples, classes).
+
+    Parameters
+    ----------
+    labels
+        Class of each sample, empty where there is none, (samples,).
+    classes
+        Classes to contrast.
+    reference
+        Class that stands for the others. Default: all others that have a label.
+    """
+    columns = []
+    for name in classes:
+        is_own = labels == name
+        is_other = (labels != name) & (labels != "") if reference is None else labels == reference
+        columns.append(is_own / max(is_own.sum(), 1) - is_other / max(is_other.sum(), 1))
+    return np.stack(columns, axis=1)
+
+
 class AttributionMixin(ModelMixin):
-    """For a model whose module has ``represent_features(x, batch)`` and ``baseline(batch)``."""
+    """For a model whose module has ``represent_features(x, batch)``, ``baseline(batch)`` and ``attention(batch)``."""
 
     def get_attributions(
-        self, target: str, *, adata: AnnData | None = None, n_cells: int = 500, n_steps: int = 20, batch_size: int = 8
+        self,
+        target: str,
+        *,
+        reference: str | None = None,
+        groupby: str | None = None,
+        method: Literal["integrated_gradients", "gradient_x_input", "attention"] = "integrated_gradients",
+        head: Literal["probe", "finetuned"] = "probe",
+        adata: AnnData | None = None,
+        n_cells: int = 500,
+        n_steps: int = 20,
+        batch_size: int = 8,
     ) -> Attributions:
-        """Which features and which cells tell the classes of a label apart.
+        """Which features, cells and groups of cells tell the classes of a label apart.
 
-        A logistic regression is fitted to the frozen vectors of all samples with a label; integrated gradients carry its
-        scores back to the features of the cells, starting from the mean cell. This explains the probe, it does not
-        validate it: for how well a label is predicted see :func:`scset_tools.tl.probe`.
+        What is explained is a score of each class: of a logistic regression that is fitted to the frozen vectors of all samples
+        with a label, or of the head that was fine-tuned. Integrated gradients carry it back to the features of the cells,
+        starting from the mean cell. This explains the score, it does not validate it: for how well a label is
+        predicted see :func:`scset_tools.tl.probe`.
 
         Parameters
         ----------
         target
             Column of ``adata.obs`` with a class per sample.
+        reference
+            Class whose score is subtracted from that of each other class, for instance ``"healthy"``; its samples are then
+            what the others are compared with.
+        groupby
+            Column of ``adata.obs`` with the type of each cell.
+        method
+            ``"integrated_gradients"``, ``"gradient_x_input"`` (first order: the gradient times the distance from the mean cell), or
+            ``"attention"``: the weight of each cell, and for features the weighted distance from the mean cell.
+        head
+            ``"probe"``, or ``"finetuned"`` for the classifier of ``finetune``, where the model has one; it must have been
+            fitted to ``target``.
         adata
             Cells to attribute to. Default: the registered AnnData.
         n_cells
@@ -167,8 +216,17 @@ class AttributionMixin(ModelMixin):
 
         Returns
         -------
-        :class:`~scset_tools.model.Attributions` of features and cells to each class.
+        :class:`~scset_tools.model.Attributions` of features, cells and groups to each class.
+
+        Raises
+        ------
+        KeyError
+            If a column is not there.
+        ValueError
+            If there are fewer than two classes, the reference is none of them, or there is no such head.
         """
+        require_choice("method", method, METHODS)
+        require_choice("head", head, ("probe", "finetuned"))
         adata = self._validate_anndata(adata)
         labels = _checks.require_constant_within_sample(adata, target, self._sample_key)
         try:
@@ -179,19 +237,46 @@ class AttributionMixin(ModelMixin):
             if len(set(text[is_labelled])) < 2:
                 msg = f"adata.obs[{target!r}] has {len(set(text[is_labelled]))} classes with samples: nothing to tell apart."
                 raise ValueError(msg)
-            vectors = represent_samples(self.module, dataset, np.arange(len(dataset)), batch_size=batch_size)
-            probe = LinearProbe(vectors[is_labelled], text[is_labelled])
-            features, cells, error = attribute(
-                self.module, dataset, probe, labels=text, n_steps=n_steps, batch_size=batch_size
+            group, group_names = _checks.group_codes(adata, groupby)
+            if head == "finetuned":
+                scorer = self._finetuned_scorer(target)
+            else:
+                vectors = represent_samples(self.module, dataset, np.arange(len(dataset)), batch_size=batch_size)
+                probe = LinearProbe(vectors[is_labelled], text[is_labelled])
+                scorer = HeadScorer(self.module, probe, probe.classes)
+            if reference is not None and reference not in scorer.classes:
+                msg = f"reference={reference!r} is not a class of {target!r}: {_checks.first(scorer.classes, 20)}."
+                raise ValueError(msg)
+            classes = [c for c in scorer.classes if c != reference]
+            found, cells, error = attribute(
+                scorer,
+                dataset,
+                classes=[scorer.classes.index(c) for c in classes],
+                against=None if reference is None else scorer.classes.index(reference),
+                weights=contrast_weights(text, classes, reference),
+                group=np.where(group < 0, len(group_names), group),
+                n_groups=len(group_names),
+                method=method,
+                n_steps=n_steps,
+                batch_size=batch_size,
             )
         finally:
             self._release(adata)
+        names = pd.Index(self.get_var_names())
+        of_groups = pd.MultiIndex.from_product([group_names, names], names=[groupby or "group", "feature"])
         return Attributions(
             target=target,
-            features=pd.DataFrame(features, index=pd.Index(self.get_var_names()), columns=probe.classes),
-            cells=pd.DataFrame(cells, index=adata.obs_names, columns=probe.classes),
-            completeness_error=pd.DataFrame(error, index=dataset.index.names.astype(str), columns=probe.classes),
+            features=pd.DataFrame(found.sum(0), index=names, columns=classes),
+            cells=pd.DataFrame(cells, index=adata.obs_names, columns=classes),
+            completeness_error=pd.DataFrame(error, index=dataset.index.names.astype(str), columns=classes),
+            group_features=pd.DataFrame(found[:-1].reshape(-1, len(classes)), index=of_groups, columns=classes),
+            reference=reference,
+            method=method,
         )
+
+    def _finetuned_scorer(self, target: str) -> Scorer:
+        msg = f"{type(self).__name__} has no fine-tuned head to explain {target!r} by: use head='probe'."
+        raise ValueError(msg)
 
     def annotate_attributions(self, target: str, *, adata: AnnData | None = None, **kwargs: Any) -> None:
         """Write the attributions to a label; see :meth:`get_attributions`.
@@ -208,8 +293,8 @@ class AttributionMixin(ModelMixin):
         Writes
         ------
         For each class ``obs["<model>_attribution_<class>"]`` (cells) and, where the model reads ``X`` or a layer,
-        ``var["<model>_attribution_<class>"]`` (features); otherwise the features go to
-        ``uns["<model>_attribution_<target>"]``. ``<model>`` is the model's name in lower case.
+        ``var["<model>_attribution_<class>"]`` (features) and with ``groupby`` ``varm`` of the same name (features x groups);
+        otherwise the features go to ``uns["<model>_attribution_<target>"]``. ``<model>`` is the model's name in lower case.
         """
         cells = self._cells_of(adata)
         write_attributions(cells, self.get_attributions(target, adata=cells, **kwargs), name=self.name)

@@ -52,13 +52,20 @@ def write_cell_scores(adata: AnnData, scores: pd.DataFrame, key: str) -> None:
 
 
 def write_attributions(adata: AnnData, attributions: Attributions, *, name: str) -> None:
-    """Attributions to each class: cells to ``obs``, features to ``var`` (to ``uns`` where ``var`` has other features)."""
+    """Attributions to each class: cells to ``obs``, features to ``var``, features x groups to ``varm``.
+
+    Where ``var`` has other features they go to ``uns``.
+    """
     is_var = attributions.features.index.equals(pd.Index(adata.var_names.astype(str)))
     for label in attributions.cells.columns:
         key = _keys.attribution(name, label)
         adata.obs[key] = attributions.cells[label].to_numpy(dtype=np.float32)
         if is_var:
             adata.var[key] = attributions.features[label].to_numpy(dtype=np.float32)
+            if len(attributions.group_features):
+                groups = list(attributions.groups.index.astype(str))
+                values = attributions.group_features[label].to_numpy(dtype=np.float32).reshape(len(groups), -1)
+                adata.varm[key] = pd.DataFrame(values.T, index=adata.var_names, columns=groups)
     if not is_var:
         adata.uns[_keys.attribution(name, attributions.target)] = attributions.features
 

@@ -284,6 +284,27 @@ def test_attributions_are_complete_and_written_back(model, tmp_path):
         model.get_attributions("condition", adata=adata)
 
 
+@pytest.mark.parametrize("mode", ["frozen", "end_to_end"])
+def test_a_finetuned_head_is_explained(mode):
+    model = fitted()
+    with pytest.raises(ValueError, match=r"no classifier yet: call finetune\('condition'\)"):
+        model.get_attributions("condition", head="finetuned")
+    model.finetune("condition", mode=mode, max_epochs=2, penalty=1.0)
+    found = model.get_attributions("condition", head="finetuned", reference="control", n_cells=None, n_steps=60)
+    assert list(found.features.columns) == ["case"]
+    assert (found.completeness_error.to_numpy() < 0.02).all()
+    # sums over cells are log-odds less those of a sample of mean cells
+    p = model.predict_proba()
+    flat = make_cohort()
+    flat.X[:] = model.module.mean.numpy()[0]
+    base = model.predict_proba(flat)
+    want = np.log(p["case"] / p["control"]) - np.log(base["case"] / base["control"])
+    total = found.cells["case"].groupby(model.adata.obs["sample"].to_numpy()).sum()
+    np.testing.assert_allclose(total[want.index], want, rtol=0.02, atol=1e-4)
+    with pytest.raises(ValueError, match="fine-tuned to 'condition', not to 'donor'"):
+        model._finetuned_scorer("donor")
+
+
 # ---- presets, sizes, bad input
 
 

@@ -105,7 +105,7 @@ class ExplainMixin(ModelMixin):
         self._check_if_trained(message=f"This {type(self).__name__} is not trained: it explains random weights.")
         cells = self._validate_anndata(adata)
         try:
-            group, names = _groups_of(cells, groupby)
+            group, names = _checks.group_codes(cells, groupby)
             dataset = self._dataset(cells, n_cells)
             positions = self._explained_samples(cells, dataset, samples, chosen, target)
             start = None
@@ -323,13 +323,6 @@ class ExplainMixin(ModelMixin):
             else:
                 total += (x.double() * share[:, None]).sum(0)
         return (total / len(positions)).float().to(self.module.device)
-
-
-def _groups_of(cells: AnnData, groupby: str | None) -> tuple[np.ndarray, list[str]]:
-    if groupby is None:
-        return np.full(cells.n_obs, -1), []
-    column = _checks.require_obs(cells, groupby).astype("category").cat.remove_unused_categories()
-    return column.cat.codes.to_numpy(dtype=np.int64), [str(c) for c in column.cat.categories]
 
 
 def _to_scipy(rows: SparseRows) -> sparse.csr_matrix:
