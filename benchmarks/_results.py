@@ -5,6 +5,10 @@ from __future__ import annotations
 import datetime
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 HEAD = "# Measured results\n\nEach section is written by the command it names. Ratios carry over to other machines; seconds do not.\n"
@@ -22,3 +26,13 @@ def write_section(key: str, title: str, text: str) -> None:
     else:
         document = document.rstrip("\n") + "\n\n" + section
     RESULTS.write_text(document)
+
+
+def markdown(table: pd.DataFrame, corner: str | None = None) -> str:
+    """A table in Markdown with its index first; numbers with three digits. ``corner``: heading of the index."""
+    name = corner if corner is not None else (table.index.name or "")
+    lines = ["| " + " | ".join([str(name), *map(str, table.columns)]) + " |", "|---" * (len(table.columns) + 1) + "|"]
+    for row_name, row in zip(table.index, table.to_numpy(dtype=object), strict=True):
+        cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row]
+        lines.append("| " + " | ".join([str(row_name), *cells]) + " |")
+    return "\n".join(lines)

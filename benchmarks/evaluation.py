@@ -17,7 +17,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
-from _results import write_section
+from _results import markdown, write_section
 
 from scset_tools import profiles, tl
 
@@ -59,7 +59,7 @@ def distances(data: Path, n_jobs: int) -> str:
         "proportions in `X` nor with any other matrix (rank correlation with distances of `X` below 0.06; `pilot` 0.88): "
         "their rows appear to be in another order than the samples of the file. If so, their rank says nothing about the methods."
     )
-    return f"{head}\n\n{_markdown(out.fillna('-'), 'matrix')}\n\n{note}"
+    return f"{head}\n\n{markdown(out.fillna('-'), 'matrix')}\n\n{note}"
 
 
 def survival(data: Path, n_jobs: int) -> str:
@@ -97,7 +97,7 @@ def survival(data: Path, n_jobs: int) -> str:
         "without follow-up left out; ridge Cox regression, tuned inside, 10 x 5 folds (one sample per donor), mean and corrected "
         f"95% interval. Untuned probe of the mean, 199 permutations: p = {p:.3f}."
     )
-    return f"{head}\n\n{_markdown(out.fillna('-'), 'profile')}"
+    return f"{head}\n\n{markdown(out.fillna('-'), 'profile')}"
 
 
 def null(n_sets: int = 100) -> str:
@@ -119,7 +119,7 @@ def null(n_sets: int = 100) -> str:
         f"Two random representations of random labels, {n_sets} data sets of 40 samples, 5 x 5 folds, paired test of AUROC. "
         "An honest test finds 0.05."
     )
-    return f"{head}\n\n{_markdown(out, 'test')}"
+    return f"{head}\n\n{markdown(out, 'test')}"
 
 
 def _of_label(result: tl.BenchmarkResult, label: str, metric: str) -> pd.DataFrame:
@@ -129,14 +129,6 @@ def _of_label(result: tl.BenchmarkResult, label: str, metric: str) -> pd.DataFra
 
 def _interval(table: pd.DataFrame) -> pd.Series:
     return table.apply(lambda r: f"{r['mean']:.2f} [{r['ci_low']:.2f}, {r['ci_high']:.2f}]", axis=1)
-
-
-def _markdown(table: pd.DataFrame, first: str) -> str:
-    lines = [f"| {' | '.join([first, *table.columns])} |", f"|{'---|' * (table.shape[1] + 1)}"]
-    return "\n".join(
-        lines
-        + [f"| {' | '.join([str(name), *row])} |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
-    )
 
 
 def main() -> None:

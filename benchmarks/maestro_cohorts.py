@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _results import write_section
+from _results import markdown, write_section
 from _timing import hardware_line
 
 import scset_tools as sst
@@ -154,14 +154,14 @@ def main_table(name: str, cohort: Cohort, *, on_folds: bool) -> str:
         trained, _ = seeds_of(adata, "MAESTRO, batch_key", batch_key=cohort.batch_key)
         representations |= untrained | trained
     table = evaluate(adata, cohort, representations)
-    text = f"### {name}: {cohort.label_key} ({seconds:.0f} s of training per seed)\n\n{markdown(table)}"
+    text = (
+        f"### {name}: {cohort.label_key} ({seconds:.0f} s of training per seed)\n\n{markdown(table, 'representation')}"
+    )
     if on_folds:
         same = {"trained on all samples": trained["MAESTRO #0"], "untrained": untrained["MAESTRO, untrained #0"]}
         same["trained on the training folds alone"] = profile(round(0.8 * cohort.n_samples))
         table = evaluate(adata, cohort, same, n_repeats=1)
-        text += (
-            f"\n\nPretraining on the training folds alone (one seed, one repeat of five folds):\n\n{markdown(table)}"
-        )
+        text += f"\n\nPretraining on the training folds alone (one seed, one repeat of five folds):\n\n{markdown(table, 'representation')}"
     return text
 
 
@@ -187,15 +187,7 @@ def study(name: str, cohort: Cohort, rows: dict, title: str) -> str:
     representations, _ = seeds_of(adata, "untrained", train=False)
     for row, arguments in rows.items():
         representations |= seeds_of(adata, row, **arguments)[0]
-    return f"### {name}: {title}\n\n{markdown(evaluate(adata, cohort, representations))}"
-
-
-def markdown(table: pd.DataFrame) -> str:
-    lines = ["| representation | " + " | ".join(table.columns) + " |", "|---" * (len(table.columns) + 1) + "|"]
-    for name, row in table.iterrows():
-        cells = [v if isinstance(v, str) else f"{v:.3f}" for v in row]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return f"### {name}: {title}\n\n{markdown(evaluate(adata, cohort, representations), 'representation')}"
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import warnings
 
 import numpy as np
 from _results import write_section
-from _timing import in_fresh_process, peak_bytes
+from _timing import in_fresh_process, peak_above_now
 
 N_SAMPLES, N_CELLS = 24, 500
 MODELS = {
@@ -62,10 +62,6 @@ def cohort(kind: str):
     return adata
 
 
-def peak_mb() -> float:
-    return peak_bytes() / 1e6
-
-
 def measure(name: str) -> dict:
     """Seconds and memory of one method, in this process."""
     warnings.filterwarnings("ignore")
@@ -80,26 +76,29 @@ def measure(name: str) -> dict:
         adata = cohort(kind)
         cls = getattr(sst, name)
         cls.setup_anndata(adata, sample_key="sample", **setup)
-        before = peak_mb()
-        model = cls(adata, random_state=0, **build)
         options = {"accelerator": "cpu", "enable_progress_bar": False, "train_size": 1.0, "seed": 0}
-        model.train(1, **options)
-        start = time.process_time()
-        model.train(1, **options)
-        train = time.process_time() - start
-        start = time.process_time()
-        model.to_sample_adata()
-        embed = time.process_time() - start
-        return {"reads": f"{adata.n_vars} {kind}", "epoch": train, "embed": embed, "memory": peak_mb() - before}
+        seconds = {}
+
+        def run() -> None:
+            model = cls(adata, random_state=0, **build)
+            model.train(1, **options)
+            start = time.process_time()
+            model.train(1, **options)
+            seconds["epoch"] = time.process_time() - start
+            start = time.process_time()
+            model.to_sample_adata()
+            seconds["embed"] = time.process_time() - start
+
+        _, memory = peak_above_now(run)
+        return {"reads": f"{adata.n_vars} {kind}", **seconds, "memory": memory / 1e6}
     import inspect
 
     adata = cohort("markers")
     cls = getattr(sst.profiles, name)
     keys = {"cell_type_key": "cell_type"} if "cell_type_key" in inspect.signature(cls).parameters else {}
-    before, start = peak_mb(), time.process_time()
-    cls(sample_key="sample", **keys).fit_transform(adata)
-    seconds = time.process_time() - start
-    return {"reads": "26 markers", "epoch": None, "embed": seconds, "memory": peak_mb() - before}
+    start = time.process_time()
+    _, memory = peak_above_now(lambda: cls(sample_key="sample", **keys).fit_transform(adata))
+    return {"reads": "26 markers", "epoch": None, "embed": time.process_time() - start, "memory": memory / 1e6}
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from _results import write_section
+from _results import markdown, write_section
 from _timing import hardware_line
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import f1_score, roc_auc_score
@@ -37,12 +37,6 @@ import scset_tools as sst
 DATA = Path(os.environ.get("SCSET_TOOLS_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 N_DRAWS = 10
-
-
-def markdown(table: pd.DataFrame) -> str:
-    shown = table.map(lambda v: f"{v:.3f}" if isinstance(v, float) else str(v)).reset_index()
-    lines = ["| " + " | ".join(map(str, shown.columns)) + " |", "|" + "---|" * shown.shape[1]]
-    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in shown.to_numpy()])
 
 
 # ---- interferon

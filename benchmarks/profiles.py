@@ -29,7 +29,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-from _results import write_section
+from _results import markdown, write_section
 from _timing import in_fresh_process, peak_bytes
 
 from scset_tools import profiles
@@ -179,7 +179,7 @@ def cohort_tables(names: list[str], *, only: list[str] | None, tune: bool, n_rep
             ]
             for name, t in found.items()
         }
-        text.append(f"### {title}\n\n{markdown(pd.DataFrame(cells, index=rows))}")
+        text.append(f"### {title}\n\n{markdown(pd.DataFrame(cells, index=rows), 'profile')}")
     reference = [
         [
             name,
@@ -209,16 +209,6 @@ def mean_and_sd(values: pd.Series, *, digits: int) -> str:
     """`0.91 ± 0.02`; without the second number where there is only one way to split."""
     mean, sd = (f"{values[key]:.{digits}f}" for key in ("mean", "std"))
     return mean if np.isnan(values["std"]) else f"{mean} ± {sd}"
-
-
-def markdown(table: pd.DataFrame) -> str:
-    lines = [f"| {table.index.name or 'profile'} | " + " | ".join(map(str, table.columns)) + " |"]
-    lines.append("|---" * (len(table.columns) + 1) + "|")
-    lines += [
-        f"| {name} | " + " | ".join(map(str, row)) + " |"
-        for name, row in zip(table.index, table.to_numpy(), strict=True)
-    ]
-    return "\n".join(lines)
 
 
 # --- scale --------------------------------------------------------------------------------------------------------------
@@ -325,9 +315,9 @@ def scale_tables(n_cells: int) -> str:
         [
             f"{n_cells:,} cells x {N_FEATURES} features, {N_SAMPLES:,} samples, {os.cpu_count()} cores; "
             "each profile in a process of its own.",
-            markdown(table.map(lambda v: f"{v:.2f}")),
+            markdown(table.map(lambda v: f"{v:.2f}"), "profile"),
             f"Against `sklearn.cluster.KMeans({N_GROUPS})` on all cells, same process:",
-            markdown(pd.DataFrame({"value": [f"{v:.3f}" for v in k_means.values()]}, index=list(k_means))),
+            markdown(pd.DataFrame({"value": [f"{v:.3f}" for v in k_means.values()]}, index=list(k_means)), "figure"),
         ]
     )
 

@@ -15,8 +15,8 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from _results import write_section
-from profiles import COHORTS, DATA, REFERENCE, Cohort, markdown
+from _results import markdown, write_section
+from profiles import COHORTS, DATA, REFERENCE, Cohort
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _results import write_section
+from _results import markdown, write_section
 from _timing import hardware_line
 from maestro_cohorts import Embedded
 from sklearn.cluster import KMeans
@@ -37,14 +37,6 @@ QUIET = {"enable_progress_bar": False, "accelerator": "cpu", "train_size": 1.0}
 
 def say(text: str) -> None:
     print(text, flush=True)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    lines = ["| " + " | ".join(["", *map(str, table.columns)]) + " |", "|---" * (len(table.columns) + 1) + "|"]
-    for name, row in table.iterrows():
-        cells = [v if isinstance(v, str) else f"{v:.3f}" for v in row]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 # ---- semi-synthetic cohorts (Fig. 5, appendix G)
