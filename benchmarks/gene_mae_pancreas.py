@@ -59,7 +59,7 @@ SMALL = {
     "n_decoder_heads": 2,
     "pool": "max",
 }
-PRETRAIN = {"max_epochs": 12, "batch_size": 64, "n_cells": 100, "plan_kwargs": {"lr": 3e-3}}
+PRETRAIN = {"max_epochs": 30, "batch_size": 64, "n_cells": 100, "plan_kwargs": {"lr": 1e-3}}
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 FINETUNE = {
     "linear_probe": {"lr": 3e-3},

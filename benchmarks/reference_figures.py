@@ -15,13 +15,9 @@ import warnings
 
 import numpy as np
 import pandas as pd
+from _pooled import pooled_f1
 from _results import markdown, write_section
 from profiles import COHORTS, DATA, REFERENCE, Cohort
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from scset_tools import profiles
 
@@ -35,22 +31,19 @@ def make_profile(name: str, sample_key: str, seed: int) -> profiles.Profile:
     return kind(n_clusters=60, sample_key=sample_key, rng=seed)
 
 
-def pooled_f1(cohort: Cohort, name: str) -> np.ndarray:
+def f1_of_seeds(cohort: Cohort, name: str) -> np.ndarray:
     """Weighted F1 of each seed."""
     adata = cohort.read()
-    whole = profiles.Mean(sample_key=cohort.sample_key).fit(adata).transform(adata)
-    names, y = np.asarray(whole.obs_names), whole.obs[cohort.label_key].astype(str).to_numpy()
-    groups = None if cohort.groups_key is None else whole.obs[cohort.groups_key].astype(str).to_numpy()
-    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    obs = profiles.Mean(sample_key=cohort.sample_key).fit(adata).transform(adata).obs
+    groups = None if cohort.groups_key is None else obs[cohort.groups_key].astype(str)
     out = []
     for seed in range(N_SEEDS):
-        predicted = np.empty(len(y), dtype=object)
-        for train, test in splitter(cohort.cv, shuffle=True, random_state=seed).split(y, y, groups):
-            fitted = make_profile(name, cohort.sample_key, seed).fit(adata, samples=names[train].tolist())
-            x = np.asarray(fitted.transform(adata)[names].X)
-            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(x[train], y[train])
-            predicted[test] = model.predict(x[test])
-        out.append(f1_score(y, predicted.astype(str), average="weighted"))
+
+        def vectors(training: list[str], seed: int = seed) -> np.ndarray:
+            fitted = make_profile(name, cohort.sample_key, seed).fit(adata, samples=training)
+            return np.asarray(fitted.transform(adata)[obs.index].X)
+
+        out.append(pooled_f1(vectors, obs[cohort.label_key], groups, seed=seed, cv=cohort.cv))
     return np.array(out)
 
 
@@ -63,7 +56,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     rows = []
     for (cohort, name), reference in REFERENCE.items():
-        values = pooled_f1(COHORTS[cohort], name)
+        values = f1_of_seeds(COHORTS[cohort], name)
         fives = values.reshape(-1, 5).mean(1)
         rows.append([cohort, name, reference, f"{fives[0]:.3f}", f"{fives.min():.3f} to {fives.max():.3f}"])
         print(rows[-1], flush=True)

@@ -3,6 +3,7 @@
     python benchmarks/scset_cohorts.py --part semi        # two-cluster Ward on held-out semi-synthetic samples (Fig. 5), five seeds
     python benchmarks/scset_cohorts.py --part generate    # composition and distances of cells generated for held-out samples (Fig. 3)
     python benchmarks/scset_cohorts.py --part table       # Table 1 in small: encoders and decoders x heads, beside baselines
+    python benchmarks/scset_cohorts.py --part reference   # its linear probes under the protocol of the reference figures
     ... [--seeds 0 1 2 3 4] [--cohorts melanoma hiv] [--write]
 
 Real cohorts are read from ../shared/data or $SCSET_TOOLS_DATA. Every part prints as it goes, one line per seed.
@@ -22,6 +23,7 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
+from _pooled import pooled_f1
 from _results import markdown, write_section
 from _timing import hardware_line
 from maestro_cohorts import Embedded
@@ -252,10 +254,51 @@ def table(seeds: list[int], cohorts: list[str]) -> str:
     )
 
 
+def profile_of(name: str, seed: int) -> sst.profiles.Profile:
+    if name == "average":
+        return sst.profiles.Mean(sample_key="sample")
+    return sst.profiles.KMeansFractions(n_clusters=int(name.split("-")[2].split()[0]), sample_key="sample", rng=seed)
+
+
+def reference_of(file: str, label_key: str, groups_key: str | None, seeds: list[int]) -> pd.DataFrame:
+    """Pooled F1 of each row, mean and seed by seed."""
+    adata = read(file)
+    obs = adata.obs.groupby("sample", observed=True).first()
+    groups = None if groups_key is None else obs[groups_key].astype(str)
+
+    def f1(name: str, seed: int) -> float:
+        if name in ROWS:
+            x = np.asarray(model_of(adata, label_key, seed=seed, **ROWS[name]).to_sample_adata()[obs.index].X)
+            return pooled_f1(lambda _: x, obs[label_key], groups, seed=seed)
+
+        def vectors(training: list[str]) -> np.ndarray:
+            return np.asarray(profile_of(name, seed).fit(adata, samples=training).transform(adata)[obs.index].X)
+
+        return pooled_f1(vectors, obs[label_key], groups, seed=seed)
+
+    out = {}
+    for name in [*ROWS, "average", "k-means-20 fractions", "k-means-60 fractions"]:
+        of_seeds = [f1(name, seed) for seed in seeds]
+        out[name] = [np.mean(of_seeds), ", ".join(f"{v:.3f}" for v in of_seeds)]
+        say(f"{label_key}, {name}: {out[name]}")
+    return pd.DataFrame(out, index=["weighted F1", "of each seed"]).T
+
+
+def reference(seeds: list[int], cohorts: list[str]) -> str:
+    sections = [
+        f"### {COHORTS[n][0]}: {COHORTS[n][1]}\n\n{markdown(reference_of(*COHORTS[n], seeds))}" for n in cohorts
+    ]
+    return (
+        f"Linear probes under the protocol of `reference_figures.py`: out-of-fold predictions of a seed pooled, C = 1. Model and training as "
+        f"in Table 1, {len(seeds)} seeds of model and folds.\n\n" + "\n\n".join(sections)
+    )
+
+
 PARTS = {
     "semi": (semi, "ScSet: subtypes of semi-synthetic samples"),
     "generate": (generate, "ScSet: cells generated for held-out samples"),
     "table": (table, "ScSet: Table 1 of the paper in small"),
+    "reference": (reference, "ScSet: linear probes under the protocol of the reference figures"),
 }
 
 
@@ -264,7 +307,11 @@ def main() -> None:
     parser.add_argument("--part", choices=list(PARTS), required=True)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument(
-        "--cohorts", nargs="*", choices=list(COHORTS), default=list(COHORTS), help="of the part `table`"
+        "--cohorts",
+        nargs="*",
+        choices=list(COHORTS),
+        default=list(COHORTS),
+        help="of the parts `table` and `reference`",
     )
     parser.add_argument("--write", action="store_true", help="write into benchmarks/RESULTS.md")
     args = parser.parse_args()
@@ -274,7 +321,7 @@ def main() -> None:
     scvi.settings.verbosity = logging.ERROR
     warnings.simplefilter("ignore")
     run, title = PARTS[args.part]
-    options = {"cohorts": args.cohorts} if args.part == "table" else {}
+    options = {"cohorts": args.cohorts} if args.part in ("table", "reference") else {}
     text = f"{run(args.seeds, **options)}\n\n{hardware_line()}."
     say(text)
     if args.write:
