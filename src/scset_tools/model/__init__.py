@@ -1,9 +1,9 @@
 """Models: one folder each, on a common base."""
 
 from scset_tools.model._as_profile import ModelProfile
-from scset_tools.model._attributions import Attributions
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._base_module import SampleModule
+from scset_tools.model._class_attributions import Attributions
 from scset_tools.model._hub import to_hub
 from scset_tools.model._sample_attributions import SampleAttributions
 from scset_tools.model._trust import TrustResult, trust_attributions

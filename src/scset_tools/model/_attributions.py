@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,9 +11,9 @@ import torch
 
 from scset_tools import _checks
 from scset_tools._checks import require_choice
+from scset_tools.model._class_attributions import Attributions, write_attributions
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._mixin import ModelMixin
-from scset_tools.model._outputs import write_attributions
 from scset_tools.model._scorers import HeadScorer, LinearProbe, Scorer
 from scset_tools.nn import gradient, integrated_gradients
 
@@ -27,47 +26,6 @@ if TYPE_CHECKING:
     from scset_tools.data._dataset import SampleDataset
 
 METHODS = ("integrated_gradients", "gradient_x_input", "attention")
-
-
-@dataclass(frozen=True)
-class Attributions:
-    """Contributions to the scores of classes, from the mean cell as the baseline.
-
-    Attributes
-    ----------
-    target
-        Label whose classes are scored.
-    features
-        Contribution of each feature to the score of each class, in samples of the class less that in the others (in those of
-        the reference, if there is one): how much it helps to tell them apart, (features, classes). With two classes both
-        columns are equal.
-    cells
-        Contribution of each cell, summed over features, (cells, classes); NaN for a cell that was not drawn. For
-        ``method="attention"`` its weight.
-    completeness_error
-        Per sample and class: how far the sum of attributions is from the score less that of the baseline, relative to it.
-        NaN for a method that is not complete.
-    group_features
-        The part of ``features`` that comes from the cells of each group, indexed by (group, feature), (groups x features,
-        classes). Without ``groupby`` no rows.
-    reference
-        Class whose score is subtracted, if any.
-    method
-        How they were computed.
-    """
-
-    target: str
-    features: pd.DataFrame
-    cells: pd.DataFrame
-    completeness_error: pd.DataFrame
-    group_features: pd.DataFrame = field(repr=False)
-    reference: str | None = None
-    method: str = "integrated_gradients"
-
-    @property
-    def groups(self) -> pd.DataFrame:
-        """Contribution of the cells of each group, summed over features, (groups, classes)."""
-        return self.group_features.groupby(level=0, sort=False, observed=True).sum()
 
 
 def attribute(

@@ -1,17 +1,14 @@
-"""From results to AnnData: the only place that writes into one."""
+"""From representations and scores of cells to AnnData; attributions write themselves (``*_attributions.py``)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from scset_tools import _checks, _keys
-
-if TYPE_CHECKING:
-    from scset_tools.model._attributions import Attributions
 
 
 def sample_adata(
@@ -49,25 +46,6 @@ def write_cell_scores(adata: AnnData, scores: pd.DataFrame, key: str) -> None:
     aligned = scores if scores.index.equals(adata.obs_names) else scores.reindex(adata.obs_names)
     adata.obs[key] = aligned.mean(axis=1).to_numpy(dtype=np.float32)
     adata.obsm[key] = aligned.set_axis(aligned.columns.astype(str), axis=1)
-
-
-def write_attributions(adata: AnnData, attributions: Attributions, *, name: str) -> None:
-    """Attributions to each class: cells to ``obs``, features to ``var``, features x groups to ``varm``.
-
-    Where ``var`` has other features they go to ``uns``.
-    """
-    is_var = attributions.features.index.equals(pd.Index(adata.var_names.astype(str)))
-    for label in attributions.cells.columns:
-        key = _keys.attribution(name, label)
-        adata.obs[key] = attributions.cells[label].to_numpy(dtype=np.float32)
-        if is_var:
-            adata.var[key] = attributions.features[label].to_numpy(dtype=np.float32)
-            if len(attributions.group_features):
-                groups = list(attributions.groups.index.astype(str))
-                values = attributions.group_features[label].to_numpy(dtype=np.float32).reshape(len(groups), -1)
-                adata.varm[key] = pd.DataFrame(values.T, index=adata.var_names, columns=groups)
-    if not is_var:
-        adata.uns[_keys.attribution(name, attributions.target)] = attributions.features
 
 
 def writable(value: Any) -> Any:

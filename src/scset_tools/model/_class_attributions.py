@@ -1,0 +1,74 @@
+"""What tells the classes of a label apart, by feature, cell and group of cells; and the writing of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scset_tools import _keys
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class Attributions:
+    """Contributions to the scores of classes, from the mean cell as the baseline.
+
+    Attributes
+    ----------
+    target
+        Label whose classes are scored.
+    features
+        Contribution of each feature to the score of each class, in samples of the class less that in the others (in those of
+        the reference, if there is one): how much it helps to tell them apart, (features, classes). With two classes both
+        columns are equal.
+    cells
+        Contribution of each cell, summed over features, (cells, classes); NaN for a cell that was not drawn. For
+        ``method="attention"`` its weight.
+    completeness_error
+        Per sample and class: how far the sum of attributions is from the score less that of the baseline, relative to it.
+        NaN for a method that is not complete.
+    group_features
+        The part of ``features`` that comes from the cells of each group, indexed by (group, feature), (groups x features,
+        classes). Without ``groupby`` no rows.
+    reference
+        Class whose score is subtracted, if any.
+    method
+        How they were computed.
+    """
+
+    target: str
+    features: pd.DataFrame
+    cells: pd.DataFrame
+    completeness_error: pd.DataFrame
+    group_features: pd.DataFrame = field(repr=False)
+    reference: str | None = None
+    method: str = "integrated_gradients"
+
+    @property
+    def groups(self) -> pd.DataFrame:
+        """Contribution of the cells of each group, summed over features, (groups, classes)."""
+        return self.group_features.groupby(level=0, sort=False, observed=True).sum()
+
+
+def write_attributions(adata: AnnData, attributions: Attributions, *, name: str) -> None:
+    """Attributions to each class: cells to ``obs``, features to ``var``, features x groups to ``varm``.
+
+    Where ``var`` has other features they go to ``uns``.
+    """
+    is_var = attributions.features.index.equals(pd.Index(adata.var_names.astype(str)))
+    for label in attributions.cells.columns:
+        key = _keys.attribution(name, label)
+        adata.obs[key] = attributions.cells[label].to_numpy(dtype=np.float32)
+        if is_var:
+            adata.var[key] = attributions.features[label].to_numpy(dtype=np.float32)
+            if len(attributions.group_features):
+                groups = list(attributions.groups.index.astype(str))
+                values = attributions.group_features[label].to_numpy(dtype=np.float32).reshape(len(groups), -1)
+                adata.varm[key] = pd.DataFrame(values.T, index=adata.var_names, columns=groups)
+    if not is_var:
+        adata.uns[_keys.attribution(name, attributions.target)] = attributions.features
