@@ -93,9 +93,9 @@ def attribute(
                 with torch.inference_mode():
                     weight = scorer.module.attention(batch).mean(1, keepdim=True)
                 values = weight * (batch.x - baseline)
-            values = values.cpu().numpy()
-            cells[rows, k] = weight.squeeze(1).cpu().numpy() if method == "attention" else values.sum(1)
-            np.add.at(contrast[:, :, k], group[rows], values * weights[of_cell, k][:, None])
+            found = values.cpu().numpy()
+            cells[rows, k] = weight.squeeze(1).cpu().numpy() if method == "attention" else found.sum(1)
+            np.add.at(contrast[:, :, k], group[rows], found * weights[of_cell, k][:, None])
     return contrast, cells, error
 
 
