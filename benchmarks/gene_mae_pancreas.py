@@ -7,6 +7,7 @@
     python benchmarks/gene_mae_pancreas.py --part scvi --seeds 1    # logistic regression on scVI's latents
     python benchmarks/gene_mae_pancreas.py --part scale       # the default preset, 20 epochs, 2 threads; masking frequency
     python benchmarks/gene_mae_pancreas.py --part random      # the masking frequency of random masks
+    python benchmarks/gene_mae_pancreas.py --part enrichment  # gene families among the genes masked most (Fig. 3)
     python benchmarks/gene_mae_pancreas.py --part report      # tables from what is on disk; figures with --figures DIR
 
 Every finished run is a line of gene_mae_pancreas.csv at once, and a run that is there is not repeated. In `compare`
@@ -317,6 +318,49 @@ def frequency(adata: ad.AnnData, *, masking: str, n_epochs: int, n_threads: int)
     table.round(6).to_csv(HERE / f"gene_mae_frequency_{masking}.csv")
 
 
+FAMILIES = {
+    "ribosomal proteins": r"RP[LS]\d+[AXYL]?\d*$|RPSA$|RPLP\d$",
+    "mitochondrial genome": r"MT-",
+    "HLA": r"HLA-|B2M$|CD74$",
+    "collagens": r"COL\d+A\d+$",
+    "keratins": r"KRT\d+[A-Z]?$",
+    "hormones of the islets": r"(INS|GCG|SST|PPY|GHRL|IAPP|TTR|CHGA|CHGB|SCG[235]|PCSK1N?|PCSK2)$",
+    "enzymes of acini": r"(PRSS[123]|CTR[BCL]\d?|CEL\w*|CELA\d[AB]?|CPA[12]|CPB1|PNLIP\w*|CLPS|AMY\w+|REG[13][ABG]?|SPINK1|CUZD1|GP2)$",
+    "heat shock proteins": r"HSP[ABDEH]\w*$|DNAJ[AB]\w*$",
+    "metallothioneins": r"MT[12][A-Z]$",
+    "chemokines": r"C[XC]?CL\d+$",
+    "fos, jun, egr": r"(FOS[BL]?\d?|JUN[BD]?|EGR\d|ATF3|IER[23])$",
+}
+"""Gene families by the symbols that the HUGO Gene Nomenclature Committee gives them, and two lists of the pancreas."""
+
+
+def enrichment() -> None:
+    """Families among the hundred genes masked most, of those that 200 visits or more found expressed."""
+    rows = []
+    for masking in ("self_guided", "random"):
+        table = pd.read_csv(HERE / f"gene_mae_frequency_{masking}.csv", index_col=0)
+        table = table[table["times_expressed"] >= 200]
+        sets = {name: table.index[table.index.str.match(pattern)].tolist() for name, pattern in FAMILIES.items()}
+        for count in ("times_masked", "share_masked_expressed"):
+            found = sst.tl.enrichment(table[count], sets, n_top=100, min_size=3)
+            for _, f in found[found["p_adjusted"] <= 0.05].iterrows():
+                share = f"{f['n_overlap']} of {f['n_set']}"
+                rows.append(
+                    [
+                        masking,
+                        count,
+                        f["gene_set"],
+                        share,
+                        f"{f['fold']:.1f}",
+                        f"{f['p_adjusted']:.1e}",
+                        f["genes"][:60],
+                    ]
+                )
+            if not (found["p_adjusted"] <= 0.05).any():
+                rows.append([masking, count, f"none of {len(found)}", "", "", f"{found['p_adjusted'].min():.2f}", ""])
+    print_table(["masking", "the 100 most by", "family at 5 % FDR", "genes", "fold", "adjusted p", "first"], rows)
+
+
 def report(path: Path, figures: Path | None) -> None:
     """Tables of means with intervals, paired tests, and Spearman correlations of the masking frequency."""
     runs = pd.read_csv(path)
@@ -379,7 +423,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--part",
-        choices=["compare", "strict", "baselines", "untrained", "scvi", "scale", "random", "report"],
+        choices=["compare", "strict", "baselines", "untrained", "scvi", "scale", "random", "enrichment", "report"],
         required=True,
     )
     parser.add_argument("--seeds", type=int, default=5)
@@ -394,6 +438,9 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     if arguments.part == "report":
         report(arguments.table, arguments.figures)
+        return
+    if arguments.part == "enrichment":
+        enrichment()
         return
     adata = cohort()
     if arguments.part in ("scale", "random"):
