@@ -11,7 +11,7 @@ from scset_tools.model.pascient._targets import Target
 def pascient_module(n_genes: int, width: int, *, classes: tuple[str, ...]) -> PaSCientModule:
     """A linear encoder of the given width and non-linear attention, from seed 0."""
     torch.manual_seed(0)
-    return PaSCientModule(
+    made = PaSCientModule(
         n_genes,
         [Target("label", "class", "labels", classes)],
         n_hidden=width,
@@ -22,6 +22,7 @@ def pascient_module(n_genes: int, width: int, *, classes: tuple[str, ...]) -> Pa
         n_layers=1,
         n_inducing=32,
         dropout_rate=0.0,
+        init_scale=1.0,
         log_normalize=False,
         depth=None,
         gene_mask_rate=0.0,
@@ -29,3 +30,8 @@ def pascient_module(n_genes: int, width: int, *, classes: tuple[str, ...]) -> Pa
         contrastive_temperature=0.1,
         n_contrastive_cells=1024,
     )
+    # attention that is even, as at the start of training, would make the score nearly linear
+    for layer in made.aggregator.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.reset_parameters()
+    return made
