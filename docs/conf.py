@@ -118,6 +118,8 @@ intersphinx_mapping = (
 )
 
 html_theme = "sphinx_book_theme"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_title = project
 html_theme_options = {"path_to_docs": "docs/"}
 if repository_url:
