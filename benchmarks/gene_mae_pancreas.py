@@ -382,24 +382,27 @@ def report(path: Path, figures: Path | None) -> None:
         )
     print_table(["method", "mask ratio", "pretraining", "mode", "macro F1 [95 %]", "weighted F1 [95 %]", "runs"], rows)
     print()
+    runs = runs.set_index(["method", "pretraining", "mode", "mask_rate", "seed", "fold"]).sort_index()
     rows = []
-    guided, even = (
-        runs[runs["method"] == m].set_index(["pretraining", "mode", "mask_rate", "seed", "fold"]).sort_index()
-        for m in ("self_guided", "random")
-    )
-    for pretraining, mode, rate in sorted({key[:3] for key in guided.index} & {key[:3] for key in even.index}):
-        a, b = guided.loc[(pretraining, mode, rate)], even.loc[(pretraining, mode, rate)]
-        both = a.index.intersection(b.index)
-        for metric in ("macro_f1", "weighted_f1"):
-            d = paired_difference(
-                a.loc[both, metric].to_numpy(), b.loc[both, metric].to_numpy(), test_train_ratio=ratio_of_test
-            )
-            interval = f"{d['difference']:+.3f} [{d['ci_low']:+.3f}, {d['ci_high']:+.3f}]"
-            of_seed = (a.loc[both, metric] - b.loc[both, metric]).groupby("seed").mean()
-            above = f"{(of_seed > 0).sum()} of {len(of_seed)}"
-            rows.append([pretraining, mode, rate, metric, interval, f"{d['p_value']:.3f}", above])
+    done = [{key[1:4] for key in runs.loc[[masking]].index} for masking in ("self_guided", "random")]
+    for pretraining, mode, rate in sorted(done[0] & done[1]):
+        guided, even = (runs.loc[(masking, pretraining, mode, rate)] for masking in ("self_guided", "random"))
+        blank = runs.loc[("untrained", "none", mode, 0)]
+        for name, a, b in (
+            ("self-guided - random", guided, even),
+            ("self-guided - untrained", guided, blank),
+            ("random - untrained", even, blank),
+        ):
+            both = a.index.intersection(b.index)
+            for metric in ("macro_f1", "weighted_f1"):
+                x, y = (table.loc[both, metric] for table in (a, b))
+                d = paired_difference(x.to_numpy(), y.to_numpy(), test_train_ratio=ratio_of_test)
+                interval = f"{d['difference']:+.3f} [{d['ci_low']:+.3f}, {d['ci_high']:+.3f}]"
+                of_seed = (x - y).groupby("seed").mean()
+                above = f"{(of_seed > 0).sum()} of {len(of_seed)}"
+                rows.append([pretraining, mode, rate, name, metric, interval, f"{d['p_value']:.3f}", above])
     print_table(
-        ["pretraining", "mode", "mask ratio", "metric", "self-guided - random [95 %]", "p", "seeds above 0"], rows
+        ["pretraining", "mode", "mask ratio", "difference", "metric", "mean [95 %]", "p", "seeds above 0"], rows
     )
     print()
     rows = []
