@@ -23,6 +23,7 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import anndata as ad
@@ -121,15 +122,20 @@ class Table:
     def __init__(self, path: Path) -> None:
         self.path = path
         done = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=list(self.columns))
-        self.done = {tuple(map(str, row)) for row in done[list(self.columns)].itertuples(index=False)}
+        self.done = {self._key(row) for row in done[list(self.columns)].itertuples(index=False)}
+
+    @staticmethod
+    def _key(values: Iterable[object]) -> tuple[str, ...]:
+        """A number is the same key whether it was read as whole or as real."""
+        return tuple(f"{v:g}" if isinstance(v, int | float) else str(v) for v in values)
 
     def has(self, *key: object) -> bool:
-        return tuple(map(str, key)) in self.done
+        return self._key(key) in self.done
 
     def add(self, *key: object, **values: float) -> None:
         row = pd.DataFrame([{**dict(zip(self.columns, key, strict=True)), **values}])
         row.to_csv(self.path, mode="a", header=not self.path.exists(), index=False)
-        self.done.add(tuple(map(str, key)))
+        self.done.add(self._key(key))
         print(*key, {k: round(v, 3) for k, v in values.items()}, flush=True)
 
 
