@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,25 +13,20 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
 
 
-def pooled_f1(
-    vectors: Callable[[list[str]], np.ndarray],
-    labels: pd.Series,
-    groups: pd.Series | None,
-    *,
-    seed: int,
-    cv: int = 5,
-) -> float:
-    """scikit-learn's shuffled, stratified (and grouped) folds; logistic regression with C = 1 on standardised vectors.
+Predict = Callable[[list[str], list[str]], np.ndarray]
+"""From the names of training and of test samples to the predicted classes of the latter."""
+
+
+def pooled_f1(predict: Predict, labels: pd.Series, groups: pd.Series | None, *, seed: int, cv: int = 5) -> float:
+    """Over scikit-learn's shuffled, stratified (and grouped) folds.
 
     Parameters
     ----------
-    vectors
-        From the names of the training samples to the vectors of all samples, in the order of ``labels``.
+    predict
+        What is measured.
     labels, groups
         Class and group of each sample.
     seed
@@ -42,7 +38,28 @@ def pooled_f1(
     splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
     predicted = np.empty(len(y), dtype=object)
     for train, test in splitter(cv, shuffle=True, random_state=seed).split(y, y, groups):
-        x = vectors(labels.index[train].tolist())
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(x[train], y[train])
-        predicted[test] = model.predict(x[test])
+        predicted[test] = predict(labels.index[train].tolist(), labels.index[test].tolist())
     return f1_score(y, predicted.astype(str), average="weighted")
+
+
+def linear_probe(
+    vectors: Callable[[list[str]], pd.DataFrame], labels: pd.Series, *, class_weight: str | None = None
+) -> Predict:
+    """Logistic regression with C = 1 on standardised vectors.
+
+    Parameters
+    ----------
+    vectors
+        From the names of the training samples to the vectors of all samples, indexed by name.
+    labels
+        Class of each sample.
+    class_weight
+        ``"balanced"`` lets all classes count the same.
+    """
+
+    def predict(train: list[str], test: list[str]) -> np.ndarray:
+        x = vectors(train)
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000, class_weight=class_weight))
+        return model.fit(x.loc[train], labels[train].astype(str)).predict(x.loc[test])
+
+    return predict

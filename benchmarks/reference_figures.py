@@ -15,7 +15,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from _pooled import pooled_f1
+from _pooled import linear_probe, pooled_f1
 from _results import markdown, write_section
 from profiles import COHORTS, DATA, REFERENCE, Cohort
 
@@ -39,11 +39,11 @@ def f1_of_seeds(cohort: Cohort, name: str) -> np.ndarray:
     out = []
     for seed in range(N_SEEDS):
 
-        def vectors(training: list[str], seed: int = seed) -> np.ndarray:
-            fitted = make_profile(name, cohort.sample_key, seed).fit(adata, samples=training)
-            return np.asarray(fitted.transform(adata)[obs.index].X)
+        def vectors(training: list[str], seed: int = seed) -> pd.DataFrame:
+            return make_profile(name, cohort.sample_key, seed).fit(adata, samples=training).transform(adata).to_df()
 
-        out.append(pooled_f1(vectors, obs[cohort.label_key], groups, seed=seed, cv=cohort.cv))
+        probe = linear_probe(vectors, obs[cohort.label_key])
+        out.append(pooled_f1(probe, obs[cohort.label_key], groups, seed=seed, cv=cohort.cv))
     return np.array(out)
 
 
