@@ -83,3 +83,13 @@ def test_sinusoidal_embedding_is_that_of_the_transformer():
     torch.testing.assert_close(got, torch.tensor(want).double())
     with pytest.raises(ValueError, match="`dim` must be even, found 5"):
         sinusoidal_embedding(torch.zeros(1), 5)
+
+
+@pytest.mark.parametrize("shapes", [[(3, 4)] * 3, [(3, 4), (1, 4), (3, 4)]], ids=["equal", "broadcast"])
+def test_sum_with_a_product_has_the_gradients_of_its_parts(shapes):
+    from scset_tools.nn._denoiser import _add_product
+
+    generator = torch.Generator().manual_seed(0)
+    a, b, c = (torch.randn(s, dtype=torch.float64, generator=generator, requires_grad=True) for s in shapes)
+    torch.testing.assert_close(_add_product(a, b, c), a + b * c)
+    assert torch.autograd.gradcheck(_add_product, (a, b, c))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,25 @@ def sinusoidal_embedding(t: Tensor, dim: int, *, max_period: float = 10_000.0) -
     frequency = torch.exp(-math.log(max_period) / half * torch.arange(half, device=t.device, dtype=t.dtype))
     angle = t[:, None] * frequency
     return torch.cat([angle.cos(), angle.sin()], 1)
+
+
+class _AddProduct(torch.autograd.Function):
+    """``a + b * c`` of equal shapes; the gradient of :func:`torch.addcmul` multiplies everything by one once more."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        ctx.save_for_backward(b, c)
+        return torch.addcmul(a, b, c)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        b, c = ctx.saved_tensors
+        return g, g * c, g * b
+
+
+def _add_product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """``a + b * c``, with or without broadcasting."""
+    return _AddProduct.apply(a, b, c) if a.shape == b.shape == c.shape else torch.addcmul(a, b, c)
 
 
 class Denoiser(nn.Module):
@@ -156,9 +176,9 @@ class Denoiser(nn.Module):
         h = self.input(x)
         for i, block in enumerate(self.blocks):
             shift, scale, gate = steer(3 * i), steer(3 * i + 1), steer(3 * i + 2)
-            h = torch.addcmul(h, gate, block(torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), scale)))
+            h = _add_product(h, gate, block(_add_product(shift, F.layer_norm(h, h.shape[-1:]), scale)))
         shift, scale = steer(3 * self.n_blocks), steer(3 * self.n_blocks + 1)
-        out = self.output(torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), scale))
+        out = self.output(_add_product(shift, F.layer_norm(h, h.shape[-1:]), scale))
         return out.flatten(0, 1) if is_even else out
 
     def _parts(self, table: Tensor) -> tuple[Tensor, ...]:
