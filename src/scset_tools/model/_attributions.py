@@ -14,7 +14,7 @@ from scset_tools._checks import require_choice
 from scset_tools.model._class_attributions import Attributions, write_attributions
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._mixin import ModelMixin
-from scset_tools.model._scorers import HeadScorer, LinearProbe, Scorer
+from scset_tools.model._scorers import LinearProbe, Scorer
 from scset_tools.nn import gradient, integrated_gradients
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from scset_tools.data._dataset import SampleDataset
 
 METHODS = ("integrated_gradients", "gradient_x_input", "attention")
+"""Ways to attribute, of all models."""
 
 
 def attribute(
@@ -75,12 +76,15 @@ def attribute(
     error = np.full((len(dataset), len(classes)), np.nan)
 
     def score(x: torch.Tensor, _: torch.Tensor, *, batch: SampleBatch, c: int) -> torch.Tensor:
-        own = scorer.score(x, batch, c)
-        return own if against is None else own - scorer.score(x, batch, against)
+        scores = scorer(x, batch)
+        return scores[:, c] if against is None else scores[:, c] - scores[:, against]
 
     for samples, batch in _batches(dataset, batch_size, scorer.module.device):
         rows, baseline = batch.rows.cpu().numpy(), scorer.module.baseline(batch)
         of_cell = np.repeat(samples, batch.sizes.cpu().numpy())
+        if method == "attention":  # the same for every class
+            with torch.inference_mode():
+                weight = scorer.module.attention(batch).mean(1, keepdim=True)
         for k, c in enumerate(classes):
             f = partial(score, batch=batch, c=c)
             if method == "integrated_gradients":
@@ -90,8 +94,6 @@ def attribute(
             elif method == "gradient_x_input":
                 values = gradient(f, batch.x, batch.ptr) * (batch.x - baseline)
             else:
-                with torch.inference_mode():
-                    weight = scorer.module.attention(batch).mean(1, keepdim=True)
                 values = weight * (batch.x - baseline)
             found = values.cpu().numpy()
             cells[rows, k] = weight.squeeze(1).cpu().numpy() if method == "attention" else found.sum(1)
@@ -201,7 +203,7 @@ class AttributionMixin(ModelMixin):
             else:
                 vectors = represent_samples(self.module, dataset, np.arange(len(dataset)), batch_size=batch_size)
                 probe = LinearProbe(vectors[is_labelled], text[is_labelled])
-                scorer = HeadScorer(self.module, probe, probe.classes)
+                scorer = Scorer(self.module, probe, probe.classes)
             if reference is not None and reference not in scorer.classes:
                 msg = f"reference={reference!r} is not a class of {target!r}: {_checks.first(scorer.classes, 20)}."
                 raise ValueError(msg)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,24 +13,6 @@ from sklearn.preprocessing import StandardScaler
 
 if TYPE_CHECKING:
     from scset_tools.data._batch import SampleBatch
-
-
-class Scorer(Protocol):
-    """Scores of samples for classes, as a function of the features of their cells.
-
-    Attributes
-    ----------
-    classes
-        Names of the classes.
-    module
-        What embeds the cells, with ``baseline(batch)`` and ``attention(batch)``.
-    """
-
-    classes: list[str]
-    module: Any
-
-    def score(self, x: torch.Tensor, batch: SampleBatch, which: int) -> torch.Tensor:
-        """Score of one class if the cells of the batch had the features ``x``, (samples,)."""
 
 
 class LinearProbe:
@@ -53,22 +36,22 @@ class LinearProbe:
         return z @ self.weight.to(z) + self.bias.to(z)
 
 
-class HeadScorer:
-    """Scores of a module's vectors by a head, which may be a :class:`LinearProbe`.
+class Scorer:
+    """Scores of samples for classes, as a function of the features of their cells.
 
     Parameters
     ----------
     module
-        With ``represent_features(x, batch)``, ``baseline(batch)`` and ``attention(batch)``.
+        With ``represent_features(x, batch)``, ``baseline(batch)`` and ``attention(batch)``; put into evaluation mode.
     head
-        Maps vectors (samples, n_latent) to scores (samples, classes).
+        Maps vectors (samples, n_latent) to scores (samples, classes): a :class:`LinearProbe`, or a network.
     classes
-        Their names.
+        Names of the classes.
     """
 
-    def __init__(self, module: torch.nn.Module, head: Any, classes: list[str]) -> None:
+    def __init__(self, module: Any, head: Callable[[torch.Tensor], torch.Tensor], classes: list[str]) -> None:
         self.module, self.head, self.classes = module.eval(), head, classes
 
-    def score(self, x: torch.Tensor, batch: SampleBatch, which: int) -> torch.Tensor:
-        """Score of one class if the cells of the batch had the features ``x``, (samples,)."""
-        return self.head(self.module.represent_features(x, batch))[:, which]
+    def __call__(self, x: torch.Tensor, batch: SampleBatch) -> torch.Tensor:
+        """Scores if the cells of the batch had the features ``x``, (samples, classes)."""
+        return self.head(self.module.represent_features(x, batch))

@@ -166,7 +166,7 @@ class LinearAttentionPool(Pool):
 
     def start_even(self) -> None:
         """Make all scores zero for now: learning begins at the mean of the cells."""
-        nn.init.zeros_(self.score.weight)
+        _zero_last(self.score)
 
     def score_layer(self) -> tuple[Tensor, Tensor | None]:
         """Of the score itself."""

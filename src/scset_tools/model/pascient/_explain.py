@@ -15,6 +15,7 @@ from scset_tools import _checks, _keys
 from scset_tools._checks import require_choice
 from scset_tools.data._sparse import SparseRows
 from scset_tools.data._splitter import sample_loader
+from scset_tools.model._attributions import METHODS
 from scset_tools.model._inference import MAX_CELLS
 from scset_tools.model._mixin import ModelMixin
 from scset_tools.model._sample_attributions import SampleAttributions, write_sample_attributions
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 MAX_DOUBLINGS = 4
 """How often the number of steps is doubled at most."""
-
-METHODS = ("integrated_gradients", "gradient_x_input", "attention")
 
 
 class ExplainMixin(ModelMixin):

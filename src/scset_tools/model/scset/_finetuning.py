@@ -12,7 +12,7 @@ from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.model._mixin import ModelMixin
-from scset_tools.model._scorers import HeadScorer
+from scset_tools.model._scorers import Scorer
 from scset_tools.model.scset._classifier import HEADS, MODES, Classifier, fit_classifier
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class FinetuningMixin(ModelMixin):
         classifier = cast("dict[str, Any]", self.classifier_)  # without one, the line above has refused
         return proba.idxmax(axis=1).rename(classifier["labels_key"])
 
-    def _finetuned_scorer(self, target: str) -> HeadScorer:
+    def _finetuned_scorer(self, target: str) -> Scorer:
         if self.classifier_ is None:
             msg = f"There is no classifier yet: call finetune({target!r}), or explain a probe with head='probe'."
             raise ValueError(msg)
@@ -173,7 +173,7 @@ class FinetuningMixin(ModelMixin):
             msg = f"The classifier was fine-tuned to {classifier.labels_key!r}, not to {target!r}: call finetune({target!r})."
             raise ValueError(msg)
         module, head = classifier.modules(self.module)
-        return HeadScorer(module, head.eval(), classifier.classes)
+        return Scorer(module, head.eval(), classifier.classes)
 
 
 def _require_labels(labels: np.ndarray, names: np.ndarray, labels_key: str) -> None:
