@@ -16,6 +16,7 @@ import logging
 import os
 import time
 import warnings
+from functools import cache
 from pathlib import Path
 
 import anndata as ad
@@ -176,6 +177,8 @@ ROWS = {
     "gated attention": {"encoder": "abmil"},
     "gated attention, without pretraining": {"encoder": "abmil", "train": False},
 }
+BASELINES = {"average": None, "k-means-20 fractions": 20, "k-means-60 fractions": 60}
+"""Profiles beside the models, and their numbers of clusters."""
 FINETUNE = {"max_epochs": 12, "lr": 3e-4, "head": "linear", "penalty": 1.0}
 
 
@@ -188,6 +191,12 @@ def model_of(adata: ad.AnnData, label_key: str, *, seed: int, train: bool = True
     else:
         model.is_trained_ = True
     return model
+
+
+def profile_of(name: str, **arguments) -> sst.profiles.Profile:
+    if BASELINES[name] is None:
+        return sst.profiles.Mean(sample_key="sample")
+    return sst.profiles.KMeansFractions(n_clusters=BASELINES[name], sample_key="sample", **arguments)
 
 
 def weighted_f1(truth: pd.Series, predicted: pd.Series) -> float:
@@ -203,9 +212,7 @@ def table(seeds: list[int], cohorts: list[str]) -> str:
         for seed in seeds:
             start = time.process_time()
             models = {name: model_of(adata, label_key, seed=seed, **row) for name, row in ROWS.items()}
-            fitted = {"average": sst.profiles.Mean(sample_key="sample")}
-            for k in (20, 60):
-                fitted[f"k-means-{k} fractions"] = sst.profiles.KMeansFractions(n_clusters=k, sample_key="sample")
+            fitted = {name: profile_of(name) for name in BASELINES}
             representations = {name: Embedded(m.to_sample_adata()) for name, m in models.items()} | fitted
             result = sst.tl.benchmark(
                 adata,
@@ -240,7 +247,7 @@ def table(seeds: list[int], cohorts: list[str]) -> str:
                 f"{label_key}, seed {seed} ({seconds:.0f} s): { ({k: round(np.mean(v), 3) for k, v in scores.items()}) }"
             )
         columns = ["linear probe", "MLP", "frozen head", "end to end"]
-        out = pd.DataFrame(index=[*ROWS, "average", "k-means-20 fractions", "k-means-60 fractions"], columns=columns)
+        out = pd.DataFrame(index=[*ROWS, *BASELINES], columns=columns)
         for (name, column), values in scores.items():
             low, high = t_interval(np.array(values), test_train_ratio=0.25)
             out.loc[name, column] = f"{np.mean(values):.3f} ({low:.2f} to {high:.2f})"
@@ -254,12 +261,6 @@ def table(seeds: list[int], cohorts: list[str]) -> str:
     )
 
 
-def profile_of(name: str, seed: int) -> sst.profiles.Profile:
-    if name == "average":
-        return sst.profiles.Mean(sample_key="sample")
-    return sst.profiles.KMeansFractions(n_clusters=int(name.split("-")[2].split()[0]), sample_key="sample", rng=seed)
-
-
 def reference_of(file: str, label_key: str, groups_key: str | None, seeds: list[int]) -> pd.DataFrame:
     """Pooled F1 of each row and head, mean and seed by seed."""
     adata = read(file)
@@ -267,29 +268,33 @@ def reference_of(file: str, label_key: str, groups_key: str | None, seeds: list[
     labels, groups = obs[label_key], None if groups_key is None else obs[groups_key].astype(str)
 
     def heads(name: str, seed: int) -> dict[str, float]:
+        predictors = {}
         if name in ROWS:
             model = model_of(adata, label_key, seed=seed, **ROWS[name])
             z = model.to_sample_adata().to_df()
 
-        def vectors(training: list[str]) -> pd.DataFrame:
-            return z if name in ROWS else profile_of(name, seed).fit(adata, samples=training).transform(adata).to_df()
+            def end_to_end(training: list[str], test: list[str]) -> np.ndarray:
+                model.finetune(label_key, mode="end_to_end", samples=training, seed=seed, **FINETUNE)
+                return model.predict(samples=test).loc[test].to_numpy()
 
-        def end_to_end(training: list[str], test: list[str]) -> np.ndarray:
-            model.finetune(label_key, mode="end_to_end", samples=training, seed=seed, **FINETUNE)
-            return model.predict(samples=test).loc[test].to_numpy()
+            predictors["end to end"] = end_to_end
 
-        predictors = {
-            "linear probe": linear_probe(vectors, labels),
-            "class-weighted": linear_probe(vectors, labels, class_weight="balanced"),
-        } | ({"end to end": end_to_end} if name in ROWS else {})
+        @cache  # both linear heads read the same vectors
+        def vectors(training: tuple[str, ...]) -> pd.DataFrame:
+            if name in ROWS:
+                return z
+            return profile_of(name, rng=seed).fit(adata, samples=list(training)).transform(adata).to_df()
+
+        for head, weight in (("class-weighted", "balanced"), ("linear probe", None)):
+            predictors[head] = linear_probe(lambda training: vectors(tuple(training)), labels, class_weight=weight)
         return {head: pooled_f1(predict, labels, groups, seed=seed) for head, predict in predictors.items()}
 
     out = {}
-    for name in [*ROWS, "average", "k-means-20 fractions", "k-means-60 fractions"]:
+    for name in [*ROWS, *BASELINES]:
         found = pd.DataFrame([heads(name, seed) for seed in seeds])
         out[name] = {head: f"{f1.mean():.3f} ({', '.join(f'{v:.2f}' for v in f1)})" for head, f1 in found.items()}
         say(f"{label_key}, {name}: {out[name]}")
-    return pd.DataFrame(out).T.fillna("-")
+    return pd.DataFrame(out, index=["linear probe", "class-weighted", "end to end"]).T.fillna("-")
 
 
 def reference(seeds: list[int], cohorts: list[str]) -> str:
