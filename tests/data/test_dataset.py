@@ -6,10 +6,17 @@ import zlib
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from scset_tools.data._dataset import SampleDataset
+
+
+def in_order(adata, name):
+    """Rows of a sample in the order of a hash of the names of its cells."""
+    hashed = pd.util.hash_array(np.asarray(adata.obs_names, dtype=object), categorize=False)
+    return np.array(sorted(np.flatnonzero(adata.obs["sample"] == name), key=lambda row: hashed[row]))
 
 
 def test_a_batch_holds_all_cells_of_its_samples(adata, register):
@@ -22,7 +29,7 @@ def test_a_batch_holds_all_cells_of_its_samples(adata, register):
     assert batch.x.dtype == torch.float32
     for i, name in enumerate(["d", "b", "c"]):
         rows = batch.rows[batch.ptr[i] : batch.ptr[i + 1]].numpy()
-        np.testing.assert_array_equal(rows, np.flatnonzero(adata.obs["sample"] == name))
+        np.testing.assert_array_equal(rows, in_order(adata, name))
         np.testing.assert_array_equal(batch.x[batch.ptr[i] : batch.ptr[i + 1]], adata.X[rows])
     assert batch.labels["labels"].tolist() == [1, 1, 0]
     assert batch.covariates["batch"].tolist() == [int(b == "b1") for b in adata.obs["batch"].iloc[batch.rows]]
@@ -39,10 +46,10 @@ def test_draws_are_those_of_a_generator_of_seed_epoch_and_name(adata, register, 
     dataset = SampleDataset(register(adata), n_cells=4, seed=11)
     assert dataset.sizes.tolist() == [4, 1, 4, 4]
     for sample, name in enumerate("abcd"):
-        rows = np.flatnonzero(adata.obs["sample"] == name)
+        rows = in_order(adata, name)
         if len(rows) > 4:
             rng = np.random.default_rng((11, epoch, zlib.crc32(name.encode())))
-            rows = np.sort(rng.choice(rows, 4, replace=False))
+            rows = rows[np.sort(rng.choice(len(rows), 4, replace=False))]
         np.testing.assert_array_equal(dataset.rows_of(sample, epoch), rows)
         np.testing.assert_array_equal(dataset[epoch, [sample]].rows, rows)
 
@@ -55,6 +62,30 @@ def test_draws_depend_on_neither_batch_mates_nor_other_samples_of_the_file(adata
     cells = adata.obs_names[together.rows[together.ptr[1] : together.ptr[2]]]
     assert list(cells) == list(part.obs_names[alone[2, [1]].rows])
     assert together.seed[1] == alone[2, [1]].seed[0]
+
+
+@pytest.mark.parametrize("is_backed", [False, True], ids=["memory", "file"])
+def test_a_batch_is_the_same_whatever_the_order_of_rows(adata, register, tmp_path, is_backed):
+    want = SampleDataset(register(adata, labels_key="condition", batch_key="batch"), n_cells=6, seed=2)[1, [3, 0, 2]]
+    order = np.random.default_rng(1).permutation(adata.n_obs)
+    other = adata[order].copy()
+    if is_backed:
+        other.write_h5ad(tmp_path / "a.h5ad")
+        other = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    got = SampleDataset(register(other, labels_key="condition", batch_key="batch"), n_cells=6, seed=2)[1, [3, 0, 2]]
+    if is_backed:
+        other.file.close()
+    assert torch.equal(got.x, want.x)
+    assert torch.equal(got.seed, want.seed)
+    assert torch.equal(got.covariates["batch"], want.covariates["batch"])
+    np.testing.assert_array_equal(other.obs_names[got.rows], adata.obs_names[want.rows])
+
+
+def test_new_names_of_cells_are_seen(adata, register):
+    manager = register(adata)
+    SampleDataset(manager)
+    adata.obs_names = [f"other{i}" for i in range(adata.n_obs)]
+    np.testing.assert_array_equal(SampleDataset(manager).rows_of(2), in_order(adata, "c"))
 
 
 def test_another_epoch_or_seed_draws_other_cells(adata, register):
@@ -85,9 +116,10 @@ def test_pieces_of_a_sample_make_up_its_batch(adata, register, size, n_cells):
     whole, pieces = dataset[1, [2]], list(dataset.chunks(2, size, epoch=1))
     assert all(len(p.x) <= size for p in pieces)
     assert all(p.sample.tolist() == [2] and p.seed == whole.seed for p in pieces)
-    assert torch.equal(torch.cat([p.rows for p in pieces]), whole.rows)
-    assert torch.equal(torch.cat([p.x for p in pieces]), whole.x)
-    assert torch.equal(torch.cat([p.covariates["batch"] for p in pieces]), whole.covariates["batch"])
+    by_row = whole.rows.argsort()  # pieces are read as they lie
+    assert torch.equal(torch.cat([p.rows for p in pieces]), whole.rows[by_row])
+    assert torch.equal(torch.cat([p.x for p in pieces]), whole.x[by_row])
+    assert torch.equal(torch.cat([p.covariates["batch"] for p in pieces]), whole.covariates["batch"][by_row])
 
 
 def test_backed_rows_land_in_their_sample(adata, register, tmp_path):

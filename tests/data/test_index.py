@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scset_tools.data import SampleIndex
+from scset_tools.data._index import order_by_name
 
 
 @settings(deadline=None, max_examples=50)
@@ -28,6 +29,31 @@ def test_from_obs_sorts_names_and_leaves_out_empty_categories():
     index = SampleIndex.from_obs(pd.DataFrame({"sample": column}), "sample")
     assert index.names.tolist() == ["a", "b", "c"]
     assert [index.cells(i).tolist() for i in range(3)] == [[1], [0, 2], [3]]
+
+
+def test_named_cells_come_in_an_order_that_rows_do_not_enter():
+    names = np.array([f"cell{i}" for i in range(200)])
+    codes = np.arange(200) % 3
+    rng = np.random.default_rng(0)
+    orders = []
+    for permutation in (np.arange(200), rng.permutation(200), np.argsort(names)):
+        by_name = order_by_name(pd.Index(names[permutation]))
+        index = SampleIndex.from_codes(codes[permutation], np.arange(3), by_name=by_name)
+        assert sorted(index.order.tolist()) == list(range(200))
+        for sample in range(3):
+            assert set(codes[permutation][index.cells(sample)]) == {sample}
+        orders.append(names[permutation][index.order].tolist())
+    assert orders[0] == orders[1] == orders[2]
+    # neither is it that of the names: those of files run on with time
+    assert abs(np.corrcoef(np.arange(200), order_by_name(pd.Index(names)))[0, 1]) < 0.3
+    # cells of one name keep the order of their rows
+    assert order_by_name(pd.Index(["x"] * 5)).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_more_samples_than_short_numbers_hold():
+    codes = np.random.default_rng(0).integers(0, 70_000, 80_000)
+    index = SampleIndex.from_codes(codes, np.arange(70_000))
+    np.testing.assert_array_equal(index.order, np.argsort(codes, kind="stable"))
 
 
 def test_cells_of_several_samples_come_one_sample_after_the_other():

@@ -92,6 +92,13 @@ def test_order_of_cells_does_not_matter(kind, fitted):
     assert distance(model.get_sample_representation(shuffled), model.get_sample_representation()) < 1e-5
 
 
+def test_order_of_rows_does_not_matter_in_training(kind, fitted):
+    adata = make_cohort()
+    for order in (np.random.default_rng(0).permutation(adata.n_obs), np.argsort(adata.obs["cell_type"], kind="stable")):
+        model = fit(kind, adata[order].copy())
+        assert distance(model.get_sample_representation(), fitted(kind).get_sample_representation()) < 1e-5
+
+
 def test_batch_mates_and_padding_do_not_matter(kind, fitted):
     model = fitted(kind)
     together = model.get_sample_representation(batch_size=8)

@@ -29,8 +29,8 @@ class CellBatch:
     ptr
         Where each cell begins and ends, (cells + 1,), int64.
     seed
-        Seed of each cell for whatever a module draws: a function of (seed, epoch, sample name, place of the cell in its
-        sample), (cells,), int64.
+        Seed of each cell for whatever a module draws: a function of (seed, epoch, sample name, place of the cell in the order
+        of names of its sample), (cells,), int64.
     rows
         Row of each cell in the AnnData, (cells,), int64.
     sample, sample_ptr

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from scset_tools.data._batch import SampleBatch
 from scset_tools.data._fields import CellBatchField, SampleLabelField, SampleNumericField
-from scset_tools.data._index import SampleIndex
+from scset_tools.data._index import SampleIndex, order_by_name
 from scset_tools.data._rows import RowReader
 from scset_tools.data._sparse import SparseRows
 
@@ -25,13 +25,17 @@ class SampleDataset(Dataset):
     Indexed by a list of samples, so that a batch costs one read of the array, and by the epoch, because workers that
     outlive an epoch would not see an attribute that is set on their copy.
 
+    The cells of a sample come in an order that is made from their names, and what is drawn for a cell goes by its place in
+    this order: a batch is the same whatever the order of the rows. From files, rows are read in the order in which they lie.
+
     Parameters
     ----------
     manager
         Manager of a registered AnnData.
     n_cells
         Number of cells drawn from each sample, without replacement; a smaller sample gives all it has. Default: all cells.
-        The draw depends on (seed, epoch, sample name) alone: not on workers, ranks, batch mates or other samples in the file.
+        The draw depends on (seed, epoch, sample name, names of its cells) alone: not on workers, ranks, batch mates, other samples
+        in the file or the order of rows.
     seed
         Seed of the draws.
     sparse
@@ -43,7 +47,7 @@ class SampleDataset(Dataset):
     ) -> None:
         codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SAMPLE_KEY)).ravel().astype(np.int64)
         names = manager.get_state_registry(REGISTRY_KEYS.SAMPLE_KEY).categorical_mapping
-        self.index = SampleIndex.from_codes(codes, names)
+        self.index = SampleIndex.from_codes(codes, names, by_name=_order_by_name(manager))
         self.reader = RowReader(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
         self.n_cells, self.seed = n_cells, int(seed)
         self.is_sparse = sparse and self.reader.is_sparse
@@ -66,20 +70,23 @@ class SampleDataset(Dataset):
         return self.index.sizes if self.n_cells is None else np.minimum(self.index.sizes, self.n_cells)
 
     def rows_of(self, sample: int, epoch: int = 0) -> np.ndarray:
-        """Rows of the cells drawn from a sample in an epoch, ascending."""
+        """Rows of the cells drawn from a sample in an epoch, in the order of a batch."""
+        return self._drawn(sample, (epoch, self._ids[sample]))
+
+    def _drawn(self, sample: int, key: tuple[int, ...]) -> np.ndarray:
         rows = self.index.cells(sample)
         if self.n_cells is None or len(rows) <= self.n_cells:
             return rows
-        rng = np.random.default_rng((self.seed, epoch, self._ids[sample]))
-        return np.sort(rng.choice(rows, self.n_cells, replace=False))
+        rng = np.random.default_rng((self.seed, *key))
+        return rows[np.sort(rng.choice(len(rows), self.n_cells, replace=False))]
 
     def __getitem__(self, key: tuple[int, Sequence[int]]) -> SampleBatch:
         epoch, samples = key
         return self._batch(samples, [self.rows_of(s, epoch) for s in samples], epoch)
 
     def chunks(self, sample: int, size: int, epoch: int = 0) -> Iterator[SampleBatch]:
-        """One sample in pieces of at most ``size`` cells, in row order: for samples too large for one batch."""
-        rows = self.rows_of(sample, epoch)
+        """One sample in pieces of at most ``size`` cells, in the order of rows: for samples too large for one batch."""
+        rows = np.sort(self.rows_of(sample, epoch))
         for start in range(0, len(rows), size):
             yield self._batch([sample], [rows[start : start + size]], epoch)
 
@@ -97,6 +104,16 @@ class SampleDataset(Dataset):
             labels={k: v[which] for k, v in self._labels.items()},
             covariates={k: torch.from_numpy(v[flat]) for k, v in self._covariates.items()},
         )
+
+
+def _order_by_name(manager: AnnDataManager) -> np.ndarray:
+    """The order of the cells of a manager, remembered for as long as they have the same names."""
+    names = manager.adata.obs_names
+    known: tuple[Any, np.ndarray] | None = getattr(manager, "_order_by_name", None)
+    if known is None or known[0] is not names:
+        known = names, order_by_name(names)
+        manager._order_by_name = known
+    return known[1]
 
 
 def _registered(manager: AnnDataManager, *kinds: type[Any]) -> list[str]:

@@ -11,9 +11,27 @@ import pandas as pd
 from scset_tools import _checks
 
 
+def order_by_name(names: pd.Index) -> np.ndarray:
+    """Rows in the order of a hash of the names of their cells, (cells,), int64.
+
+    What is drawn for the cell at a place of this order is drawn for the cell and not for its row: the same cells in another order
+    of rows give the same result. Names that stand for several cells leave these in the order of their rows.
+
+    Parameters
+    ----------
+    names
+        Names of the cells, ``adata.obs_names``.
+    """
+    hashed = pd.util.hash_array(np.asarray(names.astype(str), dtype=object), categorize=False)
+    return np.argsort(hashed, kind="stable")
+
+
 @dataclass(frozen=True)
 class SampleIndex:
-    """Cells grouped by sample: ``order[indptr[i]:indptr[i + 1]]`` are the rows of sample ``i``, ascending.
+    """Cells grouped by sample: ``order[indptr[i]:indptr[i + 1]]`` are the rows of sample ``i``.
+
+    Rows ascend within a sample, unless the cells were named: then they are in the order of :func:`order_by_name`, in which
+    nothing can be seen of the order in which they are stored.
 
     Attributes
     ----------
@@ -30,7 +48,7 @@ class SampleIndex:
     indptr: np.ndarray
 
     @classmethod
-    def from_codes(cls, codes: np.ndarray, names: np.ndarray) -> SampleIndex:
+    def from_codes(cls, codes: np.ndarray, names: np.ndarray, *, by_name: np.ndarray | None = None) -> SampleIndex:
         """Group cells by the number of their sample.
 
         Parameters
@@ -39,13 +57,20 @@ class SampleIndex:
             Number of the sample of each cell, (cells,).
         names
             Names of the samples, (samples,).
+        by_name
+            All rows in the order that the cells of a sample are to have, from :func:`order_by_name`. Default: ascending.
         """
         codes, names = np.asarray(codes).ravel(), np.asarray(names)
         if len(codes) and (codes.min() < 0 or codes.max() >= len(names)):
             msg = f"Sample codes must lie in [0, {len(names)}), but span [{codes.min()}, {codes.max()}]."
             raise ValueError(msg)
         sizes = np.bincount(codes, minlength=len(names))
-        order = np.argsort(codes, kind="stable")
+        if len(names) <= np.iinfo(np.uint16).max:
+            codes = codes.astype(np.uint16)  # so short numbers are sorted without comparisons
+        if by_name is None:
+            order = np.argsort(codes, kind="stable")
+        else:
+            order = by_name[np.argsort(codes[by_name], kind="stable")]
         return cls(names, order, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
 
     @classmethod
@@ -75,7 +100,7 @@ class SampleIndex:
         return np.diff(self.indptr)
 
     def cells(self, sample: int) -> np.ndarray:
-        """Row numbers of the cells of one sample, ascending.
+        """Row numbers of the cells of one sample.
 
         Parameters
         ----------

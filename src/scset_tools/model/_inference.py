@@ -21,7 +21,7 @@ def represent_samples(
 ) -> np.ndarray:
     """Vectors of the numbered samples, in that order, (len(positions), n_latent), float32."""
     vectors: dict[int, np.ndarray] = {}
-    for samples, out in _run(dataset, positions, batch_size, module, module.represent, module.represent_in_pieces):
+    for samples, _, out in _run(dataset, positions, batch_size, module, module.represent, module.represent_in_pieces):
         vectors.update(zip(samples, out, strict=True))
     return np.stack([vectors[int(p)] for p in positions])
 
@@ -36,10 +36,10 @@ def score_cells(
     """Scores of all cells, (cells, n_scores), in the order of the AnnData; NaN for a cell that was not drawn."""
     n_cells = dataset.reader.n_rows
     scores: np.ndarray | None = None
-    for samples, out in _run(dataset, np.arange(len(dataset)), 16, module, score, score_in_pieces):
+    for _, rows, out in _run(dataset, np.arange(len(dataset)), 16, module, score, score_in_pieces):
         if scores is None:
             scores = np.full((n_cells, out.shape[1]), np.nan, dtype=np.float32)
-        scores[np.concatenate([dataset.rows_of(s) for s in samples])] = out
+        scores[rows] = out
     return np.zeros((0, 1), np.float32) if scores is None else scores
 
 
@@ -51,18 +51,20 @@ def _run(
     module: SampleModule,
     on_batch: Callable[[SampleBatch], torch.Tensor],
     on_pieces: Callable[[Pieces], torch.Tensor],
-) -> Iterator[tuple[list[int], np.ndarray]]:
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Numbers of samples, rows of their cells, and what comes out for them."""
     module.eval()
     distinct = np.unique(positions)
     is_large = dataset.sizes[distinct] > MAX_CELLS
     loader = sample_loader(dataset, distinct[~is_large], batch_size=batch_size, max_cells=MAX_CELLS)
     for batch in loader if len(distinct[~is_large]) else ():
         out = on_batch(batch.to(module.device))
-        yield batch.sample.tolist(), out.float().cpu().numpy()
+        yield batch.sample.tolist(), batch.rows.numpy(), out.float().cpu().numpy()
     for sample in distinct[is_large].tolist():
 
         def pieces(sample: int = sample) -> Iterator[SampleBatch]:
             for piece in dataset.chunks(sample, MAX_CELLS):
                 yield piece.to(module.device)
 
-        yield [sample], on_pieces(pieces).float().cpu().numpy()
+        # pieces come in the order of rows
+        yield [sample], np.sort(dataset.rows_of(sample)), on_pieces(pieces).float().cpu().numpy()

@@ -63,13 +63,7 @@ class RepeatedDraws(SampleDataset):
     def rows_of(self, sample: int, epoch: int = 0) -> np.ndarray:
         """Rows of the cells drawn from a sample in an epoch; a repeat draws anew."""
         repeat, sample = divmod(int(sample), len(self))
-        if not repeat or self.n_cells is None:
-            return super().rows_of(sample, epoch)
-        rows = self.index.cells(sample)
-        if len(rows) <= self.n_cells:
-            return rows
-        rng = np.random.default_rng((self.seed, epoch, self._ids[sample], repeat))
-        return np.sort(rng.choice(rows, self.n_cells, replace=False))
+        return self._drawn(sample, (epoch, self._ids[sample], *([repeat] if repeat else [])))
 
     def __getitem__(self, key: tuple[int, Sequence[int]]) -> SampleBatch:
         epoch, numbers = key
