@@ -107,7 +107,7 @@ def fit() -> Callable[..., pl.Trainer]:
             accelerator="cpu",
             devices=1,
             logger=SimpleLogger(),
-            enable_progress_bar=False,
+            enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in arguments.get("callbacks", ())),
             enable_model_summary=False,
             num_sanity_val_steps=0,
             **{"log_every_n_steps": 1, "max_epochs": 2, "enable_checkpointing": False, **arguments},

@@ -81,7 +81,8 @@ def fit(
     max_epochs: o.MaxEpochs = None,
     batch_size: o.BatchSize = None,
     train_size: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of samples to train on.", show_default="0.9")
+        float | None,
+        typer.Option(min=0, max=1, help="Share of samples to train on.", show_default="all; 0.9 with --early-stopping"),
     ] = None,
     groups_key: o.GroupsKey = None,
     early_stopping: Annotated[

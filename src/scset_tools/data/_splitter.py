@@ -56,7 +56,8 @@ class SampleDataSplitter(pl.LightningDataModule):
     adata_manager
         Manager of a registered AnnData.
     train_size, validation_size
-        Shares of the samples, or of the groups when ``groups_key`` is given. Default: 0.9 and the rest.
+        Shares of the samples, or of the groups when ``groups_key`` is given. Default: all samples are trained on, or all
+        that validation leaves.
     groups_key
         Column of ``adata.obs`` with the donor or study of each sample; a group is never cut.
     stratify
@@ -110,7 +111,7 @@ class SampleDataSplitter(pl.LightningDataModule):
         self.loader_kwargs = {"pin_memory": pin_memory, **loader_kwargs}
         self.index = SampleDataset(adata_manager).index
         # these two are read without a guard by scvi.utils.mlflow_logger
-        self.train_size = 0.9 if train_size is None else train_size
+        self.train_size = 1 - (validation_size or 0.0) if train_size is None else train_size
         self.data_loader_kwargs = {"batch_size": batch_size, **loader_kwargs}
         if external_indexing is not None:
             self._parts = self._named_parts(external_indexing)
@@ -151,6 +152,10 @@ class SampleDataSplitter(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader | None:
         """Loader of the test samples, always with the same cells."""
         return self._loader(self.test_samples) if len(self.test_samples) else None
+
+    def n_batches(self) -> int:
+        """Number of batches of an epoch, of all processes together."""
+        return len(self._loader(self.train_samples, shuffle=True))
 
     def names(self) -> tuple[list[str], list[str], list[str]]:
         """Names of the training, validation and test samples."""

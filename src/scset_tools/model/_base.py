@@ -146,6 +146,7 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
         stratify: bool = False,
         external_indexing: Sequence[Sequence[str]] | None = None,
         early_stopping: bool = False,
+        stop_at_plateau: bool | str = True,
         checkpoint_dir: str | os.PathLike | None = None,
         seed: int | None = None,
         datasplitter_kwargs: dict[str, Any] | None = None,
@@ -157,7 +158,8 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Number of passes over the training samples. Default: what makes about 400 steps, between 20 and 400.
+            Most passes over the training samples. Default: what makes 400 steps, more for cohorts of more than 320 samples.
+            What it will take is printed after the first steps, beside the progress bar.
         accelerator, devices
             As in scvi-tools: ``"auto"`` takes a GPU if there is one.
         batch_size
@@ -165,7 +167,8 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
         n_cells
             Most cells read from a sample in a step, drawn anew each epoch. Default: all.
         train_size, validation_size
-            Shares of the samples (or groups) to train on and to validate on. Default: 0.9 and the rest.
+            Shares of the samples (or groups) to train on and to validate on. Default: all are trained on; 0.9 of them, and the
+            rest for validation, if something watches validation (``early_stopping``, a schedule, a checkpoint of the best).
         groups_key
             Column of ``adata.obs`` with the donor or study of each sample; a group is never cut by the split.
         stratify
@@ -174,7 +177,10 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
             Names of the training, validation and test samples, instead of shares.
         early_stopping
             Whether to stop when ``early_stopping_monitor`` (``loss_validation``) has not improved for
-            ``early_stopping_patience`` epochs.
+            ``early_stopping_patience`` epochs. It takes the place of ``stop_at_plateau``.
+        stop_at_plateau
+            Whether to stop when ``loss_train`` no longer improves (:class:`~scset_tools.train.StopAtPlateau`), or the name of
+            another logged metric to watch. False trains for ``max_epochs``.
         checkpoint_dir
             Directory for the state of training, written after each epoch. If it already holds one, training goes on from
             there, to the same final weights as without the interruption.
@@ -196,6 +202,7 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
             self,
             max_epochs=max_epochs,
             early_stopping=early_stopping,
+            stop_at_plateau=stop_at_plateau,
             checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
             splitter_kwargs={
                 "train_size": train_size,
@@ -211,6 +218,10 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
             plan_kwargs={**self._plan_defaults, **(plan_kwargs or {})},
             trainer_kwargs={"accelerator": accelerator, "devices": devices, **trainer_kwargs},
         )
+
+    def _default_steps(self, splitter: SampleDataSplitter) -> int:
+        """Steps of training by default: 400, or 20 passes over the samples where these are more, and 10,000 at most."""
+        return min(10_000, max(400, 20 * splitter.n_batches()))
 
     # ---- results
 

@@ -10,15 +10,26 @@ import pandas as pd
 from scvi.train import SaveCheckpoint, TrainRunner
 from scvi.train._callbacks import LoudEarlyStopping  # not exported
 
-from scset_tools.train import ResumeCheckpoint, SaveBestModel
+from scset_tools.train import ExpectedTime, ResumeCheckpoint, SaveBestModel, StopAtPlateau
 
 MONITOR = "loss_validation"
 
 
-def default_max_epochs(n_samples: int, batch_size: int) -> int:
-    """Epochs that make about 400 steps of the optimiser, between 20 and 400."""
-    n_steps_per_epoch = -(-n_samples // batch_size)
-    return min(400, max(20, round(400 / n_steps_per_epoch)))
+VALIDATION_SHARE = 0.1
+"""Of the samples, where something watches validation and the user did not say how to split."""
+
+
+def default_max_epochs(n_steps: int, n_batches: int) -> int:
+    """Epochs that make about so many steps of the optimiser, at least one.
+
+    Parameters
+    ----------
+    n_steps
+        Number of steps wanted.
+    n_batches
+        Number of batches of an epoch, whatever they hold: samples or cells.
+    """
+    return max(1, round(n_steps / max(1, n_batches)))
 
 
 def run_training(
@@ -26,6 +37,7 @@ def run_training(
     *,
     max_epochs: int | None,
     early_stopping: bool,
+    stop_at_plateau: bool | str = False,
     checkpoint_dir: Path | None,
     splitter_kwargs: dict[str, Any],
     plan_kwargs: dict[str, Any],
@@ -36,17 +48,28 @@ def run_training(
     resume = None if checkpoint_dir is None else ResumeCheckpoint(checkpoint_dir)
     if resume is not None and splitter_kwargs.get("seed") is None:
         splitter_kwargs = {**splitter_kwargs, "seed": resume.read_seed()}  # if it was drawn, so was the split
+    splitter_kwargs = _with_validation(
+        splitter_kwargs,
+        trainer_kwargs,
+        plan_kwargs,
+        early_stopping=early_stopping,
+        stop_at_plateau=stop_at_plateau,
+    )
     splitter = model._data_splitter_cls(model.adata_manager, distributed_sampler=is_distributed, **splitter_kwargs)
     plan = model._training_plan_cls(model.module, **{"seed": splitter.seed, **plan_kwargs})
     trainer_kwargs = _trainer_arguments(
-        trainer_kwargs, n_validation=splitter.n_val, early_stopping=early_stopping, is_distributed=is_distributed
+        trainer_kwargs,
+        n_validation=splitter.n_val,
+        early_stopping=early_stopping,
+        stop_at_plateau=stop_at_plateau,
+        is_distributed=is_distributed,
     )
     if plan.reduce_lr_on_plateau:
         _require_validation("lr_schedule='plateau'", plan.lr_scheduler_metric, "lr_scheduler_metric", splitter.n_val)
     if resume is not None and resume.path.exists():
         trainer_kwargs.setdefault("ckpt_path", str(resume.path))
     if max_epochs is None:
-        max_epochs = default_max_epochs(splitter.n_train, splitter.batch_size)
+        max_epochs = default_max_epochs(model._default_steps(splitter), splitter.n_batches())
     # as names and before training: a checkpoint of the model has them, and rows mean nothing in another AnnData
     model.train_samples_, model.validation_samples_, model.test_samples_ = splitter.names()
     runner = TrainRunner(model, training_plan=plan, data_splitter=splitter, max_epochs=max_epochs, **trainer_kwargs)
@@ -75,7 +98,12 @@ def _is_distributed(strategy: Any) -> bool:
 
 
 def _trainer_arguments(
-    given: dict[str, Any], *, n_validation: int, early_stopping: bool, is_distributed: bool
+    given: dict[str, Any],
+    *,
+    n_validation: int,
+    early_stopping: bool,
+    stop_at_plateau: bool | str,
+    is_distributed: bool,
 ) -> dict[str, Any]:
     out = {
         "log_every_n_steps": 1,
@@ -96,8 +124,11 @@ def _trainer_arguments(
         out["limit_val_batches"] = 0  # scvi's trainer turns validation on along with some of its options
     if early_stopping:
         _require_validation("early_stopping", out["early_stopping_monitor"], "early_stopping_monitor", n_validation)
+    elif stop_at_plateau and not any(isinstance(c, StopAtPlateau) for c in out["callbacks"]):
+        out["callbacks"].append(StopAtPlateau() if stop_at_plateau is True else StopAtPlateau(stop_at_plateau))
+    out["callbacks"].append(ExpectedTime())
     for callback in out["callbacks"]:
-        if isinstance(callback, SaveCheckpoint):
+        if isinstance(callback, (SaveCheckpoint, StopAtPlateau)):
             _require_validation(type(callback).__name__, callback.monitor, "monitor", n_validation)
     if early_stopping and is_distributed:
         # scvi's trainer drops it with several processes; here each sees all validation samples, so that they agree
@@ -112,6 +143,31 @@ def _trainer_arguments(
             )
         )
     return out
+
+
+def _with_validation(
+    splitter_kwargs: dict[str, Any],
+    trainer_kwargs: dict[str, Any],
+    plan_kwargs: dict[str, Any],
+    *,
+    early_stopping: bool,
+    stop_at_plateau: bool | str,
+) -> dict[str, Any]:
+    """Hold a share of the samples out if something watches validation and no split was asked for; nothing otherwise."""
+    if any(splitter_kwargs.get(name) is not None for name in ("train_size", "validation_size", "external_indexing")):
+        return splitter_kwargs
+    watched = [callback.monitor for callback in trainer_kwargs.get("callbacks") or () if hasattr(callback, "monitor")]
+    if early_stopping:
+        watched.append(trainer_kwargs.get("early_stopping_monitor", MONITOR))
+    elif isinstance(stop_at_plateau, str):
+        watched.append(stop_at_plateau)
+    if trainer_kwargs.get("enable_checkpointing"):
+        watched.append(trainer_kwargs.get("checkpointing_monitor", MONITOR))
+    if plan_kwargs.get("lr_schedule") == "plateau":
+        watched.append(plan_kwargs.get("lr_scheduler_metric", MONITOR))
+    if not any("validation" in str(metric) for metric in watched):
+        return splitter_kwargs
+    return {**splitter_kwargs, "train_size": 1 - VALIDATION_SHARE}
 
 
 def _require_validation(what: str, metric: str, argument: str, n_validation: int) -> None:

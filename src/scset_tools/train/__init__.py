@@ -1,6 +1,8 @@
 """Training plan and callbacks."""
 
 from scset_tools.train._callbacks import ResumeCheckpoint, SaveBestModel
+from scset_tools.train._expected_time import ExpectedTime
 from scset_tools.train._plan import SampleTrainingPlan
+from scset_tools.train._plateau import StopAtPlateau
 
-__all__ = ["ResumeCheckpoint", "SampleTrainingPlan", "SaveBestModel"]
+__all__ = ["ExpectedTime", "ResumeCheckpoint", "SampleTrainingPlan", "SaveBestModel", "StopAtPlateau"]

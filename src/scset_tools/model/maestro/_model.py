@@ -191,7 +191,7 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
         Parameters
         ----------
         max_epochs
-            Number of passes over the training samples. Default: what makes about 400 steps, between 20 and 400.
+            Most passes over the training samples. Default: what makes about 400 steps.
         n_cells
             Most cells of a sample that the teacher sees, and that the student's crop is taken from, drawn anew each epoch.
             None: the full set, as in the paper.

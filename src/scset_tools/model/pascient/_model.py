@@ -276,7 +276,7 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
         Parameters
         ----------
         max_epochs
-            Number of passes over the training samples. Default: what makes about 400 steps, between 20 and 400.
+            Most passes over the training samples. Default: what makes about 400 steps.
         n_cells
             Most cells read from a sample in a step, drawn anew each epoch. None: all.
         resampling

@@ -73,7 +73,7 @@ class CellTypeMixin(ModelMixin):
             ``"linear_probe"``, those of the last one by ``"partial"``. Without validation samples nothing stops it.
         external_indexing, train_size, validation_size, groups_key
             Split of the samples, as for :meth:`train`. Default: the one of :meth:`train`, so that no cell of a test sample was
-            pretrained on; without one, 0.9 and the rest.
+            pretrained on; where it held nothing out, 0.9 and the rest.
         seed
             Seed of the head, of the split and of the order of cells. Default: ``scvi.settings.seed``, or 0.
         accelerator, devices, **trainer_kwargs
@@ -87,8 +87,12 @@ class CellTypeMixin(ModelMixin):
             raise ValueError(msg)
         codes, classes = cell_type_codes(self.adata, cell_type_key)
         seed = (settings.seed or 0) if seed is None else seed
-        if external_indexing is None and train_size is None and getattr(self, "train_samples_", None) is not None:
-            external_indexing = [self.train_samples_, self.validation_samples_, self.test_samples_]
+        if external_indexing is None and train_size is None and validation_size is None:
+            held_out = [getattr(self, f"{part}_samples_", None) for part in ("validation", "test")]
+            if any(held_out):
+                external_indexing = [self.train_samples_, *held_out]
+            else:
+                train_size = 0.9
         splitter_kwargs = {
             "external_indexing": external_indexing,
             "train_size": train_size,
