@@ -91,7 +91,7 @@ def require_no_missing(values: pd.Series, key: str) -> None:
 def is_constant_within_sample(values: pd.Series, sample_codes: np.ndarray) -> bool:
     """Whether ``values`` takes one value in every sample; missing counts as a value."""
     # as many distinct (sample, value) pairs as samples; codes are far quicker than groupby().nunique() on objects
-    codes = pd.factorize(values, use_na_sentinel=False)[0].astype(np.int64)
+    codes = pd.factorize(values)[0].astype(np.int64) + 1  # missing is 0, be it None or NaN
     pairs = sample_codes.astype(np.int64) * (codes.max(initial=0) + 1) + codes
     return len(pd.unique(pairs)) == len(pd.unique(sample_codes))
 

@@ -91,12 +91,20 @@ def test_labels_are_numbered_and_missing_ones_are_minus_one(adata):
     condition = adata.obs["condition"].astype(object).where(adata.obs["sample"] != "d", None)
     adata.obs["condition"] = pd.Categorical(condition, categories=["zz", "control", "case"])
     state = labels().register_field(adata)
-    assert state["categorical_mapping"].tolist() == ["control", "case"]  # order of the categories, used ones only
+    assert state["categorical_mapping"].tolist() == ["case", "control"]  # by name: these categories have no order
     by_sample = adata.obs.groupby("sample", observed=True)["_scvi_labels"].unique()
-    assert by_sample["a"] == by_sample["c"] == [1]
-    assert by_sample["b"] == [0]
+    assert by_sample["a"] == by_sample["c"] == [0]
+    assert by_sample["b"] == [1]
     assert by_sample["d"] == [MISSING]
     assert adata.obs["_scvi_labels"].dtype == np.int64
+
+
+def test_levels_of_an_ordered_category_keep_their_order(adata):
+    adata.obs["condition"] = pd.Categorical(adata.obs["condition"], categories=["zz", "control", "case"], ordered=True)
+    assert labels().register_field(adata)["categorical_mapping"].tolist() == ["control", "case"]
+    adata.obs["condition"] = adata.obs["condition"].astype(str)
+    with pytest.raises(ValueError, match="called ordinal, but has no order"):
+        SampleLabelField("labels", "condition", "sample", kind="ordinal").register_field(adata)
 
 
 def test_labels_of_new_data(adata):
@@ -176,8 +184,11 @@ def test_numbers_must_be_numeric_and_belong_to_samples(adata):
     field = SampleNumericField("age", "age", "sample")
     adata.obs["age"] = adata.obs["age"].map({30: "young", 41: "old", 52: "old", 63: "old"})
     with pytest.raises(
-        TypeError, match=r"adata.obs\['age'\] must be numeric, but holds object values \['\w+', '\w+'\]"
+        ValueError, match=r"adata.obs\['age'\] must hold numbers .* but holds \['\w+', '\w+'\] .type str"
     ):
+        field.register_field(adata)
+    adata.obs["age"] = np.where(adata.obs["sample"] == "b", np.inf, 30.0)
+    with pytest.raises(ValueError, match=r"adata.obs\['age'\] is infinite for \d+ of"):
         field.register_field(adata)
     adata.obs["age"] = np.arange(len(adata))
     with pytest.raises(

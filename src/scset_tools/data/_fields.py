@@ -13,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 from scvi.data.fields import CategoricalObsField, LayerField, NumericalObsField, ObsmField
 
-from scset_tools import _checks
+from scset_tools import _checks, _labels
 from scset_tools.data._features import check_features, describe_source
 
 MISSING = -1
@@ -161,38 +161,44 @@ class SampleField(CategoricalObsField):
 
 
 class SampleLabelField(CategoricalObsField):
-    """A class per sample. Missing is code -1; the column may be absent from new data; an unseen class raises."""
+    """A class per sample. Missing is code -1; the column may be absent from new data; an unseen class raises.
 
-    def __init__(self, registry_key: str, labels_key: str, sample_key: str) -> None:
+    Parameters
+    ----------
+    registry_key
+        Key of the field in the registry.
+    labels_key, sample_key
+        Columns of ``adata.obs``.
+    kind
+        ``"class"``, or ``"ordinal"`` for classes that must have an order.
+    """
+
+    def __init__(self, registry_key: str, labels_key: str, sample_key: str, *, kind: str = "class") -> None:
         super().__init__(registry_key, labels_key)
-        self._sample_key = sample_key
+        self._sample_key, self._kind = sample_key, kind
 
     def register_field(self, adata: AnnData) -> dict:
         column = _checks.require_constant_within_sample(adata, self._original_attr_key, self._sample_key)
-        classes = column.astype("category").cat.remove_unused_categories().cat.categories.to_numpy(copy=True)
-        if len(classes) == 0:
+        read = _labels.read_classes(column, kind=self._kind)
+        if len(read.names) == 0:
             msg = (
                 f"adata.obs[{self._original_attr_key!r}] is missing for all {adata.n_obs} cells. "
                 "Leave out `labels_key`, or give a column with labels."
             )
             raise ValueError(msg)
-        return self._encode(adata, column, classes)
+        return self._write(adata, read.codes, read.values)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
         classes = np.asarray(state_registry[self.CATEGORICAL_MAPPING_KEY])
         key = self._original_attr_key
         if key not in adata_target.obs:
-            adata_target.obs[self.attr_key] = np.full(adata_target.n_obs, MISSING, dtype=np.int64)
-            return self._state(classes)
+            return self._write(adata_target, np.full(adata_target.n_obs, MISSING, dtype=np.int64), classes)
         column = _checks.require_constant_within_sample(adata_target, key, self._sample_key)
-        _require_known(column, classes, key, "Set them to missing to embed these samples without a label.")
-        return self._encode(adata_target, column, classes)
+        way_out = "Set them to missing to embed these samples without a label."
+        return self._write(adata_target, _labels.match_classes(column, classes, way_out=way_out), classes)
 
-    def _encode(self, adata: AnnData, column: pd.Series, classes: np.ndarray) -> dict:
-        adata.obs[self.attr_key] = pd.Categorical(column, categories=classes).codes.astype(np.int64)
-        return self._state(classes)
-
-    def _state(self, classes: np.ndarray) -> dict:
+    def _write(self, adata: AnnData, codes: np.ndarray, classes: np.ndarray) -> dict:
+        adata.obs[self.attr_key] = codes
         return {
             self.CATEGORICAL_MAPPING_KEY: np.array(classes, copy=True),
             self.ORIGINAL_ATTR_KEY: self._original_attr_key,
@@ -210,11 +216,8 @@ class SampleNumericField(NumericalObsField):
     def register_field(self, adata: AnnData) -> dict:
         key = self._original_attr_key
         column = _checks.require_constant_within_sample(adata, key, self._sample_key)
-        if not pd.api.types.is_numeric_dtype(column):
-            values = column.dropna().unique()
-            msg = f"adata.obs[{key!r}] must be numeric, but holds {column.dtype} values {_checks.first(values)}."
-            raise TypeError(msg)
-        adata.obs[self.attr_key] = column.to_numpy(dtype=np.float32, na_value=np.nan)
+        numbers = _labels.read_numbers(column)
+        adata.obs[self.attr_key] = numbers.astype(np.float32)
         return super().register_field(adata)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
@@ -228,51 +231,39 @@ class CellBatchField(CategoricalObsField):
     """The technical batch of each cell. May vary within a sample; must be complete; an unseen batch raises."""
 
     def register_field(self, adata: AnnData) -> dict:
-        column = self._column(adata)
-        return self._encode(
-            adata, column.astype("category").cat.remove_unused_categories().cat.categories.to_numpy(copy=True)
-        )
+        read = _labels.read_classes(self._column(adata))
+        return self._write(adata, read.codes, read.values)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
         known = np.asarray(state_registry[self.CATEGORICAL_MAPPING_KEY])
-        column = self._column(adata_target)
-        _require_known(column, known, self._original_attr_key, "A model knows only the batches it was trained with.")
-        return self._encode(adata_target, known)
+        way_out = "A model knows only the batches it was trained with."
+        return self._write(
+            adata_target, _labels.match_classes(self._column(adata_target), known, way_out=way_out), known
+        )
 
     def _column(self, adata: AnnData) -> pd.Series:
         column = _checks.require_obs(adata, self._original_attr_key)
         _checks.require_no_missing(column, self._original_attr_key)
         return column
 
-    def _encode(self, adata: AnnData, batches: np.ndarray) -> dict:
-        column = adata.obs[self._original_attr_key]
-        adata.obs[self.attr_key] = pd.Categorical(column, categories=batches).codes.astype(np.int64)
+    def _write(self, adata: AnnData, codes: np.ndarray, names: np.ndarray) -> dict:
+        adata.obs[self.attr_key] = codes
         return {
-            self.CATEGORICAL_MAPPING_KEY: np.array(batches, copy=True),
+            self.CATEGORICAL_MAPPING_KEY: np.array(names, copy=True),
             self.ORIGINAL_ATTR_KEY: self._original_attr_key,
         }
-
-
-def _require_known(column: pd.Series, known: np.ndarray, key: str, way_out: str) -> None:
-    unseen = pd.Index(column.dropna().unique()).difference(pd.Index(known), sort=False)
-    if len(unseen):
-        msg = (
-            f"adata.obs[{key!r}] has {len(unseen)} categories the model was not trained on: {_checks.first(unseen)} "
-            f"(known: {_checks.first(known, 20)}). {way_out}"
-        )
-        raise ValueError(msg)
 
 
 class CellTypeField(CellBatchField):
     """The type of each cell, for training. May be missing (code -1), new, or absent from new data."""
 
     def register_field(self, adata: AnnData) -> dict:
-        column = _checks.require_obs(adata, self._original_attr_key).astype("category").cat.remove_unused_categories()
-        return self._encode(adata, column.cat.categories.to_numpy(copy=True))
+        read = _labels.read_classes(_checks.require_obs(adata, self._original_attr_key))
+        return self._write(adata, read.codes, read.values)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
         known = np.asarray(state_registry[self.CATEGORICAL_MAPPING_KEY])
-        if self._original_attr_key in adata_target.obs:
-            return self._encode(adata_target, known)
-        adata_target.obs[self.attr_key] = np.full(adata_target.n_obs, MISSING, dtype=np.int64)
-        return {self.CATEGORICAL_MAPPING_KEY: known.copy(), self.ORIGINAL_ATTR_KEY: self._original_attr_key}
+        if self._original_attr_key not in adata_target.obs:
+            return self._write(adata_target, np.full(adata_target.n_obs, MISSING, dtype=np.int64), known)
+        column = adata_target.obs[self._original_attr_key]
+        return self._write(adata_target, _labels.match_classes(column, known, allow_new=True), known)

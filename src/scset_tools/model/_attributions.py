@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scset_tools import _checks
+from scset_tools import _checks, _labels
 from scset_tools._checks import require_choice
 from scset_tools.model._class_attributions import Attributions, write_attributions
 from scset_tools.model._inference import represent_samples
@@ -191,12 +191,13 @@ class AttributionMixin(ModelMixin):
         labels = _checks.require_constant_within_sample(adata, target, self._sample_key)
         try:
             dataset = self._dataset(adata, n_cells)
-            of_sample = dataset.index.first(labels.astype(object).to_numpy())
-            is_labelled = pd.notna(of_sample)
-            text = np.where(is_labelled, of_sample.astype(str), "")
-            if len(set(text[is_labelled])) < 2:
-                msg = f"adata.obs[{target!r}] has {len(set(text[is_labelled]))} classes with samples: nothing to tell apart."
+            read = _labels.read_classes(labels)
+            codes = dataset.index.first(read.codes)
+            is_labelled, text = codes >= 0, np.array([*read.names, ""], dtype=object)[codes]
+            if len(read.names) < 2:
+                msg = f"adata.obs[{target!r}] has {len(read.names)} classes with samples: nothing to tell apart."
                 raise ValueError(msg)
+            reference = None if reference is None else _labels.name_of(reference)
             group, group_names = _checks.group_codes(adata, groupby)
             if head == "finetuned":
                 scorer = self._finetuned_scorer(target)

@@ -14,6 +14,7 @@ from anndata import AnnData
 from scipy import stats
 
 from scset_tools import _checks
+from scset_tools._labels import name_of, permute_labels
 
 if TYPE_CHECKING:
     from scset_tools.model._sample_attributions import SampleAttributions
@@ -104,8 +105,8 @@ def trust_attributions(
     sample_key, label_key
         Columns of ``adata.obs`` with the sample of each cell and the label of each sample.
     groups_key
-        Column of ``adata.obs`` with the donor of each sample: labels are permuted within donors that have several, as a paired
-        design asks. Default: among all samples.
+        Column of ``adata.obs`` with the donor of each sample: donors exchange their labels whole, and shuffle them within, as a
+        paired design asks. Default: among all samples.
     setup, build, train, attribute
         Further arguments of ``setup_anndata``, of the constructor, of ``train`` and of ``get_attributions``.
     n_seeds
@@ -128,7 +129,7 @@ def trust_attributions(
         If there are fewer than two seeds or two permutations to be had.
     """
     labels = _checks.require_constant_within_sample(adata, label_key, sample_key)
-    per_sample = labels.groupby(adata.obs[sample_key].astype(str), observed=True).first().dropna().astype(str)
+    per_sample = labels.groupby(adata.obs[sample_key].astype(str), observed=True).first().dropna().map(name_of)
     groups = None
     if groups_key is not None:
         column = _checks.require_constant_within_sample(adata, groups_key, sample_key)
@@ -208,8 +209,9 @@ def _labelings(labels: np.ndarray, groups: np.ndarray | None, n: int, rng: np.ra
         listed = [v for v in _two_class_labelings(labels, classes) if tuple(v) not in real]
         return [listed[i] for i in rng.permutation(len(listed))[:n]]
     out: dict[tuple, np.ndarray] = {}
+    codes, of_group = np.unique(labels, return_inverse=True)[1], np.arange(len(labels)) if groups is None else groups
     for _ in range(100 * n):  # where few labelings exist, drawing on would never end
-        drawn = _permuted(labels, groups, rng)
+        drawn = labels[permute_labels(codes, of_group, rng)]
         if tuple(drawn) not in real:
             out.setdefault(tuple(drawn), drawn)
         if len(out) == n:
@@ -222,17 +224,3 @@ def _two_class_labelings(labels: np.ndarray, classes: Sequence[str]) -> Iterator
         out = np.full(len(labels), classes[1], dtype=labels.dtype)
         out[list(chosen)] = classes[0]
         yield out
-
-
-def _permuted(labels: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-    """Labels within each group in another order; between groups where every group has one label."""
-    if groups is None:
-        return rng.permutation(labels)
-    codes, first = np.unique(groups.astype(str), return_inverse=True)
-    members = [np.flatnonzero(first == g) for g in range(len(codes))]
-    if all(len(set(labels[m])) == 1 for m in members):
-        return rng.permutation(np.array([labels[m[0]] for m in members]))[first]
-    out = labels.copy()
-    for m in members:
-        out[m] = rng.permutation(labels[m])
-    return out

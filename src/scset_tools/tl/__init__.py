@@ -16,7 +16,8 @@ from scset_tools.tl._group_scores import group_scores
 from scset_tools.tl._label_similarity import label_similarity
 from scset_tools.tl._learning_curve import learning_curve
 from scset_tools.tl._neighbors import NeighborTable, neighbor_accuracy, neighbor_table
-from scset_tools.tl._probe import ProbeResult, probe
+from scset_tools.tl._probe import probe
+from scset_tools.tl._probe_result import ProbeResult
 from scset_tools.tl._proportions import ProportionResult, retrieve_proportions
 from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._robustness import RobustnessResult, batch_removal, information_retention, replicate_robustness

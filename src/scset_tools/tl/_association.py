@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 
-from scset_tools import _checks
+from scset_tools import _checks, _labels
 from scset_tools.tl._intervals import benjamini_hochberg
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def association(
         Sample-level AnnData.
     label_keys
         One or several columns of ``samples.obs``. Numbers with more than two values and ordered categories of more than
-        two levels are ordinal; everything else is classes.
+        two levels are ordinal; everything else is classes: of two, the second is the higher level, the larger number, True, or
+        the later by alphabet.
     use_rep
         Key of ``samples.obsm`` whose columns are tested. Default: ``samples.X``. Missing values are left out per column.
     obs_keys
@@ -49,7 +50,7 @@ def association(
     Returns
     -------
     DataFrame
-        One row per label and column, smallest p-value first:
+        One row per label and column, smallest p-value first, equal ones by name. Every column is tested as if it were alone:
 
         - ``label_key``, ``feature``, ``test``, ``n`` (samples with both values);
         - ``statistic``: U of the second class, H, or Spearman's rho;
@@ -64,17 +65,26 @@ def association(
     KeyError
         If a column or key does not exist.
     ValueError
-        If a label has fewer than two values, if both ``use_rep`` and ``obs_keys`` are given, or if the test does not fit.
+        If a label has fewer than two values, if a column is infinite, if both ``use_rep`` and ``obs_keys`` are given, or if the
+        test does not fit.
     """
     if test not in TESTS:
         msg = f"test must be one of {TESTS}, but is {test!r}."
         raise ValueError(msg)
     values, features = _columns(samples, use_rep, obs_keys)
+    is_infinite = np.isinf(values).any(axis=0)
+    if is_infinite.any():
+        names, rows = np.asarray(features)[is_infinite], samples.obs_names[np.isinf(values).any(axis=1)]
+        msg = (
+            f"{is_infinite.sum()} of {len(features)} columns to test are infinite (first: {_checks.first(names)}) in samples "
+            f"{_checks.first(rows)}. Correct them, or set them to missing."
+        )
+        raise ValueError(msg)
     keys = [label_keys] if isinstance(label_keys, str) else list(label_keys)
     tables = [_test_label(samples, key, values, features, test) for key in keys]
     out = pd.concat(tables, ignore_index=True)
     out["p_adjusted"] = benjamini_hochberg(out["p_value"].to_numpy())
-    return out.sort_values("p_value", kind="stable").reset_index(drop=True)
+    return out.sort_values(["p_value", "label_key", "feature"], kind="stable").reset_index(drop=True)
 
 
 def _columns(samples: AnnData, use_rep: str | None, obs_keys: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
@@ -108,32 +118,26 @@ def _number_column(samples: AnnData, key: str) -> np.ndarray:
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _read_label(samples: AnnData, key: str, test: str) -> tuple[np.ndarray, list[str], str]:
+def _read_label(samples: AnnData, key: str, test: str) -> tuple[np.ndarray, tuple[str, ...], str]:
     """Numbers (NaN where missing), class names, and the test that fits."""
     column = _checks.require_obs(samples, key)
     n_values = column.nunique()
     if n_values < 2:
         msg = f"samples.obs[{key!r}] has {n_values} distinct values in {column.notna().sum()} labelled samples: nothing to test."
         raise ValueError(msg)
-    is_level = isinstance(column.dtype, pd.CategoricalDtype) and column.cat.ordered
-    is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
     if test == "auto":
-        test = "spearman" if (is_level or is_number) and n_values > 2 else "rank_sum" if n_values == 2 else "kruskal"
+        fitting = "rank_sum" if n_values == 2 else "kruskal"
+        test = fitting if _labels.guess_kind(column) == "class" else "spearman"
     if test == "rank_sum" and n_values != 2:
         msg = f"The rank-sum test needs two classes, but samples.obs[{key!r}] has {n_values}. Use test='kruskal'."
         raise ValueError(msg)
-    if test == "spearman":
-        if not (is_level or is_number):
-            msg = f"samples.obs[{key!r}] has no order (dtype {column.dtype}). Make it an ordered category, or use test='kruskal'."
-            raise ValueError(msg)
-        y = column.cat.codes.replace(-1, np.nan) if is_level else column
-        return y.to_numpy(dtype=np.float64, na_value=np.nan), [], test
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.cat.remove_unused_categories()
-        codes, names = column.cat.codes.to_numpy(), column.cat.categories
-    else:
-        codes, names = pd.factorize(column, sort=True)
-    return np.where(codes < 0, np.nan, codes), [str(n) for n in names], test
+    if test != "spearman":
+        read = _labels.read_classes(column)
+        return np.where(read.codes < 0, np.nan, read.codes), read.names, test
+    if _labels.is_number(column):
+        return _labels.read_numbers(column), (), test
+    codes = _labels.read_classes(column, kind="ordinal").codes
+    return np.where(codes < 0, np.nan, codes), (), test
 
 
 def _test_label(samples: AnnData, key: str, values: np.ndarray, features: list[str], test: str) -> pd.DataFrame:
@@ -141,10 +145,13 @@ def _test_label(samples: AnnData, key: str, values: np.ndarray, features: list[s
     out = pd.DataFrame({"label_key": key, "feature": features, "test": test, "n": 0})
     out["statistic"], out["effect"], out["effect_name"] = np.nan, np.nan, _EFFECT[test]
     out["highest"], out["p_value"] = "", np.nan
-    is_known = np.isfinite(values) & np.isfinite(y)[:, None]  # (samples, features)
-    # columns with the same samples present are tested together: the usual case is one block
-    patterns, block_of = np.unique(is_known.T, axis=0, return_inverse=True)
-    for block, is_present in enumerate(patterns):
+    is_known = ~np.isnan(values) & ~np.isnan(y)[:, None]  # (samples, features)
+    # columns with the same samples present are tested together: the usual case is one block. Columns with ties are tested apart
+    # from those without: where there are no ties scipy takes the exact distribution, and one answer for all columns
+    patterns, block_of = np.unique(
+        np.column_stack([is_known.T, _has_ties(np.where(is_known, values, np.nan))]), axis=0, return_inverse=True
+    )
+    for block, is_present in enumerate(patterns[:, :-1]):
         columns = np.flatnonzero(block_of.ravel() == block)
         out.loc[columns, "n"] = is_present.sum()
         x, labels = values[np.ix_(is_present, columns)], y[is_present]
@@ -157,6 +164,12 @@ def _test_label(samples: AnnData, key: str, values: np.ndarray, features: list[s
         if classes:
             out.loc[rows, "highest"] = np.asarray(classes)[highest]
     return out
+
+
+def _has_ties(values: np.ndarray) -> np.ndarray:
+    """Whether a column (samples, features) has a value twice, missing ones aside, (features,)."""
+    ordered = np.sort(values, axis=0)  # missing last, and never equal
+    return (ordered[1:] == ordered[:-1]).any(axis=0)
 
 
 def _test_block(x: np.ndarray, y: np.ndarray, test: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scset_tools import _checks
+from scset_tools import _checks, _labels
 from scset_tools.tl._intervals import bootstrap_draws, percentile_interval
 from scset_tools.tl._overlap import as_text, label_batch_overlap
-from scset_tools.tl._probe import ProbeResult, probe
+from scset_tools.tl._probe import probe
+from scset_tools.tl._probe_result import ProbeResult
 from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._splits import read_groups, seed_of, usable_cv
 from scset_tools.tl._targets import read_target
@@ -159,7 +160,7 @@ def confounding(
     with _each_warning_once():
         # groups that are the batches leave no batch to learn from: the batch alone is then tested on single samples
         batch_groups = None if _is_same(groups, batch) else groups_key
-        rows = [run(label_key, kind, batch_key, _design(part.obs[batch_key]), groups_key=batch_groups)]
+        rows = [run(label_key, kind, batch_key, _design(part.obs[batch_key], as_classes=True), groups_key=batch_groups)]
         rows += [run(label_key, kind, key, _design(part.obs[key]), groups_key=groups_key) for key in covariates]
         rows.append(run(label_key, kind, "random vector", noise, groups_key=groups_key))
         rows.append(run(label_key, kind, _REP, rep, groups_key=groups_key, how=how))
@@ -277,15 +278,17 @@ def _is_same(groups: np.ndarray, batch: pd.Series) -> bool:
     return len(pairs) == pairs["group"].nunique() == pairs["batch"].nunique()
 
 
-def _design(column: pd.Series) -> np.ndarray:
+def _design(column: pd.Series, *, as_classes: bool = False) -> np.ndarray:
     """Numbers (log(1 + x) where none is negative; NaN where missing) or indicators of classes, (samples, features)."""
-    is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-    if is_number and column.nunique() > 2:
-        x = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if column.isna().all():
+        msg = f"samples.obs[{column.name!r}] is missing for all {len(column)} samples: leave it out of covariate_keys."
+        raise ValueError(msg)
+    if not as_classes and _labels.guess_kind(column) == "continuous":
+        x = _labels.read_numbers(column)
         return (np.log1p(x) if np.nanmin(x) >= 0 else x)[:, None]
-    codes, names = pd.factorize(column.astype(object), sort=False)
-    out = np.eye(len(names))[codes]
-    out[codes < 0] = np.nan
+    read = _labels.read_classes(column)
+    out = np.eye(len(read.names))[read.codes]
+    out[read.codes < 0] = np.nan
     return out
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, recall_score
 
-from scset_tools import _checks
+from scset_tools import _checks, _labels
 from scset_tools.tl._representation import get_distances
 from scset_tools.tl._splits import read_groups
 
@@ -220,17 +220,13 @@ def neighbor_accuracy(
 
 
 def class_codes(samples: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (-1 where missing) and names of the classes of a column of ``samples.obs``; classes sorted, unused ones dropped."""
-    values = _checks.require_obs(samples, key)
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.cat.remove_unused_categories()
-        codes, classes = values.cat.codes.to_numpy().astype(np.int64), values.cat.categories
-    else:
-        codes, classes = pd.factorize(values, sort=True)
-    if (codes >= 0).sum() < 2:
-        msg = f"samples.obs[{key!r}] has a value for {(codes >= 0).sum()} of {len(codes)} samples; at least two are needed."
+    """Codes (-1 where missing) and names of the classes of a column of ``samples.obs``."""
+    read = _labels.read_classes(_checks.require_obs(samples, key))
+    n_known = (read.codes >= 0).sum()
+    if n_known < 2:
+        msg = f"samples.obs[{key!r}] has a value for {n_known} of {len(read.codes)} samples; at least two are needed."
         raise ValueError(msg)
-    return codes, np.asarray(classes.astype(str))
+    return read.codes, np.asarray(read.names, dtype=object)
 
 
 def candidates(samples: AnnData, *, groups_key: str | None = None, held_out: Sequence[str] | None = None) -> np.ndarray:

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.metrics import mutual_info_score
 
-from scset_tools.tl._permutation import permute_labels
+from scset_tools import _labels
 
 
 def label_batch_overlap(
@@ -16,7 +16,6 @@ def label_batch_overlap(
     """How far label and batch are the same thing, and the table of counts."""
     rng = np.random.default_rng((seed, 2))
     columns = pd.factorize(batch, sort=True)[0]
-    is_grouped = len(np.unique(groups)) < len(groups)
     y = pd.factorize(as_text(label), sort=True)[0] if kind == "class" else stats.rankdata(label.to_numpy(dtype=float))
     if kind == "class":
         counts = pd.crosstab(as_text(label), batch)
@@ -47,7 +46,7 @@ def label_batch_overlap(
     observed = strength(y)
     n_extreme = 0
     for _ in range(999):
-        shuffled = y[permute_labels(y, groups, rng)] if is_grouped else rng.permutation(y)
+        shuffled = y[_labels.permute_labels(y, groups, rng)]
         n_extreme += strength(shuffled) >= observed - 1e-12
     out["p_value"] = (1 + n_extreme) / 1000
     n_values = pd.Series(y).groupby(columns).transform("nunique")
@@ -74,5 +73,5 @@ def cramers_v(table: np.ndarray) -> tuple[float, float]:
 
 
 def as_text(column: pd.Series) -> pd.Series:
-    """A column as plain texts, whatever its dtype."""
-    return column.astype(object).astype(str)
+    """The names of the classes of a column, whatever its dtype."""
+    return column.astype(object).map(_labels.name_of).astype(str)

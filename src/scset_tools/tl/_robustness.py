@@ -15,9 +15,9 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from scset_tools import _checks
+from scset_tools._labels import permute_labels, warn_of_few_rearrangements
 from scset_tools.tl._metrics import chance_corrected_f1
 from scset_tools.tl._neighbors import candidates, class_codes, neighbor_weights, require_reachable, vote
-from scset_tools.tl._permutation import permute_labels
 from scset_tools.tl._representation import get_distances
 from scset_tools.tl._splits import read_groups
 
@@ -105,7 +105,7 @@ def replicate_robustness(
         If no sample has a replicate, or every sample is a replicate of every other.
     """
     d = get_distances(samples, use_rep=use_rep, obsp_key=obsp_key, metric=metric)
-    codes, names = pd.factorize(_checks.require_obs(samples, replicate_key))
+    codes, names = pd.factorize(_checks.require_obs(samples, replicate_key).astype(object), sort=True)
     sizes = np.bincount(codes[codes >= 0], minlength=len(names))
     has_replicate = (codes >= 0) & (sizes[codes] > 1)
     if not has_replicate.any():
@@ -177,8 +177,8 @@ def information_retention(
     groups_key
         Column with the donor or study: samples of one group never vote for each other.
     n_permutations
-        Random reassignments of the labels for ``chance`` and ``p_value``; 0 gives NaN. Whole groups are reassigned where
-        each has one label.
+        Random reassignments of the labels for ``chance`` and ``p_value``; 0 gives NaN. Groups exchange their
+        labels whole.
     rng
         Seed or generator of the reassignments.
 
@@ -354,9 +354,11 @@ def _retention_table(
             require_reachable(is_candidate, y[:, None] == y[None, :], key)
             weights = neighbor_weights(d, n_neighbors, is_candidate=is_candidate, names=samples.obs_names[use])
             f1 = macro_f1(y, vote(weights, d, y), n_classes)
+            of_group = np.arange(len(y)) if groups is None else groups[use]
+            warn_of_few_rearrangements(y, of_group, n_permutations, label_key=key, is_class=True)
             draw, null = np.random.default_rng(seed), []
             for _ in range(n_permutations):
-                shuffled = draw.permutation(y) if groups is None else y[permute_labels(y, groups[use], draw)]
+                shuffled = y[permute_labels(y, of_group, draw)]
                 null.append(macro_f1(shuffled, vote(weights, d, shuffled), n_classes))
             rows.append(
                 {

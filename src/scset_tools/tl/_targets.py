@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
 
-from scset_tools import _checks
+from scset_tools import _checks, _labels
+from scset_tools._labels import KINDS, Kind
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-Kind = Literal["class", "ordinal", "continuous", "time_to_event"]
-KINDS: tuple[Kind, ...] = ("class", "ordinal", "continuous", "time_to_event")
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,8 @@ def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event
         Column of ``samples.obs``. For time-to-event: the time until the event or the end of follow-up, positive.
     target
         ``"class"``, ``"ordinal"`` (an ordered category, or numbers that are levels), ``"continuous"`` or
-        ``"time_to_event"``. ``"auto"``: time-to-event if there is an ``event_key``; ordinal for an ordered category; continuous
-        for numbers with more than two values; otherwise class.
+        ``"time_to_event"``. ``"auto"``: time-to-event if there is an ``event_key``; ordinal for an ordered category of more than
+        two levels; continuous for numbers with more than two values; otherwise class.
     event_key
         Column of ``samples.obs`` that says whether the event was seen (True or 1) or the sample was censored (False or
         0). A column of the opposite meaning ("censored") has to be turned round first.
@@ -99,8 +97,8 @@ def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event
     KeyError
         If there is no such column.
     ValueError
-        If no label is present, if all are the same, if ``target`` does not fit the column, or if fewer than two events
-        were seen.
+        If no label is present, if all are the same, if two classes are the same as text, if ``target`` does not fit the
+        column, or if fewer than two events were seen.
     """
     if target not in ("auto", *KINDS):
         msg = f"target must be 'auto' or one of {KINDS}, not {target!r}."
@@ -112,7 +110,6 @@ def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event
     if event_key is not None and target not in ("auto", "time_to_event"):
         msg = f"event_key={event_key!r} belongs to target='time_to_event', not to target={target!r}."
         raise ValueError(msg)
-    kind: Kind = _guess(column, event_key) if target == "auto" else target  # type: ignore[assignment]
     is_labelled = column.notna().to_numpy()
     if event_key is not None:
         is_labelled &= _checks.require_obs(samples, event_key).notna().to_numpy()
@@ -122,15 +119,21 @@ def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event
         msg = f"obs[{label_key!r}] is missing for all {len(column)} samples: there is nothing to predict."
         raise ValueError(msg)
     column = column.iloc[rows]
+    if target != "auto":
+        kind = cast("Kind", target)
+    else:
+        kind = _labels.guess_kind(column) if event_key is None else "time_to_event"
     event: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     if kind == "class":
-        codes, names = pd.factorize(column.astype(object), sort=True)
-        values, classes = codes.astype(np.int64), tuple(str(c) for c in names)
-    elif kind == "ordinal" and isinstance(column.dtype, pd.CategoricalDtype) and column.cat.ordered:
-        values = column.cat.remove_unused_categories().cat.codes.to_numpy().astype(float)
+        read = _labels.read_classes(column)
+        values, classes = read.codes, read.names
+    elif kind == "ordinal" and not _labels.is_number(column):
+        read = _labels.read_classes(column, kind=kind)
+        values = read.codes.astype(float) if _labels.is_ordered(column) else read.values.astype(float)[read.codes]
     else:
-        values = _numbers(column, kind)
+        way_out = "To predict classes, pass target='class'." if kind == "continuous" else ""
+        values = _labels.read_numbers(column, kind=kind, way_out=way_out)
     if kind == "time_to_event":
         event = _events(samples.obs[event_key].iloc[rows], str(event_key))
         _check_times(values, event, column)
@@ -141,29 +144,6 @@ def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event
         )
         raise ValueError(msg)
     return Target(label_key, kind, rows, values, event, classes, n_missing)
-
-
-def _guess(column: pd.Series, event_key: str | None) -> Kind:
-    if event_key is not None:
-        return "time_to_event"
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return "ordinal" if column.cat.ordered and column.nunique() > 2 else "class"
-    is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-    return "continuous" if is_number and column.nunique() > 2 else "class"
-
-
-def _numbers(column: pd.Series, kind: Kind) -> np.ndarray:
-    try:
-        values = column.astype(float).to_numpy()
-    except (TypeError, ValueError) as error:
-        way_out = "make it an ordered category, or pass target='class'" if kind == "ordinal" else "pass target='class'"
-        msg = f"obs[{column.name!r}] must hold numbers for target={kind!r}, but {error}. To go on, {way_out}."
-        raise ValueError(msg) from error
-    if not np.isfinite(values).all():
-        bad = column.index[~np.isfinite(values)]
-        msg = f"obs[{column.name!r}] is infinite for {len(bad)} samples (first: {_checks.first(bad)})."
-        raise ValueError(msg)
-    return values
 
 
 def _events(column: pd.Series, event_key: str) -> np.ndarray:

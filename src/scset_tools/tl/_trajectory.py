@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.sparse.csgraph import connected_components
 
 from scset_tools import _checks
-from scset_tools.tl._permutation import permute_labels
+from scset_tools._labels import permute_labels, warn_of_few_rearrangements
 from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._splits import read_groups
 from scset_tools.tl._targets import read_target
@@ -90,7 +90,7 @@ def trajectory_correlation(
     n_neighbors
         Size of the neighbourhoods of the two diffusion methods, at most the number of samples.
     groups_key
-        Column with the donor or study. A covariate that is constant within groups is permuted between groups.
+        Column with the donor or study. Groups exchange their values of the covariate whole.
     n_permutations
         Permutations for the p-value; 0 gives NaN.
     rng
@@ -130,7 +130,8 @@ def trajectory_correlation(
         msg = f"samples.obs[{covariate_key!r}], or the order of its {len(y)} samples, does not vary: no correlation."
         raise ValueError(msg)
     rho = float(stats.spearmanr(position[rows], y).statistic)
-    groups = None if groups_key is None else read_groups(samples, groups_key, rows)
+    groups = read_groups(samples, groups_key, rows)
+    warn_of_few_rearrangements(y, groups, n_permutations, label_key=covariate_key, is_class=False)
     p_value = _permutation_p_value(position[rows], y, groups, n_permutations, rng)
     if method != "dpt" and rho < 0:
         rho, position = -rho, -position
@@ -198,7 +199,7 @@ def _diffusion(x: np.ndarray, method: str, root: int, n_neighbors: int) -> np.nd
 def _permutation_p_value(
     position: np.ndarray,
     y: np.ndarray,
-    groups: np.ndarray | None,
+    groups: np.ndarray,
     n_permutations: int,
     rng: np.random.Generator | int | None,
 ) -> float:
@@ -209,6 +210,6 @@ def _permutation_p_value(
     rng = np.random.default_rng(rng)
     null = np.empty(n_permutations)
     for i in range(n_permutations):
-        shuffled = rng.permutation(b) if groups is None else b[permute_labels(b, groups, rng)]
+        shuffled = b[permute_labels(b, groups, rng)]
         null[i] = np.corrcoef(a, shuffled)[0, 1]  # groups of unequal size change the spread of b
-    return float((1 + np.sum(np.abs(null) >= abs(np.mean(a * b)) - 1e-12)) / (1 + n_permutations))
+    return float((1 + np.sum(~(np.abs(null) < abs(np.mean(a * b)) - 1e-12))) / (1 + n_permutations))

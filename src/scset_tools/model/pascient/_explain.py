@@ -11,7 +11,7 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from scset_tools import _checks, _keys
+from scset_tools import _checks, _keys, _labels
 from scset_tools._checks import require_choice
 from scset_tools.data._sparse import SparseRows
 from scset_tools.data._splitter import sample_loader
@@ -100,6 +100,7 @@ class ExplainMixin(ModelMixin):
         require_choice("method", method, METHODS)
         require_choice("baseline", baseline, ("zeros", "reference"))
         require_choice("reduce", reduce, ("mean", "sum"))
+        target, reference = _labels.name_of(target), None if reference is None else _labels.name_of(reference)
         chosen, which, against = self._explained(target, reference, label_key)
         self._check_if_trained(message=f"This {type(self).__name__} is not trained: it explains random weights.")
         cells = self._validate_anndata(adata)
@@ -181,6 +182,7 @@ class ExplainMixin(ModelMixin):
         -------
         AnnData of the drawn cells x genes with ``obs`` of these cells; ``X`` is sparse if the input is: zero where it is zero.
         """
+        target, reference = _labels.name_of(target), None if reference is None else _labels.name_of(reference)
         chosen, which, against = self._explained(target, reference, label_key)
         self._check_if_trained(message=f"This {type(self).__name__} is not trained: it explains random weights.")
         cells = self._validate_anndata(adata)
@@ -235,12 +237,18 @@ class ExplainMixin(ModelMixin):
     ) -> np.ndarray:
         positions = dataset.index.positions(samples)
         if samples is None and chosen.kind == "class" and chosen.name in cells.obs:
-            is_of_class = dataset.index.first(cells.obs[chosen.name].astype(object).to_numpy()).astype(str) == target
+            is_of_class = self._of_class(cells, dataset, chosen, target)
             positions = np.flatnonzero(is_of_class) if is_of_class.any() else positions
         if not len(positions):
             msg = "No sample to attribute to: `samples` is empty."
             raise ValueError(msg)
         return positions
+
+    @staticmethod
+    def _of_class(cells: AnnData, dataset: SampleDataset, chosen: Target, name: str) -> np.ndarray:
+        """Whether each sample is of a class, (samples,)."""
+        codes = _labels.match_classes(cells.obs[chosen.name], chosen.classes, allow_new=True)
+        return dataset.index.first(codes) == chosen.classes.index(name)
 
     def _explain(
         self,
@@ -308,8 +316,7 @@ class ExplainMixin(ModelMixin):
             if chosen.name not in cells.obs:
                 msg = f"baseline='reference' needs the samples of {reference!r}: {chosen.name!r} is not a column of adata.obs."
                 raise ValueError(msg)
-            labels = dataset.index.first(cells.obs[chosen.name].astype(object).to_numpy()).astype(str)
-            positions = np.flatnonzero(labels == reference)
+            positions = np.flatnonzero(self._of_class(cells, dataset, chosen, reference))
             if not len(positions):
                 msg = f"baseline='reference' needs samples of {reference!r}, but adata has none. Use baseline='zeros'."
                 raise ValueError(msg)

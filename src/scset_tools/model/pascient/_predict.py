@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import accuracy_score, f1_score, r2_score, roc_auc_score
 
-from scset_tools import _checks
+from scset_tools import _checks, _labels
 from scset_tools._docs import docs
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._mixin import ModelMixin
@@ -132,7 +132,9 @@ class PredictMixin(ModelMixin):
             if not is_known.any():
                 msg = f"None of the {len(z)} samples has a value of {chosen.name!r}: there is nothing to compare with."
                 raise ValueError(msg)
-            draws.append(_metrics(truth[is_known], self._probabilities(z, chosen)[is_known], chosen))
+            draws.append(
+                _metrics(_true_values(truth[is_known], chosen), self._probabilities(z, chosen)[is_known], chosen)
+            )
         table = pd.DataFrame(draws)
         return pd.DataFrame(
             {"mean": table.mean(), "sd": table.std(ddof=1) if len(table) > 1 else 0.0, "n_samples": int(is_known.sum())}
@@ -181,14 +183,21 @@ class PredictMixin(ModelMixin):
         raise ValueError(msg)
 
 
-def _metrics(truth: pd.Series, p: pd.DataFrame, target: Target) -> dict[str, float]:
+def _true_values(truth: pd.Series, target: Target) -> np.ndarray:
+    """Numbers, or names of classes, of labels that are all there."""
     if target.kind == "continuous":
-        y, predicted = truth.to_numpy(dtype=float), p[target.name].to_numpy()
+        return _labels.read_numbers(truth)
+    return np.asarray(target.classes, dtype=object)[_labels.match_classes(truth, target.classes)]
+
+
+def _metrics(truth: np.ndarray, p: pd.DataFrame, target: Target) -> dict[str, float]:
+    if target.kind == "continuous":
+        y, predicted = truth, p[target.name].to_numpy()
         return {
             "r2": float(r2_score(y, predicted)) if len(y) > 1 else np.nan,
             "mean_absolute_error": float(np.abs(y - predicted).mean()),
         }
-    y = truth.astype(str).to_numpy()
+    y = truth.astype(str)
     predicted = p.idxmax(axis=1).to_numpy()
     per_class = [
         roc_auc_score(y == c, p[c]) if 0 < (y == c).sum() < len(y) else np.nan for c in p.columns if (y == c).any()

@@ -13,6 +13,7 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 
 from scset_tools import _checks
+from scset_tools._labels import name_of
 from scset_tools.data._features import describe_source
 from scset_tools.data._fields import (
     CellBatchField,
@@ -48,8 +49,12 @@ def fields_of(
     fields: list[Any] = [SampleField(REGISTRY_KEYS.SAMPLE_KEY, sample_key, min_cells=min_cells)]
     kinds = kinds or {}
     for name, key in registry_keys(kinds).items():
-        kind = SampleNumericField if kinds[name] == "continuous" else SampleLabelField
-        fields.append(kind(key, name, sample_key))
+        is_number = kinds[name] == "continuous"
+        numeric, label = (
+            SampleNumericField(key, name, sample_key),
+            SampleLabelField(key, name, sample_key, kind=kinds[name]),
+        )
+        fields.append(numeric if is_number else label)
     if batch_key is not None:
         fields.append(CellBatchField(REGISTRY_KEYS.BATCH_KEY, batch_key))
     if cell_type_key is not None:
@@ -67,7 +72,7 @@ def targets_of(registry: dict[str, Any]) -> list[Target]:
         classes: tuple[str, ...] = ()
         if kinds[name] != "continuous":
             state = registry["field_registries"][key]["state_registry"]
-            classes = tuple(str(c) for c in state["categorical_mapping"])
+            classes = tuple(name_of(c) for c in state["categorical_mapping"])
         out.append(Target(name, kinds[name], key, classes))
     return out
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scvi import REGISTRY_KEYS
 from torch import Tensor, nn
 
-from scset_tools import _checks
+from scset_tools import _checks, _labels
 
 KINDS = ("class", "ordinal", "continuous")
 
@@ -33,7 +33,7 @@ class Target:
 
 
 def read_kinds(obs: pd.DataFrame, labels_key: str | Sequence[str] | Mapping[str, str] | None) -> dict[str, str] | None:
-    """Column to kind: as given, or from the type of the column (ordered: ordinal; numbers: continuous; others: class)."""
+    """Column to kind: as given, or as :func:`scset_tools._labels.guess_kind` reads the column."""
     if labels_key is None:
         return None
     if isinstance(labels_key, Mapping):
@@ -44,18 +44,11 @@ def read_kinds(obs: pd.DataFrame, labels_key: str | Sequence[str] | Mapping[str,
                 raise ValueError(msg)
     else:
         keys = [labels_key] if isinstance(labels_key, str) else [str(k) for k in labels_key]
-        kinds = {key: _kind_of(obs[key]) if key in obs else "class" for key in keys}
+        kinds = {key: _labels.guess_kind(obs[key]) if key in obs else "class" for key in keys}
     if not kinds:
         msg = "labels_key is empty: name at least one column of adata.obs, or leave it out."
         raise ValueError(msg)
     return kinds
-
-
-def _kind_of(column: pd.Series) -> str:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return "ordinal" if column.cat.ordered else "class"
-    is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-    return "continuous" if is_number and column.nunique() > 2 else "class"
 
 
 def registry_keys(kinds: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import pandas as pd
 
-from scset_tools import _checks
+from scset_tools import _checks, _labels
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.model._mixin import ModelMixin
@@ -73,7 +73,7 @@ class FinetuningMixin(ModelMixin):
         Raises
         ------
         ValueError
-            If a sample has no label, or there are fewer than two classes.
+            If a sample has no label, there are fewer than two classes, or the column holds numbers.
         KeyError
             If the column or a sample is not there.
         """
@@ -89,13 +89,13 @@ class FinetuningMixin(ModelMixin):
             labels = _checks.require_constant_within_sample(adata, labels_key, self._sample_key)
             dataset = self._dataset(adata, self.module.n_cells if mode == "end_to_end" else None)
             positions = dataset.index.positions(samples)
-            of_sample = dataset.index.first(labels.astype(object).to_numpy())[positions]
-            _require_labels(of_sample, dataset.index.names[positions], labels_key)
+            first_cells = dataset.index.first(np.arange(adata.n_obs))[positions]
+            of_sample = _read_classes(labels.iloc[first_cells], dataset.index.names[positions], labels_key)
             fitted = fit_classifier(
                 self.module,
                 dataset,
                 positions,
-                labels=of_sample.astype(str),
+                labels=of_sample,
                 labels_key=labels_key,
                 mode=mode,
                 head=head,
@@ -176,16 +176,25 @@ class FinetuningMixin(ModelMixin):
         return Scorer(module, head.eval(), classifier.classes)
 
 
-def _require_labels(labels: np.ndarray, names: np.ndarray, labels_key: str) -> None:
-    is_missing = pd.isna(labels)
+def _read_classes(column: pd.Series, names: np.ndarray, labels_key: str) -> np.ndarray:
+    """Names of the classes of samples, all of which need one."""
+    is_missing = column.isna().to_numpy()
     if is_missing.any():
         msg = (
-            f"adata.obs[{labels_key!r}] is missing for {is_missing.sum()} of {len(labels)} samples "
+            f"adata.obs[{labels_key!r}] is missing for {is_missing.sum()} of {len(column)} samples "
             f"(first: {_checks.first(names[is_missing])}). A classifier needs labels: name the labelled samples, "
             "finetune(..., samples=[...]). Samples without a label serve in train()."
         )
         raise ValueError(msg)
-    classes = sorted(set(labels.astype(str)))
-    if len(classes) < 2:
-        msg = f"adata.obs[{labels_key!r}] has one class, {_checks.first(classes)}, in these samples: two are needed."
+    if _labels.guess_kind(column) == "continuous":
+        msg = (
+            f"adata.obs[{labels_key!r}] holds numbers, {column.nunique()} different ones in {len(column)} samples: a classifier "
+            f"would take each for a class. If they are classes, make them so: adata.obs[{labels_key!r}] = "
+            f"adata.obs[{labels_key!r}].astype('category'); otherwise predict the number with tl.probe(probe='ridge') or PaSCient."
+        )
         raise ValueError(msg)
+    read = _labels.read_classes(column)
+    if len(read.names) < 2:
+        msg = f"adata.obs[{labels_key!r}] has one class, {_checks.first(read.names)}, in these samples: two are needed."
+        raise ValueError(msg)
+    return np.asarray(read.names, dtype=object)[read.codes]

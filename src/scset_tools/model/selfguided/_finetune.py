@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from scset_tools import _checks
+from scset_tools import _checks, _labels
 from scset_tools.model.selfguided._head import CellTypeHead
 
 if TYPE_CHECKING:
@@ -19,13 +19,14 @@ MODES = ("partial", "linear_probe")
 
 
 def cell_type_codes(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Class of each cell (-1 where missing), and the classes, sorted."""
-    column = _checks.require_obs(adata, key)
-    codes, classes = pd.factorize(column.astype(object), sort=True)
-    if len(classes) < 2:
-        msg = f"adata.obs[{key!r}] has {len(classes)} cell types ({_checks.first(classes)}): nothing to tell apart."
+    """Class of each cell (-1 where missing), and the names of the classes, sorted."""
+    read = _labels.read_classes(_checks.require_obs(adata, key))
+    if len(read.names) < 2:
+        msg = (
+            f"adata.obs[{key!r}] has {len(read.names)} cell types ({_checks.first(read.names)}): nothing to tell apart."
+        )
         raise ValueError(msg)
-    return codes.astype(np.int64), np.asarray(classes).astype(str)
+    return read.codes, np.asarray(read.names, dtype=object)
 
 
 def require_labelled(codes: np.ndarray, rows: np.ndarray, *, classes: np.ndarray, key: str) -> None:

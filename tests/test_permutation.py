@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scset_tools.tl._permutation import permute_labels
+from scset_tools._labels import permute_labels
 
 
 def test_samples_without_groups_are_permuted_freely() -> None:
@@ -34,11 +34,3 @@ def test_paired_design_keeps_its_pairs() -> None:
         assert all(sorted(permuted[groups == g]) == [0, 1] for g in range(8))
         seen.add(tuple(permuted))
     assert len(seen) > 30
-
-
-def test_groups_of_one_size_swap_blocks() -> None:
-    groups, labels = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])
-    for s in range(50):
-        permuted = labels[permute_labels(labels, groups, np.random.default_rng(s))]
-        assert permuted[4] == 0
-        assert sorted([permuted[:2].sum(), permuted[2:4].sum()]) == [1, 2]

@@ -1,0 +1,395 @@
+"""What a column of labels is: its kind, the order, names and matching of its classes, its missing values and its numbers.
+
+Models, evaluation and plots all ask here, so that a column means the same to each of them. The order of rows and of unordered
+categories means nothing: such classes are sorted by value. Labels under the null hypothesis are here as well.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+
+from scset_tools import _checks
+
+Kind = Literal["class", "ordinal", "continuous", "time_to_event"]
+KINDS: tuple[Kind, ...] = ("class", "ordinal", "continuous", "time_to_event")
+
+MISSING_TEXTS = frozenset({"", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "None", "null", "NULL", "<NA>", "NaT"})
+"""Texts that mostly are missing values which a file or ``astype(str)`` has turned into text; "none" is a level of many scales."""
+
+_INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)(\.0*)?")
+_TRUTH = {"true": 1, "false": 0}
+
+
+@dataclass(frozen=True)
+class Classes:
+    """A column read as classes."""
+
+    codes: np.ndarray
+    """Number of the class of each row, -1 where missing, (n,), int64."""
+    values: np.ndarray
+    """The classes as the column holds them: by the order of an ordered category, otherwise by value, (n_classes,)."""
+    names: tuple[str, ...]
+    """The same as text. Of two classes the second is the positive one: the higher level, the larger number, True."""
+
+
+# ---- kind
+
+
+def guess_kind(column: pd.Series) -> Kind:
+    """The kind of a column of labels for which none was named.
+
+    Ordered categories of more than two levels are ordinal; numbers of more than two values continuous, be they few or
+    whole; all else is classes: text, booleans, categories without an order, and whatever has two values.
+
+    Raises ValueError for what is neither, such as lists or times.
+    """
+    _refuse_times(column)
+    n_values = len(_factorize(column)[1])
+    if n_values > 2 and is_ordered(column):
+        return "ordinal"
+    if n_values > 2 and is_number(column):
+        return "continuous"
+    return "class"
+
+
+def is_ordered(column: pd.Series) -> bool:
+    """Whether a column is an ordered category."""
+    return isinstance(column.dtype, pd.CategoricalDtype) and bool(column.dtype.ordered)
+
+
+def is_number(column: pd.Series) -> bool:
+    """Whether a column holds numbers, whatever its dtype; booleans and categories do not."""
+    if pd.api.types.is_object_dtype(column.dtype):
+        return pd.api.types.infer_dtype(column, skipna=True) in (
+            "integer",
+            "floating",
+            "mixed-integer-float",
+            "decimal",
+        )
+    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+
+
+# ---- classes
+
+
+def read_classes(column: pd.Series, *, kind: str = "class") -> Classes:
+    """A column as classes, or with ``kind="ordinal"`` as levels from the lowest to the highest.
+
+    Raises
+    ------
+    ValueError
+        If two values are the same as text (1 and "1"), levels are asked of texts that have no order, or values cannot be
+        classes, such as lists.
+
+    Warns
+    -----
+    UserWarning
+        If a class is called as missing values are ("nan", "NA", "None").
+    """
+    if kind == "ordinal":
+        _refuse_times(column)
+    codes, unique = _factorize(column)
+    order = range(len(unique))  # that of the categories
+    if not is_ordered(column):
+        order = _order(unique) if kind == "class" else _order_of_levels(unique, column)
+        unique = [unique[i] for i in order]
+    names = tuple(name_of(v) for v in unique)
+    _require_distinct(unique, names, column)
+    if not is_ordered(column):  # its levels were named one by one
+        _warn_of_missing_texts(column, unique)
+    place = np.append(np.argsort(list(order)), -1).astype(np.int64)  # code -1 picks the last
+    return Classes(place[codes], pd.Index(unique).to_numpy(copy=True), names)
+
+
+def match_classes(
+    column: pd.Series, known: Sequence[Any] | np.ndarray, *, way_out: str = "", allow_new: bool = False
+) -> np.ndarray:
+    """Number of the known class of each row, -1 where missing, (n,), int64.
+
+    What was an integer may come back from a file as text, a float or a boolean: it is taken where only one class can be
+    meant ("1", 1.0 and True for 1).
+
+    Parameters
+    ----------
+    column
+        Labels of new data.
+    known
+        The classes as they were registered.
+    way_out
+        Last sentence of the message about classes that are not known.
+    allow_new
+        Take classes that are not known for missing.
+
+    Raises
+    ------
+    ValueError
+        If a class is not known, or two values of the column mean the same one.
+    """
+    known = list(known)
+    codes, unique = _factorize(column)
+    _require_distinct(unique, [name_of(v) for v in unique], column)
+    code_of = {key: i for i, v in reversed(list(enumerate(known))) for key in _spellings(v, known)}
+    exact = {name_of(v): i for i, v in enumerate(known)}
+    found = {v: exact.get(name_of(v), code_of.get(name_of(v).lower(), -1)) for v in unique}
+    unseen = [v for v in unique if found[v] < 0]
+    if unseen and not allow_new:
+        here, there = _types(unseen), _types(known)
+        types = "" if here == there else f"; type {here} here, {there} in training"
+        msg = (
+            f"{_where(column)} has {len(unseen)} categories the model was not trained on: {_checks.first(unseen)} "
+            f"(known: {_checks.first(known, 20)}{types}). {way_out}"
+        )
+        raise ValueError(msg.strip())
+    taken = [c for c in found.values() if c >= 0]
+    if len(set(taken)) < len(taken):
+        same = next(c for c in taken if taken.count(c) > 1)
+        culprits = [repr(v) for v in unique if found[v] == same]
+        msg = f"{_where(column)} spells the class {name_of(known[same])!r} in several ways: {', '.join(culprits)}. Use one of them."
+        raise ValueError(msg)
+    return np.asarray([*(found[v] for v in unique), -1], dtype=np.int64)[codes]
+
+
+def name_of(value: Any) -> str:
+    """The name of a class: whole numbers are called the same whether they are stored as integers or floats."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _factorize(column: pd.Series) -> tuple[np.ndarray, list]:
+    """Number of the value of each row, -1 where missing, and the values that occur, in the order of categories if there are any."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        codes, present = column.cat.codes.to_numpy(), np.unique(column.cat.codes.to_numpy())
+        present = present[present >= 0]
+        place = np.full(len(column.cat.categories) + 1, -1)
+        place[present] = np.arange(len(present))
+        return place[codes], list(column.cat.categories[present])
+    try:
+        codes, unique = pd.factorize(column)
+    except TypeError as error:
+        value = next(v for v in column if not pd.api.types.is_hashable(v))
+        msg = f"{_where(column)} holds {type(value).__name__} values, which cannot be labels. Make it text or numbers."
+        raise ValueError(msg) from error
+    return codes, list(unique)
+
+
+def _spellings(value: Any, known: list) -> list[str]:
+    """Other ways to write a class, in small letters, that can mean no other class."""
+    name, names = name_of(value).lower(), {name_of(v).lower() for v in known}
+    if name in _TRUTH and names <= set(_TRUTH):
+        return [name, str(_TRUTH[name]), f"{_TRUTH[name]}.0"]
+    if not _INTEGER.fullmatch(name):
+        return []
+    whole = str(int(float(name)))
+    is_truth = names <= {"0", "1", "0.0", "1.0"}
+    return [whole, f"{whole}.0", *(["false", "true"][int(whole)] for _ in range(is_truth))]
+
+
+def _order(values: list) -> list[int]:
+    """Positions of the values from the smallest to the largest; of several types, numbers first, then by text."""
+    try:
+        return sorted(range(len(values)), key=values.__getitem__)
+    except TypeError:
+        is_text = [not isinstance(v, (int, float, np.number)) for v in values]
+        return sorted(range(len(values)), key=lambda i: (is_text[i], name_of(values[i])))
+
+
+def _order_of_levels(values: list, column: pd.Series) -> list[int]:
+    """Positions of the values in the order of the numbers that they are or spell."""
+    try:
+        return sorted(range(len(values)), key=lambda i: float(values[i]))
+    except (TypeError, ValueError) as error:
+        msg = (
+            f"{_where(column)} is called ordinal, but has no order: {_checks.first(values)} would be ordered by alphabet. "
+            f"To go on, make it an ordered category, lowest level first: obs[{column.name!r}] = pd.Categorical("
+            f"obs[{column.name!r}], categories=[...], ordered=True)."
+        )
+        raise ValueError(msg) from error
+
+
+def _require_distinct(values: list, names: Sequence[str], column: pd.Series) -> None:
+    twice = pd.Index(names)[pd.Index(names).duplicated()].unique()
+    if len(twice):
+        same = [v for v, n in zip(values, names, strict=True) if n == twice[0]]
+        culprits = " and ".join(f"{v!r} ({type(v).__name__})" for v in same)
+        msg = (
+            f"{_where(column)} has values that differ in type only: {culprits}. If they are the same class, make them text: "
+            f"obs[{column.name!r}] = obs[{column.name!r}].astype(str); otherwise rename one."
+        )
+        raise ValueError(msg)
+
+
+def _warn_of_missing_texts(column: pd.Series, values: list) -> None:
+    odd = [v for v in values if isinstance(v, str) and v.strip() in MISSING_TEXTS]
+    if odd:
+        rows = column.index[column.isin(odd).to_numpy()]
+        warnings.warn(
+            f"{_where(column)} holds the text {_checks.first(odd)} in {len(rows)} of {len(column)} rows (first: "
+            f"{_checks.first(rows, 3)}), which is taken for a class. If it stands for a missing value, make it one: "
+            f"obs[{column.name!r}] = obs[{column.name!r}].astype(object).replace({dict.fromkeys(odd)!r}).",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+# ---- numbers
+
+
+def read_numbers(column: pd.Series, *, kind: str = "continuous", way_out: str = "") -> np.ndarray:
+    """A column as numbers, NaN where missing, (n,), float64. Texts that spell numbers are taken.
+
+    Raises
+    ------
+    ValueError
+        If values are no numbers, or times, or a number is infinite.
+    """
+    _refuse_times(column)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        out = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    else:
+        codes, values = _factorize(column)
+        wrong = [v for v in values if pd.isna(pd.to_numeric(v, errors="coerce"))]
+        if wrong:
+            msg = f"{_where(column)} must hold numbers for a target of kind {kind!r}, but holds {_checks.first(wrong)} (type {_types(wrong)}). {way_out}"
+            raise ValueError(msg.strip())
+        out = np.array([*(float(v) for v in values), np.nan])[codes]
+    is_infinite = np.isinf(out)
+    if is_infinite.any():
+        rows = column.index[is_infinite]
+        msg = f"{_where(column)} is infinite for {len(rows)} of {len(column)} rows (first: {_checks.first(rows)}). Correct them, or set them to missing."
+        raise ValueError(msg)
+    return out
+
+
+def _refuse_times(column: pd.Series) -> None:
+    """Raise ValueError for dates and durations, which are neither classes with an order nor numbers."""
+    dtype = column.dtype.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
+    held = pd.api.types.infer_dtype(column, skipna=True) if pd.api.types.is_object_dtype(dtype) else str(dtype)
+    if held.startswith(("timedelta", "duration")):
+        msg = (
+            f"{_where(column)} holds durations ({held}), whose unit a model cannot know. Make them numbers first, for example "
+            f"days: obs[{column.name!r}] = obs[{column.name!r}] / pd.Timedelta(days=1)."
+        )
+        raise ValueError(msg)
+    if held.startswith(("datetime", "date", "timestamp", "period", "time")):
+        msg = (
+            f"{_where(column)} holds dates ({held}), which are neither classes nor numbers. Make them numbers, for example "
+            f"days since the first: (obs[{column.name!r}] - obs[{column.name!r}].min()) / pd.Timedelta(days=1), or text."
+        )
+        raise ValueError(msg)
+
+
+def _where(column: pd.Series) -> str:
+    return f"adata.obs[{column.name!r}]"
+
+
+def _types(values: Sequence[Any]) -> str:
+    """Types of values, for a message; numpy's are Python's."""
+    return " and ".join(sorted({type(v.item() if isinstance(v, np.generic) else v).__name__ for v in values}))
+
+
+# ---- permutation within groups
+
+
+def permute_labels(codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Positions ``p`` such that ``labels[p]`` are labels under the null hypothesis that they say nothing about the samples.
+
+    Groups (donors) exchange their labels whole: each takes over the make-up of another one and spreads it over its own
+    samples at random. Where the sizes differ, as many of each label are taken as come nearest to the other group's shares, so that a
+    group of one label stays one, a mixed one mixed, and a paired design keeps its pairs. Samples of one group are no
+    independent evidence and are never exchanged with those of another one by one.
+
+    Parameters
+    ----------
+    codes
+        Label codes, shape (n,): only their order and which are equal matter.
+    groups
+        Group codes, shape (n,).
+    rng
+        Generator.
+
+    Returns
+    -------
+    Shape (n,), int64. With groups of unequal sizes a position may occur several times, or never.
+    """
+    members = _members(codes, groups)
+    if len(members) == len(codes):
+        return rng.permutation(len(codes))
+    out = np.empty(len(codes), dtype=np.int64)
+    for to, source in zip(members, rng.permutation(len(members)), strict=True):
+        given = members[source]  # by label
+        if len(given) == len(to):
+            out[to] = rng.permutation(given)
+        else:  # every n-th of the sorted labels, from a random start: their shares up to one sample
+            steps = (np.arange(len(to)) + rng.random()) * len(given) / len(to)
+            out[to] = rng.permutation(given[np.minimum(steps.astype(np.int64), len(given) - 1)])
+    return out
+
+
+def n_rearrangements(codes: np.ndarray, groups: np.ndarray) -> float:
+    """Number of different labelings that :func:`permute_labels` draws from; at most 1e18.
+
+    Where groups differ in size *and* have mixed labels, rounding adds some that are not counted.
+    """
+    members, make_up = _make_up(codes, groups)
+    kinds = pd.Series(list(map(tuple, make_up))).value_counts()
+    log_n = math.lgamma(len(members) + 1) - sum(math.lgamma(k + 1) for k in kinds)
+    for m, shares in zip(members, make_up, strict=True):
+        log_n += math.lgamma(len(m) + 1) - sum(math.lgamma(k + 1) for k in np.rint(shares * len(m)))
+    return float(round(math.exp(min(log_n, math.log(1e18)))))
+
+
+def smallest_p(codes: np.ndarray, groups: np.ndarray, *, is_class: bool) -> float:
+    """The smallest p-value that permutations can give, were all labelings tried.
+
+    Classes that trade places without changing how many groups are made up alike (two classes with as many donors each) make
+    labelings that no classifier can tell from the true one: they count as often.
+    """
+    n_alike = 1
+    make_up = _make_up(codes, groups)[1]
+    if is_class and make_up.shape[1] <= 6:
+        true = Counter(map(tuple, make_up))
+        n_alike = sum(
+            Counter(map(tuple, make_up[:, order])) == true for order in map(list, permutations(range(make_up.shape[1])))
+        )
+    return min(1.0, n_alike / n_rearrangements(codes, groups))
+
+
+def warn_of_few_rearrangements(
+    codes: np.ndarray, groups: np.ndarray, n_permutations: int, *, label_key: str, is_class: bool
+) -> None:
+    """Warn with the smallest p-value that can be reached, if so many permutations promise a smaller one."""
+    p = smallest_p(codes, groups, is_class=is_class) if n_permutations else 0.0
+    if p > 1 / (1 + n_permutations):
+        n_groups = len(np.unique(groups))
+        unit = "samples" if n_groups == len(codes) else f"groups of {len(codes)} samples"
+        warnings.warn(
+            f"The labels {label_key!r} of {n_groups} {unit} can be arranged in {n_rearrangements(codes, groups):.0f} ways only: "
+            f"no p-value below {p:.2g} can be reached, however many permutations are made ({n_permutations} were asked for).",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _make_up(codes: np.ndarray, groups: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Positions of each group, and its share of each label, (groups, labels)."""
+    codes = pd.factorize(np.asarray(codes))[0]
+    members = _members(codes, groups)
+    return members, np.stack([np.bincount(codes[m], minlength=codes.max() + 1) / len(m) for m in members])
+
+
+def _members(codes: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
+    """Positions of each group, by label."""
+    group_codes = pd.factorize(np.asarray(groups))[0]
+    order = np.lexsort((codes, group_codes))
+    return cast("list[np.ndarray]", np.split(order, np.flatnonzero(np.diff(group_codes[order])) + 1))
