@@ -160,9 +160,7 @@ class Trainer:
 def test_processes_share_training_samples_and_each_validates_on_all(manager):
     seen, validated = [], []
     for rank in range(2):
-        splitter = SampleDataSplitter(
-            manager, external_indexing=[["a", "b", "c"], ["d"]], seed=0, distributed_sampler=True
-        )
+        splitter = SampleDataSplitter(manager, external_indexing=[["a", "b", "c"], ["d"]], seed=0)
         splitter.trainer = Trainer(2, rank)
         splitter.setup("fit")
         seen += [s for b in splitter.train_dataloader() for s in b.sample.tolist()]
@@ -173,14 +171,14 @@ def test_processes_share_training_samples_and_each_validates_on_all(manager):
 
 def test_processes_take_split_and_seed_of_the_first(manager):
     first = SampleDataSplitter(manager, train_size=0.5, seed=0)
-    other = SampleDataSplitter(manager, external_indexing=[["a"]], seed=99, distributed_sampler=True)
+    other = SampleDataSplitter(manager, external_indexing=[["a"]], seed=99)
     other.trainer = Trainer(2, 1, from_first=(first._parts, first.seed))
     other.setup("fit")
     assert other.names() == first.names()
     assert other.seed == first.seed
     assert sorted(other.train_idx) == sorted(first.train_idx)
     alone = SampleDataSplitter(manager, train_size=0.5, seed=1)
-    alone.trainer = Trainer(2, 1, from_first=(first._parts, first.seed))
+    alone.trainer = Trainer(1, 0, from_first=(first._parts, first.seed))
     alone.setup("fit")
     assert alone.seed == 1  # one process keeps its own
     assert {b.sample.numel() for b in alone.train_dataloader()} == {2}

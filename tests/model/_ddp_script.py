@@ -36,14 +36,15 @@ def digest(module) -> str:
 
 
 def train(name: str, out: Path, **arguments) -> None:
-    adata = make_cohort(9)
+    adata = make_cohort(arguments.pop("n_samples", 9))
     sst.MAESTRO.setup_anndata(adata, "sample")
     sizes = {"n_hidden": 8, "n_latent": 4, "n_inducing": 2, "n_layers": 1, "n_cells": 20, "n_heads": 2}
     weight = arguments.pop("distillation_weight", 1.0)
     model = sst.MAESTRO(adata, dropout_rate=0.1, random_state=0, distillation_weight=weight, **sizes)
     note = Note()
     callbacks = [note, *arguments.pop("callbacks", [])]
-    model.train(**{**FIT, "devices": 2, "strategy": "ddp", "callbacks": callbacks, **arguments})
+    how = {"devices": 2, "strategy": "ddp", "callbacks": callbacks, **arguments}
+    model.train(**FIT | {k: v for k, v in how.items() if v is not None or k == "seed"})
     rank = model.trainer.global_rank
     best = [c.best_model_path for c in callbacks if isinstance(c, SaveBestModel)]
     report = {
@@ -67,6 +68,8 @@ if __name__ == "__main__":
     out = Path(sys.argv[1])
     os.chdir(out)
     train("seeded", out, max_epochs=2, batch_size=2)
+    train("unnamed", out, max_epochs=2, batch_size=2, seed=None, strategy=None)
+    train("three", out, n_samples=3, max_epochs=2, batch_size=2, train_size=0.67, strategy=None)
     best = SaveBestModel(load_best_on_end=True, dirpath=str(out / f"best{os.environ.get('LOCAL_RANK', 0)}"))
     train("drawn", out, max_epochs=3, seed=None, callbacks=[best], checkpoint_dir=out / "resume")
     plan = {"lr": 1e-30, "lr_schedule": "constant", "weight_decay": 0.0}  # nothing is learned

@@ -23,7 +23,7 @@ def reports(tmp_path_factory) -> dict[str, list[dict]]:
     assert done.returncode == 0, done.stderr[-4000:]
     return {
         run: [json.loads((folder / f"{run}.rank{rank}.json").read_text()) for rank in (0, 1)]
-        for run in ("seeded", "drawn", "stopped")
+        for run in ("seeded", "unnamed", "three", "drawn", "stopped")
     }
 
 
@@ -34,7 +34,7 @@ def epochs(batches: list) -> dict[int, list[int]]:
     return seen
 
 
-@pytest.mark.parametrize("run", ["seeded", "drawn", "stopped"])
+@pytest.mark.parametrize("run", ["seeded", "unnamed", "three", "drawn", "stopped"])
 def test_processes_agree_on_split_and_weights(reports, run):
     first, second = reports[run]
     assert first["world"] == second["world"] == 2
@@ -43,7 +43,7 @@ def test_processes_agree_on_split_and_weights(reports, run):
     assert first["positions"] == second["positions"]
 
 
-@pytest.mark.parametrize("run", ["seeded", "drawn"])
+@pytest.mark.parametrize("run", ["seeded", "unnamed", "three", "drawn"])
 def test_each_training_sample_once_per_epoch_and_validation_everywhere(reports, run):
     first, second = reports[run]
     train, validation, _ = first["positions"]
@@ -55,7 +55,8 @@ def test_each_training_sample_once_per_epoch_and_validation_everywhere(reports, 
         for report in (first, second):
             assert sorted(epochs(report["validation"])[epoch]) == sorted(validation)
     assert len(first["train"]) == len(second["train"])
-    assert epochs(first["train"])[0] != epochs(first["train"])[1]
+    if run != "three":  # two samples on two processes: one each
+        assert epochs(first["train"])[0] != epochs(first["train"])[1]
 
 
 def test_history_has_one_row_per_epoch(reports):
@@ -74,3 +75,16 @@ def test_the_best_model_is_saved_once_and_loaded_everywhere(reports):
 def test_early_stopping_stops_all_processes(reports):
     first, second = reports["stopped"]
     assert first["n_epochs"] == second["n_epochs"] == 3  # nothing is learned: the first epoch and a patience of two
+
+
+def test_processes_of_a_notebook_bring_weights_and_history_back(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1] / "src"), str(HERE)])}
+    command = [sys.executable, "-W", "ignore", str(HERE / "_notebook_script.py")]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-4000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["moved"]
+    assert report["is_trained"]
+    assert report["history"]["loss_train"] == report["history"]["loss_validation"] == [0, 1]
+    assert report["finite"]
+    assert sorted(name for part in report["split"] for name in part) == [f"s{i:02d}" for i in range(9)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import lightning.pytorch as pl
@@ -247,8 +248,28 @@ def test_a_run_killed_while_writing_leaves_the_previous_file_whole(toy, fit, tmp
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_the_seed_of_a_run_can_be_read(toy, fit, tmp_path):
+def test_the_state_of_a_run_can_be_read(toy, fit, tmp_path):
     checkpoint = ResumeCheckpoint(tmp_path)
-    assert checkpoint.read_seed() is None
+    assert checkpoint.read() is None
     train(toy, fit, tmp_path, plan={"seed": 4711}, max_epochs=1)
-    assert checkpoint.read_seed() == 4711
+    state = checkpoint.read()
+    assert state["seed"] == 4711
+    assert state["fingerprint"] == {}
+    assert state["history"]["loss_train"]["index"] == [0]
+
+
+def test_a_full_disk_is_told_with_the_file_and_leaves_the_state_before(toy, fit, tmp_path, monkeypatch):
+    train(toy, fit, tmp_path, max_epochs=1)
+    before = (tmp_path / "last.ckpt").read_bytes()
+
+    def full(self, path, **kwargs):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", full)
+    with pytest.raises(
+        OSError, match=r"last.ckpt cannot be written: No space left on device. The state before this epoch"
+    ):
+        train(toy, fit, tmp_path, max_epochs=3, resume=True)
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]

@@ -51,6 +51,9 @@ def sample_loader(
 class SampleDataSplitter(pl.LightningDataModule):
     """Splits samples into training, validation and test parts and loads them as ragged batches.
 
+    Where several processes train, they share the training samples. Validation samples are seen by every process: they are few,
+    sharing them out would count some twice, and with all of them everywhere no process stops early alone.
+
     Parameters
     ----------
     adata_manager
@@ -74,9 +77,6 @@ class SampleDataSplitter(pl.LightningDataModule):
         Whether the parts are drawn at random.
     seed
         Seed of the split, of the order of samples and of the draws of cells. Default: ``scvi.settings.seed``, or random.
-    distributed_sampler
-        Whether several processes share the training samples. Validation samples are seen by every process: they are few,
-        sharing them out would count some twice, and with all of them everywhere no process stops early alone.
     sparse
         Whether a sparse array reaches the module in compressed rows.
     pin_memory, loader_kwargs
@@ -97,7 +97,6 @@ class SampleDataSplitter(pl.LightningDataModule):
         max_cells_per_batch: int | None = None,
         shuffle_set_split: bool = True,
         seed: int | None = None,
-        distributed_sampler: bool = False,
         sparse: bool = False,
         pin_memory: bool = False,
         **loader_kwargs: Any,
@@ -107,7 +106,7 @@ class SampleDataSplitter(pl.LightningDataModule):
         self.adata_manager = adata_manager
         self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else int(seed)
         self.batch_size, self.n_cells, self.max_cells_per_batch = batch_size, n_cells, max_cells_per_batch
-        self.is_distributed, self.sparse = distributed_sampler, sparse
+        self.sparse = sparse
         self.loader_kwargs = {"pin_memory": pin_memory, **loader_kwargs}
         self.index = SampleDataset(adata_manager).index
         # these two are read without a guard by scvi.utils.mlflow_logger
@@ -129,15 +128,14 @@ class SampleDataSplitter(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Give every process the split and the seed of the first one, whatever they would have drawn."""
-        if self.is_distributed and self.trainer is not None:
+        if self.trainer is not None and self.trainer.world_size > 1:
             self._parts, self.seed = self.trainer.strategy.broadcast((self._parts, self.seed), src=0)
             self._publish()
 
     def train_dataloader(self) -> DataLoader:
         """Loader of the training samples, in an order and with cells drawn anew in each epoch."""
-        world, rank = 1, 0
-        if self.is_distributed and self.trainer is not None:
-            world, rank = self.trainer.world_size, self.trainer.global_rank
+        # the trainer's own numbers: what the user asked for may not name a strategy (devices=2 alone)
+        world, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         loader = self._loader(self.train_samples, shuffle=True, num_replicas=world, rank=rank)
         if self.trainer is not None:
             # on resuming, Lightning sets the epoch only after it has made the iterator, whose workers read ahead

@@ -353,6 +353,18 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
 
     # ---- shared by models
 
+    stopped_after_: list[int] | None = None
+    """Epochs done and asked for, of a training that was interrupted."""
+
+    def _check_if_trained(self, warn: bool = True, message: str = "") -> None:  # noqa: FBT001, FBT002  (scvi's signature)
+        if self.is_trained_ or self.stopped_after_ is None:
+            return super()._check_if_trained(warn=warn, message=message)
+        done, asked = self.stopped_after_
+        message = (
+            f"This {type(self).__name__} is partly trained: its training was stopped after {done} of {asked} epochs."
+        )
+        return super()._check_if_trained(warn=warn, message=message)
+
     _seeded = staticmethod(seeded)
 
     @property

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from scvi.train import SaveCheckpoint, TrainRunner
+from scvi.train import SaveCheckpoint
 from scvi.train._callbacks import LoudEarlyStopping  # not exported
 
+from scset_tools.model._fingerprint import fingerprint
+from scset_tools.model._runner import SampleTrainRunner
 from scset_tools.train import ExpectedTime, ResumeCheckpoint, SaveBestModel, StopAtPlateau
+from scset_tools.train._run_folder import alone_in, require_room
 
 MONITOR = "loss_validation"
 
@@ -44,10 +48,14 @@ def run_training(
     trainer_kwargs: dict[str, Any],
 ) -> None:
     """Train ``model.module`` and set what scvi-tools models have after training (history, indices, trainer)."""
-    is_distributed = _is_distributed(trainer_kwargs.get("strategy"))
+    require_known_device(trainer_kwargs.get("accelerator"))
     resume = None if checkpoint_dir is None else ResumeCheckpoint(checkpoint_dir)
-    if resume is not None and splitter_kwargs.get("seed") is None:
-        splitter_kwargs = {**splitter_kwargs, "seed": resume.read_seed()}  # if it was drawn, so was the split
+    state = None
+    if resume is not None:
+        require_room(resume.path.parent, 4 * sum(p.numel() for p in model.module.parameters()))
+        state = resume.read()
+        if state is not None and splitter_kwargs.get("seed") is None:
+            splitter_kwargs = {**splitter_kwargs, "seed": state.get("seed")}  # if it was drawn, so was the split
     splitter_kwargs = _with_validation(
         splitter_kwargs,
         trainer_kwargs,
@@ -55,41 +63,65 @@ def run_training(
         early_stopping=early_stopping,
         stop_at_plateau=stop_at_plateau,
     )
-    splitter = model._data_splitter_cls(model.adata_manager, distributed_sampler=is_distributed, **splitter_kwargs)
+    splitter = model._data_splitter_cls(model.adata_manager, **splitter_kwargs)
     plan = model._training_plan_cls(model.module, **{"seed": splitter.seed, **plan_kwargs})
     trainer_kwargs = _trainer_arguments(
         trainer_kwargs,
         n_validation=splitter.n_val,
         early_stopping=early_stopping,
         stop_at_plateau=stop_at_plateau,
-        is_distributed=is_distributed,
+        is_distributed=_is_distributed(trainer_kwargs.get("strategy")),
     )
     if plan.reduce_lr_on_plateau:
         _require_validation("lr_schedule='plateau'", plan.lr_scheduler_metric, "lr_scheduler_metric", splitter.n_val)
-    if resume is not None and resume.path.exists():
+    if resume is not None:
+        resume.fingerprint = fingerprint(model, splitter, splitter_kwargs=splitter_kwargs, plan_kwargs=plan_kwargs)
+    if resume is not None and state is not None:
+        resume.require_same_run(state)
         trainer_kwargs.setdefault("ckpt_path", str(resume.path))
     if max_epochs is None:
         max_epochs = default_max_epochs(model._default_steps(splitter), splitter.n_batches())
     # as names and before training: a checkpoint of the model has them, and rows mean nothing in another AnnData
     model.train_samples_, model.validation_samples_, model.test_samples_ = splitter.names()
-    runner = TrainRunner(model, training_plan=plan, data_splitter=splitter, max_epochs=max_epochs, **trainer_kwargs)
+    with warnings.catch_warnings():
+        # said whether or not it was asked for, and not true: here every process sees all validation samples
+        warnings.filterwarnings("ignore", message="early_stopping was automatically disabled")
+        runner = SampleTrainRunner(
+            model, training_plan=plan, data_splitter=splitter, max_epochs=max_epochs, **trainer_kwargs
+        )
     if resume is not None:
-        runner.trainer.callbacks.append(
-            resume
-        )  # after all others, and unknown to scvi's trainer, which would add its own
+        # after all others, and unknown to scvi's trainer, which would add its own
+        runner.trainer.callbacks.append(resume)
     earlier, was_trained = model.history_, model.is_trained_
     # scvi's own merge of histories drops metrics that the first run did not have
     model.history_, model.is_trained_ = None, False
+    is_first = resume is not None and runner.trainer.is_global_zero
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), alone_in(resume.path.parent) if resume and is_first else nullcontext():
             # a teacher is in eval mode on purpose; the plan puts the rest in training mode
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
             runner()
+        model.stopped_after_ = None
     finally:
+        if not model.is_trained_ and runner.trainer.global_step:
+            model.stopped_after_ = [int(runner.trainer.current_epoch), int(max_epochs)]
         model.is_trained_ = model.is_trained_ or was_trained
         model.history_ = _join(earlier if was_trained else None, model.history_)
     # several processes take the split of the first one, which they do not know before
     model.train_samples_, model.validation_samples_, model.test_samples_ = splitter.names()
+
+
+def require_known_device(accelerator: Any) -> None:
+    """Raise ValueError for a kind of device that the models cannot compute on.
+
+    Parameters
+    ----------
+    accelerator
+        As given by the user.
+    """
+    if str(accelerator).lower() == "mps":
+        msg = "accelerator='mps' is not supported: parts of the losses are computed in float64, which it lacks. Use 'cpu'."
+        raise ValueError(msg)
 
 
 def _is_distributed(strategy: Any) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from shutil import rmtree
+from types import MappingProxyType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,6 +15,9 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from scvi.train import SaveCheckpoint
+
+from scset_tools.train._run_folder import differences, unwritable
+from scset_tools.train._seal import is_sealed, seal
 
 
 class SaveBestModel(SaveCheckpoint):
@@ -88,6 +94,8 @@ class ResumeCheckpoint(Checkpoint):
     then moved over it, so that a run killed while writing leaves the previous file whole. Add it to the end of
     ``trainer.callbacks``: what other callbacks do at the end of an epoch must be done before.
 
+    It carries a checksum and a description of its run, and is taken up again only whole and by the same run.
+
     Parameters
     ----------
     directory
@@ -96,15 +104,52 @@ class ResumeCheckpoint(Checkpoint):
         How often it is written.
     """
 
+    fingerprint: Mapping[str, Any] = MappingProxyType({})
+    """What the run is of, in plain types, by aspect; written to the file."""
+
     def __init__(self, directory: str | os.PathLike, *, every_n_epochs: int = 1) -> None:
         self.path = Path(directory) / "last.ckpt"
         self.every_n_epochs = every_n_epochs
 
-    def read_seed(self) -> int | None:
-        """Seed of the interrupted run, or None if there is none."""
+    def read(self) -> dict[str, Any] | None:
+        """The state of the interrupted run, or None if there is none.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or is none of ours.
+        """
         if not self.path.exists():
             return None
-        return torch.load(self.path, map_location="cpu", weights_only=True, mmap=True).get("seed")
+        damaged = f"{self.path} cannot be read; delete it to start anew"
+        try:
+            if not is_sealed(self.path):
+                msg = f"{damaged} (it is cut short, damaged, or not written by this version of scset-tools)."
+                raise ValueError(msg)
+            state = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+        except (OSError, RuntimeError, UnpicklingError) as error:
+            msg = f"{damaged} ({error})."
+            raise ValueError(msg) from error
+        if not isinstance(state, dict) or "fingerprint" not in state:
+            msg = f"{damaged} (it does not say which run it is of)."
+            raise ValueError(msg)
+        return state
+
+    def require_same_run(self, state: Mapping[str, Any]) -> None:
+        """Raise ValueError unless the interrupted run was of the same model and data.
+
+        Parameters
+        ----------
+        state
+            What :meth:`read` gave.
+        """
+        found = differences(state["fingerprint"], self.fingerprint)
+        if found:
+            msg = (
+                f"{self.path.parent} holds the state of another run, which cannot be gone on with. They differ in "
+                f"{'; '.join(found)}. Give this run a folder of its own (checkpoint_dir), or delete {self.path} to start anew."
+            )
+            raise ValueError(msg)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""
@@ -114,21 +159,20 @@ class ResumeCheckpoint(Checkpoint):
         unfinished = self.path.with_suffix(".unfinished")
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(unfinished)
-        if trainer.is_global_zero:
-            os.replace(unfinished, self.path)
+        try:
+            trainer.save_checkpoint(unfinished)
+            if trainer.is_global_zero:
+                seal(unfinished)
+                os.replace(unfinished, self.path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            hint = " The state before this epoch is whole." if self.path.exists() else ""
+            raise unwritable(self.path, error, hint) from error
         trainer.strategy.barrier("ResumeCheckpoint")
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         """Add the history to the checkpoint, in plain types, and whether training was to stop."""
-        history = {
-            name: {
-                "index": [int(i) for i in frame.index],
-                "values": [float(v) for v in frame[name]],
-                "by": frame.index.name,
-            }
-            for name, frame in _logged(trainer).items()
-        }
+        history = history_of(trainer)
         # those of this epoch's training the logger gets only after this hook
         for name, value in trainer.callback_metrics.items():
             if name.endswith("_train"):
@@ -137,14 +181,46 @@ class ResumeCheckpoint(Checkpoint):
                     column["index"].append(int(trainer.current_epoch))
                     column["values"].append(float(value))
         checkpoint["history"], checkpoint["should_stop"] = history, bool(trainer.should_stop)
+        checkpoint["fingerprint"] = dict(self.fingerprint)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         """Put the history of the interrupted run back into the logger."""
         trainer.should_stop = checkpoint.get("should_stop", False)
-        logged = _logged(trainer)
-        for name, column in checkpoint.get("history", {}).items():
-            index = pd.Index(column["index"], name=column["by"])
-            logged[name] = pd.DataFrame({name: column["values"]}, index=index, dtype=object)
+        put_history(trainer, checkpoint.get("history", {}))
+
+
+def history_of(trainer: pl.Trainer) -> dict[str, dict[str, Any]]:
+    """What the logger holds of a run so far, in plain types.
+
+    Parameters
+    ----------
+    trainer
+        Trainer of the run.
+    """
+    return {
+        name: {
+            "index": [int(i) for i in frame.index],
+            "values": [float(v) for v in frame[name]],
+            "by": frame.index.name,
+        }
+        for name, frame in _logged(trainer).items()
+    }
+
+
+def put_history(trainer: pl.Trainer, history: dict[str, dict[str, Any]]) -> None:
+    """Put a history into the logger of a trainer.
+
+    Parameters
+    ----------
+    trainer
+        Trainer that gets it.
+    history
+        What :func:`history_of` gave.
+    """
+    logged = _logged(trainer)
+    for name, column in history.items():
+        index = pd.Index(column["index"], name=column["by"])
+        logged[name] = pd.DataFrame({name: column["values"]}, index=index, dtype=object)
 
 
 def _logged(trainer: pl.Trainer) -> dict[str, pd.DataFrame]:

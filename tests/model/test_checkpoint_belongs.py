@@ -1,0 +1,223 @@
+"""A checkpoint is taken up again by its own run alone, and an interrupted training is what it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from _cohort import FIT, make_cohort
+
+import scset_tools as sst
+
+SMALL = {"n_hidden": 8, "n_latent": 4, "n_inducing": 2, "n_layers": 1, "n_cells": 20, "n_heads": 2, "random_state": 0}
+
+
+def maestro(adata=None, *, setup=None, **build):
+    adata = make_cohort() if adata is None else adata
+    sst.MAESTRO.setup_anndata(adata, "sample", **(setup or {"labels_key": "condition"}))
+    return sst.MAESTRO(adata, **{**SMALL, **build})
+
+
+def renamed():
+    adata = make_cohort()
+    adata.obs["sample"] = adata.obs["sample"].cat.rename_categories({"s03": "other"})
+    return adata
+
+
+def fewer_cells():
+    return make_cohort()[5:].copy()
+
+
+def other_values():
+    adata = make_cohort()
+    adata.X = np.asarray(adata.X) * 2
+    return adata
+
+
+def other_labels():
+    adata = make_cohort()
+    adata.obs["condition"] = adata.obs["condition"].cat.rename_categories({"case": "control", "control": "case"})
+    return adata
+
+
+def other_features():
+    adata = make_cohort()
+    adata.var_names = [f"other_{i}" for i in range(adata.n_vars)]
+    return adata
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    model = maestro()
+    model.train(**FIT, checkpoint_dir=folder)
+    return folder, model
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        pytest.param(lambda: maestro(renamed()), r"samples \(1 of then are gone: \['s03'\]; 1 are new", id="samples"),
+        pytest.param(lambda: maestro(fewer_cells()), r"number of cells \(s0\d: \d+ then, \d+ now", id="sizes"),
+        pytest.param(lambda: maestro(other_values()), "values of some cells", id="values"),
+        pytest.param(lambda: maestro(other_labels()), r"labels of samples \(s0\d: '\w+' then", id="labels"),
+        pytest.param(lambda: maestro(other_features()), r"features \(5 of then are gone: \['marker_0'", id="features"),
+        pytest.param(lambda: maestro(n_latent=2), r"arguments of the model \(n_latent: 4 then, 2 now", id="arguments"),
+        pytest.param(
+            lambda: maestro(setup={"labels_key": "study"}), r"labels_key: 'condition' then, 'study' now", id="setup"
+        ),
+    ],
+)
+def test_another_run_does_not_go_on_from_a_checkpoint(run, make, says):
+    folder, _ = run
+    model = make()
+    before = {k: v.clone() for k, v in model.module.state_dict().items()}
+    content = (folder / "last.ckpt").read_bytes()
+    with pytest.raises(ValueError, match=says) as error:
+        model.train(**FIT, checkpoint_dir=folder)
+    assert f"{folder} holds the state of another run" in str(error.value)
+    assert not model.is_trained
+    assert all(torch.equal(v, before[k]) for k, v in model.module.state_dict().items())
+    assert (folder / "last.ckpt").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"seed": 5}, r"split \(s0\d: 'training' then, 'validation' now"),
+        ({"batch_size": 2}, r"arguments of the training \(batch_size: 4 then, 2 now"),
+        ({"plan_kwargs": {"lr": 0.5}}, r"lr: [\d.]+ then, 0.5 now"),
+    ],
+)
+def test_other_arguments_of_training_are_not_passed_over(run, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        maestro().train(**{**FIT, **arguments}, checkpoint_dir=run[0])
+
+
+def test_another_model_does_not_go_on_from_a_checkpoint(run):
+    adata = make_cohort()
+    sst.PaSCient.setup_anndata(adata, "sample", labels_key="condition")
+    model = sst.PaSCient(adata, n_hidden=8, n_latent=4, random_state=0)
+    with pytest.raises(ValueError, match=r"model \('MAESTRO' then, 'PaSCient' now\)"):
+        model.train(**FIT, checkpoint_dir=run[0])
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        pytest.param(
+            lambda: maestro(make_cohort()[np.random.default_rng(1).permutation(make_cohort().n_obs)].copy()), id="rows"
+        ),
+        pytest.param(lambda: maestro(_as_text(make_cohort())), id="dtypes"),
+    ],
+)
+def test_the_same_run_goes_on_whatever_the_order_of_rows_and_the_types_of_columns(run, same, tmp_path):
+    folder = shutil.copytree(run[0], tmp_path / "run")
+    model = same()
+    model.train(**{**FIT, "max_epochs": 3}, checkpoint_dir=folder)
+    assert len(model.history["loss_train"]) == 3
+    pd.testing.assert_frame_equal(model.history["loss_train"].iloc[:2], run[1].history["loss_train"])
+
+
+def _as_text(adata):
+    for column in ("sample", "condition"):
+        adata.obs[column] = adata.obs[column].astype(str).astype(object)
+    return adata
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-200], lambda c: b"", lambda c: c[:500] + b"?" + c[501:], lambda c: b"PK text"]
+)
+def test_a_damaged_checkpoint_is_named_with_the_way_out(run, tmp_path, damage):
+    folder = shutil.copytree(run[0], tmp_path / "run")
+    (folder / "last.ckpt").write_bytes(damage((folder / "last.ckpt").read_bytes()))
+    with pytest.raises(ValueError, match=r"run/last.ckpt cannot be read; delete it to start anew"):
+        maestro().train(**FIT, checkpoint_dir=folder)
+
+
+def test_a_file_of_torch_that_is_no_checkpoint_of_ours(run, tmp_path):
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match=r"last.ckpt cannot be read; delete it to start anew"):
+        maestro().train(**FIT, checkpoint_dir=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_epoch(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file cannot be written"):
+        maestro().train(**FIT, checkpoint_dir=tmp_path / "file")
+
+
+# ---- interruptions
+
+
+class Interrupt(pl.Callback):
+    """Stop in the third epoch."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def on_train_batch_start(self, trainer, *args):
+        if trainer.current_epoch == 2:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("no power"), RuntimeError("no power")])
+def test_an_interruption_arrives_as_it_is_and_the_model_knows_how_far_it_came(error, capsys, tmp_path):
+    model, handler = maestro(), signal.getsignal(signal.SIGINT)
+    with pytest.raises(type(error), match=r"no power|^$"):
+        model.train(**{**FIT, "max_epochs": 5}, callbacks=[Interrupt(error)])
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert "NameError" not in capsys.readouterr().out
+    assert not model.is_trained
+    assert len(model.history["loss_train"]) == 2
+    with pytest.warns(UserWarning, match="is partly trained: its training was stopped after 2 of 5 epochs"):
+        model.get_sample_representation()
+    model.save(str(tmp_path / "model"))
+    with pytest.warns(UserWarning, match="is partly trained"):
+        sst.MAESTRO.load(str(tmp_path / "model"), adata=make_cohort()).get_attention()
+    model.train(**FIT)
+    assert model.stopped_after_ is None
+
+
+def test_an_interruption_before_the_first_step_leaves_random_weights():
+    class AtOnce(pl.Callback):
+        def on_train_start(self, trainer, pl_module):
+            raise KeyboardInterrupt
+
+    model = maestro()
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        model.train(**FIT, callbacks=[AtOnce()])
+    with pytest.warns(UserWarning, match="is not trained: its vectors come from random weights"):
+        model.get_sample_representation()
+
+
+def test_a_terminated_training_does_not_end_with_status_0(tmp_path):
+    script = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import lightning.pytorch as pl
+from _cohort import FIT, make_cohort
+import scset_tools as sst
+class Stop(pl.Callback):
+    def on_train_batch_start(self, trainer, *args):
+        os.kill(os.getpid(), signal.SIGTERM)
+adata = make_cohort(4)
+sst.MAESTRO.setup_anndata(adata, "sample")
+sst.MAESTRO(adata, n_hidden=8, n_latent=4, n_inducing=2, n_layers=1, n_heads=2).train(**FIT, callbacks=[Stop()])
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script, os.path.dirname(__file__)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=tmp_path)
+    assert done.returncode == 143, done.stderr[-2000:]
+
+
+def test_a_device_without_float64_is_refused_before_anything_is_read():
+    with pytest.raises(ValueError, match=r"accelerator='mps' is not supported: .* Use 'cpu'"):
+        maestro().train(**{**FIT, "accelerator": "mps"})
