@@ -182,6 +182,7 @@ class SampleDataSplitter(pl.LightningDataModule):
         # rows of cells under the names that scvi's TrainRunner copies to model.train_indices and so on
         self.train_idx, self.val_idx, self.test_idx = (self.index.cells_of(part) for part in self._parts)
         self.n_train, self.n_val = len(self.train_samples), len(self.validation_samples)
+        self.n_watched = self.n_val  # validation samples that have a loss: fewer, where it is one of labels
 
     def _groups(self, groups_key: str) -> np.ndarray:
         sample_key = self.adata_manager.get_state_registry(REGISTRY_KEYS.SAMPLE_KEY).original_key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +17,14 @@ Batch = Any
 
 Pieces = Callable[[], Iterator[SampleBatch]]
 """One sample in pieces: each call starts over."""
+
+
+@dataclass
+class SampleLoss(LossOutput):
+    """A loss and its metrics, of which some may speak of a part of the samples alone."""
+
+    weights: dict[str, int] = field(default_factory=dict)
+    """Number of samples behind ``"loss"`` and each metric, where it is not that of the batch: what means over batches weigh by."""
 
 
 class SampleModule(BaseModuleClass):

@@ -68,12 +68,14 @@ def run_training(
     trainer_kwargs = _trainer_arguments(
         trainer_kwargs,
         n_validation=splitter.n_val,
+        n_watched=splitter.n_watched,
         early_stopping=early_stopping,
         stop_at_plateau=stop_at_plateau,
         is_distributed=_is_distributed(trainer_kwargs.get("strategy")),
     )
     if plan.reduce_lr_on_plateau:
-        _require_validation("lr_schedule='plateau'", plan.lr_scheduler_metric, "lr_scheduler_metric", splitter.n_val)
+        where = (splitter.n_val, splitter.n_watched)
+        _require_validation("lr_schedule='plateau'", plan.lr_scheduler_metric, "lr_scheduler_metric", *where)
     if resume is not None:
         resume.fingerprint = fingerprint(model, splitter, splitter_kwargs=splitter_kwargs, plan_kwargs=plan_kwargs)
     if resume is not None and state is not None:
@@ -133,6 +135,7 @@ def _trainer_arguments(
     given: dict[str, Any],
     *,
     n_validation: int,
+    n_watched: int,
     early_stopping: bool,
     stop_at_plateau: bool | str,
     is_distributed: bool,
@@ -155,13 +158,14 @@ def _trainer_arguments(
     else:
         out["limit_val_batches"] = 0  # scvi's trainer turns validation on along with some of its options
     if early_stopping:
-        _require_validation("early_stopping", out["early_stopping_monitor"], "early_stopping_monitor", n_validation)
+        monitor = out["early_stopping_monitor"]
+        _require_validation("early_stopping", monitor, "early_stopping_monitor", n_validation, n_watched)
     elif stop_at_plateau and not any(isinstance(c, StopAtPlateau) for c in out["callbacks"]):
         out["callbacks"].append(StopAtPlateau() if stop_at_plateau is True else StopAtPlateau(stop_at_plateau))
     out["callbacks"].append(ExpectedTime())
     for callback in out["callbacks"]:
         if isinstance(callback, (SaveCheckpoint, StopAtPlateau)):
-            _require_validation(type(callback).__name__, callback.monitor, "monitor", n_validation)
+            _require_validation(type(callback).__name__, callback.monitor, "monitor", n_validation, n_watched)
     if early_stopping and is_distributed:
         # scvi's trainer drops it with several processes; here each sees all validation samples, so that they agree
         out["early_stopping"] = False
@@ -202,12 +206,13 @@ def _with_validation(
     return {**splitter_kwargs, "train_size": 1 - VALIDATION_SHARE}
 
 
-def _require_validation(what: str, metric: str, argument: str, n_validation: int) -> None:
-    if "validation" in metric and not n_validation:
-        msg = (
-            f"{what} watches {metric!r}, but there are no validation samples. Leave some (train_size=0.8), or watch "
-            f"{argument}='loss_train'."
-        )
+def _require_validation(what: str, metric: str, argument: str, n_validation: int, n_watched: int) -> None:
+    if "validation" in metric and not n_watched:
+        reason, way_out = "there are no validation samples", "Leave some (train_size=0.8)"
+        if n_validation:
+            reason = f"none of the {n_validation} validation samples has a label"
+            way_out = "Split so that some have one (stratify=True, another seed, external_indexing)"
+        msg = f"{what} watches {metric!r}, but {reason}. {way_out}, or watch {argument}='loss_train'."
         raise ValueError(msg)
 
 

@@ -30,11 +30,11 @@ def log_normalize(x: CompressedRows, *, target_sum: float = 1e4) -> Tensor:
     Returns
     -------
     Tensor
-        (n_values,), in the type of the counts.
+        (n_values,), in the type of the counts; totals are taken in float32.
     """
-    row = _row_of_value(x)
-    total = x.values.new_zeros(len(x.indptr) - 1).index_add_(0, row, x.values)
-    return torch.log1p(x.values * (target_sum / total.clamp_min(torch.finfo(total.dtype).tiny))[row])
+    row, values = _row_of_value(x), x.values.float()  # half precision stops adding ones at 256
+    total = values.new_zeros(len(x.indptr) - 1).index_add_(0, row, values)
+    return torch.log1p(values * (target_sum / total.clamp_min(torch.finfo(total.dtype).tiny))[row]).to(x.values.dtype)
 
 
 def thin_counts(x: CompressedRows, ptr: Tensor, seed: Tensor, *, depth: tuple[float, float]) -> Tensor:

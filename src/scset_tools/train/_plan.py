@@ -24,7 +24,8 @@ class SampleTrainingPlan(pl.LightningModule):
     Parameters
     ----------
     module
-        A module with ``metrics`` (names), ``loss(batch) -> LossOutput`` and, if it keeps averaged weights, ``after_step``.
+        A module with ``metrics`` (names), ``loss(batch) -> LossOutput`` (which may have ``weights``, the numbers of samples behind
+        metrics that are not of all) and, if it keeps averaged weights, ``after_step``.
     lr, lr_min
         Learning rate at the start, and at the end of a cosine schedule.
     lr_schedule
@@ -107,10 +108,12 @@ class SampleTrainingPlan(pl.LightningModule):
 
     def _step(self, batch: Any, part: str) -> torch.Tensor:
         out = self.module.loss(batch)
+        weights = getattr(out, "weights", {})
         # metrics as objects: Lightning's own mean over processes is too large when they saw unequal numbers of samples
         for name, value in {"loss": out.loss, **out.extra_metrics}.items():
             meter = cast("MeanMetric", self.meters[f"{name}_{part}"])
-            meter.update(value.detach().float(), weight=out.n_obs_minibatch)
+            # a part without a single label has the weight 0 and the mean NaN
+            meter.update(value.detach().float(), weight=weights.get(name, out.n_obs_minibatch))
             self.log(
                 f"{name}_{part}",
                 meter,

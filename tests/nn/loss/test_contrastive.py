@@ -66,3 +66,21 @@ def test_gradient_pulls_the_same_label_together():
 def test_temperature_is_positive():
     with pytest.raises(ValueError, match="temperature must be larger than 0"):
         ContrastiveLoss(0.0)
+
+
+@pytest.mark.parametrize("tiny", [0.0, 1e-12, 1e-30])
+def test_a_vector_without_direction_has_an_ordinary_gradient(tiny):
+    z = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    z[2] = tiny
+    z.requires_grad_()
+    loss = ContrastiveLoss()(z, torch.tensor([0, 0, 0, 1, 1, 1]))
+    loss.backward()
+    assert loss.isfinite()
+    assert z.grad.abs().max() < 1e2
+    assert torch.equal(z.grad[2], torch.zeros(4))
+
+
+def test_all_vectors_zero():
+    z = torch.zeros(4, 3, requires_grad=True)
+    ContrastiveLoss()(z, torch.tensor([0, 0, 1, 1])).backward()
+    assert torch.equal(z.grad, torch.zeros(4, 3))

@@ -416,3 +416,18 @@ class TestMessages:
         x = torch.zeros(4, 3)
         with pytest.raises(ValueError, match="x has 2 samples and y has 1: pass x_ptr and y_ptr of the same"):
             SinkhornLoss(solver="scaling")(x, x, x_ptr=torch.tensor([0, 2, 4]))
+
+
+@pytest.mark.parametrize("solver", ["exact", "scaling"])
+def test_far_from_the_origin_the_cost_is_the_same(solver: str) -> None:
+    """Cells that are exact in float32 wherever they are: steps of 1/4, whose mean float32 cannot hold at 2e6."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randint(-8, 9, (n, 3), generator=generator) / 4 for n in (40, 50))
+    loss = SinkhornLoss(solver=solver, epsilon=1e-2)
+    near = loss(x, y + 0.25)
+    for far in (1e4, 1e6, 2e6):
+        (a, b) = (x + far).requires_grad_(), (y + 0.25 + far)
+        value = loss(a, b)
+        value.sum().backward()
+        assert float(value) == pytest.approx(float(near), rel=1e-4)
+        assert a.grad.isfinite().all()

@@ -285,7 +285,8 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
         tissue_key
             Column of ``adata.obs`` with the tissue of each sample, for the resampling.
         class_weight
-            ``"balanced"`` weighs each class by one over its frequency among the training samples.
+            ``"balanced"`` weighs each class, or level, by one over its frequency among the training samples; the mean weight of
+            these is 1, whatever the batches.
         datasplitter_kwargs
             Further arguments of the splitter (``num_workers``, ``max_cells_per_batch``).
         **kwargs
@@ -340,12 +341,12 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
 
     def _see_split(self, splitter: PaSCientSplitter, *, balance: bool) -> None:
         """Refuse a split that leaves a class without training samples; give the heads the training labels."""
+        has_loss = np.full(len(splitter.index), self.module.contrast is not None)
         for target, head in zip(self.module.targets, self.module.heads, strict=True):
             y = splitter.labels(target.registry_key)
-            of_training = y[splitter.train_samples]
-            known = (
-                of_training[~np.isnan(of_training)] if target.kind == "continuous" else of_training[of_training >= 0]
-            )
+            is_known = ~np.isnan(y) if target.kind == "continuous" else y >= 0
+            has_loss |= is_known
+            known = y[splitter.train_samples][is_known[splitter.train_samples]]
             if target.kind != "continuous":
                 absent = np.setdiff1d(np.unique(y[y >= 0]), known).astype(int)
                 if len(absent):
@@ -363,6 +364,7 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
                 msg = f"No training sample has a value of {target.name!r}. Name the parts with external_indexing."
                 raise ValueError(msg)
             head.prepare(known, balance=balance)
+        splitter.n_watched = int(has_loss[splitter.validation_samples].sum())
 
     def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> SampleDataset:
         manager = self.get_anndata_manager(adata, required=True)

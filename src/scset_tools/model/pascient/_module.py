@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
-from scvi.module.base import LossOutput
 from torch import Tensor, nn
 
 from scset_tools.data._batch import SampleBatch
 from scset_tools.data._sparse import SparseRows
-from scset_tools.model._base_module import Pieces, SampleModule
+from scset_tools.model._base_module import Pieces, SampleLoss, SampleModule
 from scset_tools.model.pascient._aggregators import PoolAggregator, make_aggregator
 from scset_tools.model.pascient._targets import Target, make_head
 from scset_tools.nn import SparseLinear, cell_uniform, hide_genes, log_normalize, thin_counts
@@ -94,14 +93,19 @@ class PaSCientModule(SampleModule):
 
     # ---- loss
 
-    def loss(self, batch: SampleBatch) -> LossOutput:
-        """Sum over targets of the mean loss of the samples labelled for it, and the contrastive term."""
+    def loss(self, batch: SampleBatch) -> SampleLoss:
+        """Sum over targets of the mean loss of the samples labelled for it, and the contrastive term.
+
+        What is logged is a mean over the samples that it was computed of.
+        """
         h = self.encode_cells(self.augmented(batch))
         z = self.encode_pooled(h, batch.ptr)
         total = 0 * z.sum(
             dtype=torch.float32
         )  # a batch without labels still has a gradient, which other processes wait for
         metrics: dict[str, Tensor] = {}
+        n_labelled: dict[str, int] = {}
+        is_any = torch.zeros(batch.n_samples, dtype=torch.bool, device=z.device)
         for target, head, (loss_name, quality_name) in zip(self.targets, self.heads, self._metric_names, strict=True):
             y = batch.labels[target.registry_key]
             is_known = ~y.isnan() if y.is_floating_point() else y >= 0
@@ -111,11 +115,14 @@ class PaSCientModule(SampleModule):
                 total = total + value
             else:
                 total = total + 0 * sum(p.sum() for p in head.parameters())
+            is_any |= is_known
             metrics[loss_name], metrics[quality_name] = value, quality
+            n_labelled[loss_name] = n_labelled[quality_name] = int(is_known.sum())
         if self.contrast is not None:
             metrics["contrastive"] = self._contrastive_loss(h, batch)
             total = total + self.contrastive_weight * metrics["contrastive"]
-        return LossOutput(loss=total, n_obs_minibatch=batch.n_samples, extra_metrics=metrics)
+        n_labelled["loss"] = batch.n_samples if self.contrast is not None else int(is_any.sum())
+        return SampleLoss(loss=total, n_obs_minibatch=batch.n_samples, extra_metrics=metrics, weights=n_labelled)
 
     def _contrastive_loss(self, h: Tensor, batch: SampleBatch) -> Tensor:
         """Over some cells of each sample, as many of each: the loss costs the square of their number."""
@@ -149,8 +156,9 @@ class PaSCientModule(SampleModule):
             return x
         if isinstance(x, SparseRows):
             return x.with_values(log_normalize(x))
-        total = x.sum(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
-        return torch.log1p(x * (1e4 / total))
+        counts = x.float()  # half precision stops adding ones at 256
+        total = counts.sum(1, keepdim=True).clamp_min(torch.finfo(counts.dtype).tiny)
+        return torch.log1p(counts * (1e4 / total)).to(x.dtype)
 
     def encode_cells(self, x: Tensor | SparseRows) -> Tensor:
         """Hidden states of cells, (cells, n_hidden)."""

@@ -32,7 +32,7 @@ class PredictMixin(ModelMixin):
         n_cells: int | None = None,
         batch_size: int = 16,
     ) -> pd.DataFrame:
-        """The most probable class of each sample, or the number, for every target.
+        """The most probable class of each sample, the median level, or the number, for every target.
 
         Parameters
         ----------
@@ -51,7 +51,7 @@ class PredictMixin(ModelMixin):
         out = {}
         for target in targets:
             p = self._probabilities(z, target)
-            out[target.name] = p[target.name] if target.kind == "continuous" else p.idxmax(axis=1)
+            out[target.name] = p[target.name] if target.kind == "continuous" else decided(p, target)
         return pd.DataFrame(out, index=z.index)
 
     @docs.dedent
@@ -183,6 +183,19 @@ class PredictMixin(ModelMixin):
         raise ValueError(msg)
 
 
+def decided(p: pd.DataFrame, target: Target) -> pd.Series:
+    """The class that is predicted from probabilities (samples, classes): the most probable one; of levels the median.
+
+    The median loses least in levels away from the truth, and can be any level; the most probable one may never be a middle
+    level.
+    """
+    if target.kind != "ordinal":
+        return p.idxmax(axis=1)
+    is_reached = p.to_numpy(dtype=np.float64).cumsum(axis=1) >= 0.5
+    is_reached[:, -1] = True  # whatever rounding left of the sum
+    return pd.Series(p.columns.to_numpy()[is_reached.argmax(axis=1)], index=p.index)
+
+
 def _true_values(truth: pd.Series, target: Target) -> np.ndarray:
     """Numbers, or names of classes, of labels that are all there."""
     if target.kind == "continuous":
@@ -198,7 +211,7 @@ def _metrics(truth: np.ndarray, p: pd.DataFrame, target: Target) -> dict[str, fl
             "mean_absolute_error": float(np.abs(y - predicted).mean()),
         }
     y = truth.astype(str)
-    predicted = p.idxmax(axis=1).to_numpy()
+    predicted = decided(p, target).to_numpy()
     per_class = [
         roc_auc_score(y == c, p[c]) if 0 < (y == c).sum() < len(y) else np.nan for c in p.columns if (y == c).any()
     ]

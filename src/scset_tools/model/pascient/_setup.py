@@ -31,6 +31,9 @@ from scset_tools.model.pascient._targets import Target, registry_keys
 N_LOOKED_AT = 2_000
 """Cells that are looked at to tell counts from normalised values."""
 
+SIZES = (0.02, 50.0)
+"""Root mean square of the largest feature, at the least and at the most, that weights and learning rate suit."""
+
 RAW_MAX = 20.0
 """Whole numbers above this are counts: log1p of 10,000 counts per cell stays below 9.3."""
 
@@ -133,7 +136,7 @@ def aligned(adata: AnnData, genes: np.ndarray, layer: str | None) -> AnnData:
 
 
 def check_scale(source: Any, *, log_normalize: bool, setup_args: Mapping[str, Any]) -> None:
-    """Raise for negative counts; warn of counts that nobody normalises.
+    """Raise for negative counts; warn of counts that nobody normalises, and of features on a scale that is not learned from.
 
     Parameters
     ----------
@@ -159,12 +162,24 @@ def check_scale(source: Any, *, log_normalize: bool, setup_args: Mapping[str, An
                 )
                 raise ValueError(msg)
         return
-    values = reader.csr(np.arange(min(N_LOOKED_AT, reader.n_rows))).data
+    looked_at = np.unique(np.linspace(0, reader.n_rows - 1, min(N_LOOKED_AT, reader.n_rows)).astype(np.int64))
+    block = reader.csr(looked_at)
+    values = block.data
     if len(values) and values.max() > RAW_MAX and (values >= 0).all() and (values == np.round(values)).all():
         warnings.warn(
             f"{where} looks like raw counts (whole numbers up to {values.max():.0f}). Let the model normalise them, "
             "PaSCient(adata, log_normalize=True), or do so before: scanpy.pp.normalize_total(adata, target_sum=1e4); "
             "scanpy.pp.log1p(adata).",
+            UserWarning,
+            stacklevel=3,
+        )
+        return
+    size = float(np.sqrt(np.asarray(block.astype(np.float64).power(2).mean(axis=0)).max(initial=0.0)))
+    if size > 0 and not SIZES[0] <= size <= SIZES[1]:
+        warnings.warn(
+            f"{where} has features of a size from which little is learned (root mean square of the largest: {size:.3g}; "
+            f"between {SIZES[0]:g} and {SIZES[1]:g} is fine). Bring them to a scale of about 1, for example by "
+            "scanpy.pp.scale(adata).",
             UserWarning,
             stacklevel=3,
         )

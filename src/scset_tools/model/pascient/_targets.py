@@ -99,7 +99,33 @@ class Head(nn.Module):
         """See the labels of the training samples, (samples,), before training."""
 
 
-class ClassHead(Head):
+class WeightedHead(Head):
+    """A head over classes with one weight per class, whose mean over the training samples is 1.
+
+    The loss of a batch is the mean of its weighted samples: divided by the weights of the batch, as PyTorch does, a batch of
+    one class would count as if it had none.
+
+    Parameters
+    ----------
+    n_classes
+        Number of classes.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("class_weight", torch.ones(n_classes))
+
+    def prepare(self, y: np.ndarray, *, balance: bool) -> None:
+        counts = np.bincount(y.astype(int), minlength=len(self.class_weight))
+        weight = len(y) / (len(counts) * np.maximum(counts, 1)) if balance else np.ones(len(counts))
+        self.class_weight.copy_(torch.from_numpy(weight))
+
+    def weighted_mean(self, log_likelihood: Tensor, y: Tensor) -> Tensor:
+        """Loss of samples, (), from the logarithm of the probability of the class of each, (samples,)."""
+        return -(self.class_weight.float()[y] * log_likelihood).mean()
+
+
+class ClassHead(WeightedHead):
     """Softmax over classes; cross-entropy with one weight per class.
 
     Parameters
@@ -109,18 +135,13 @@ class ClassHead(Head):
     """
 
     def __init__(self, n_latent: int, n_classes: int) -> None:
-        super().__init__()
+        super().__init__(n_classes)
         self.linear = nn.Linear(n_latent, n_classes)
-        self.register_buffer("class_weight", torch.ones(n_classes))
-
-    def prepare(self, y: np.ndarray, *, balance: bool) -> None:
-        counts = np.bincount(y.astype(int), minlength=len(self.class_weight))
-        weight = len(y) / (len(counts) * np.maximum(counts, 1)) if balance else np.ones(len(counts))
-        self.class_weight.copy_(torch.from_numpy(weight))
 
     def loss(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.linear(z).float()
-        return F.cross_entropy(logits, y, self.class_weight.float()), (logits.argmax(1) == y).float().mean()
+        log_likelihood = logits.log_softmax(1).gather(1, y[:, None])[:, 0]
+        return self.weighted_mean(log_likelihood, y), (logits.argmax(1) == y).float().mean()
 
     def probabilities(self, z: Tensor) -> Tensor:
         return self.linear(z).float().softmax(1)
@@ -130,8 +151,12 @@ class ClassHead(Head):
         return logits[:, which] if reference is None else logits[:, which] - logits[:, reference]
 
 
-class OrdinalHead(Head):
+class OrdinalHead(WeightedHead):
     r"""Proportional odds: one score and increasing thresholds, :math:`P(y > k) = \sigma(s - \theta_k)`.
+
+    The thresholds start at :math:`\theta_k = \mathrm{logit}(k / K)`, where a score of 0 gives all :math:`K` levels the same
+    probability. What is predicted is the median, that is the number of thresholds below the score: the most probable level
+    would never be one whose thresholds are near each other.
 
     Parameters
     ----------
@@ -140,25 +165,38 @@ class OrdinalHead(Head):
     """
 
     def __init__(self, n_latent: int, n_classes: int) -> None:
-        super().__init__()
+        super().__init__(n_classes)
         self.linear = nn.Linear(n_latent, 1)
-        self.first = nn.Parameter(torch.tensor(-0.5 * (n_classes - 2)))
-        self.gap = nn.Parameter(torch.full((n_classes - 2,), 0.54))  # softplus of it is 1
+        start = (torch.arange(1, n_classes, dtype=torch.float64) / n_classes).logit()
+        self.first = nn.Parameter(start[0].float())
+        self.gap = nn.Parameter(start.diff().expm1().log().float())  # softplus of it is the difference
 
     @property
     def thresholds(self) -> Tensor:
         """One less than the levels, increasing."""
         return torch.cat([self.first[None], self.first + F.softplus(self.gap).cumsum(0)])
 
+    def _above(self, z: Tensor) -> Tensor:
+        """Logits of being above each threshold, (samples, levels - 1)."""
+        return (self.linear(z) - self.thresholds).float()
+
     def probabilities(self, z: Tensor) -> Tensor:
-        above = (self.linear(z) - self.thresholds).float().sigmoid()
-        one, none = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
-        return torch.cat([one, above], 1) - torch.cat([above, none], 1)
+        return self._log_probabilities(self._above(z)).exp()
+
+    def _log_probabilities(self, above: Tensor) -> Tensor:
+        r"""By :math:`\sigma(a) - \sigma(b) = \sigma(a) \sigma(-b) (1 - e^{b - a})`: no difference of numbers that both are 1."""
+        between = (-(-F.softplus(self.gap.float())).expm1()).log().expand(len(above), -1)
+        edge = torch.zeros_like(above[:, :1])
+        return (
+            torch.cat([edge, F.logsigmoid(above)], 1)
+            + torch.cat([F.logsigmoid(-above), edge], 1)
+            + torch.cat([edge, between, edge], 1)
+        )
 
     def loss(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        p = self.probabilities(z)
-        likelihood = p.gather(1, y[:, None]).clamp_min(1e-12)
-        return -likelihood.log().mean(), (p.argmax(1) == y).float().mean()
+        above = self._above(z)
+        log_likelihood = self._log_probabilities(above).gather(1, y[:, None])[:, 0]
+        return self.weighted_mean(log_likelihood, y), ((above > 0).sum(1) == y).float().mean()
 
     def score(self, z: Tensor, which: int | None, reference: int | None) -> Tensor:
         return self.linear(z)[:, 0]

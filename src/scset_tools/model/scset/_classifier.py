@@ -195,7 +195,9 @@ def _optimise(
     seed: int,
 ) -> None:
     """Class-weighted cross-entropy by AdamW with a cosine schedule."""
-    weight = torch.from_numpy(class_weights(codes, head.layers[-1].out_features)).to(head.center)
+    weight = torch.from_numpy(class_weights(codes, head.layers[-1].out_features)).to(
+        head.center
+    )  # mean 1 over the samples
     target = torch.from_numpy(codes).to(head.center.device)
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
     n_steps = max(1, max_epochs * -(-len(codes) // batch_size))
@@ -207,7 +209,9 @@ def _optimise(
             order = np.random.default_rng((seed, epoch)).permutation(len(codes))
             for start in range(0, len(order), batch_size):
                 which = order[start : start + batch_size]
-                loss = F.cross_entropy(head(encode(epoch, which)), target[torch.from_numpy(which)], weight=weight)
+                y = target[torch.from_numpy(which)]
+                # not divided by the weights of the batch, which would take them out again where it has one class
+                loss = (weight[y] * F.cross_entropy(head(encode(epoch, which)), y, reduction="none")).mean()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -138,7 +138,7 @@ class CellTypeMixin(ModelMixin):
                     "early_stopping_patience": patience,
                     **trainer_kwargs,
                 },
-                early_stopping=splitter.n_val > 0,
+                early_stopping=bool((codes[splitter.val_idx] >= 0).any()),
             )
         self.finetune_history_ = history
 

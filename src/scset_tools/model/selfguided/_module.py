@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scset_tools.data._cells import CellBatch
-from scset_tools.model._base_module import Pieces, SampleModule
+from scset_tools.model._base_module import Pieces, SampleLoss, SampleModule
 from scset_tools.model.selfguided._decoder import GeneDecoder
 from scset_tools.model.selfguided._encoder import GeneEncoder, pool_tokens
 from scset_tools.model.selfguided._frequency import MaskingCounts
@@ -168,7 +168,9 @@ class SelfGuidedMAEModule(SampleModule):
         loss = F.cross_entropy(logits, batch.label, ignore_index=-1, reduction="sum") / is_known.sum().clamp_min(1)
         is_right = (logits.argmax(1) == batch.label) & is_known
         accuracy = is_right.sum() / is_known.sum().clamp_min(1)
-        return LossOutput(loss=loss, n_obs_minibatch=batch.n_cells, extra_metrics={"accuracy": accuracy})
+        weights = dict.fromkeys(("loss", "accuracy"), int(is_known.sum()))
+        metrics = {"accuracy": accuracy}
+        return SampleLoss(loss=loss, n_obs_minibatch=batch.n_cells, extra_metrics=metrics, weights=weights)
 
     # ---- parts of the reconstruction
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["ContrastiveLoss"]
@@ -15,7 +14,7 @@ class ContrastiveLoss(nn.Module):
     .. math:: L = \frac{1}{|I|} \sum_{i \in I} \frac{-1}{|P(i)|} \sum_{p \in P(i)}
               \log \frac{\exp(z_i \cdot z_p / \tau)}{\sum_{a \neq i} \exp(z_i \cdot z_a / \tau)}
 
-    with vectors scaled to length 1, :math:`P(i)` the others with the label of :math:`i`, and :math:`I` those that have any.
+    with vectors scaled to length 1 (one of no length stays zero, without a gradient), :math:`P(i)` the others with the label of :math:`i`, and :math:`I` those that have any.
 
     Parameters
     ----------
@@ -50,7 +49,7 @@ class ContrastiveLoss(nn.Module):
             Scalar, float32; zero, with a graph, if no two vectors share a label.
         """
         is_known = label >= 0
-        z, label = F.normalize(z[is_known].float(), dim=1), label[is_known]
+        z, label = _directions(z[is_known].float()), label[is_known]
         logits = z @ z.T / self.temperature
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         log_p = logits - logits.masked_fill(itself, -torch.inf).logsumexp(1, keepdim=True) if len(z) > 1 else logits
@@ -58,3 +57,10 @@ class ContrastiveLoss(nn.Module):
         n_positive = is_positive.sum(1)
         per_anchor = -(log_p * is_positive).sum(1) / n_positive.clamp_min(1)
         return per_anchor.sum() / (n_positive > 0).sum().clamp_min(1) + 0 * z.sum()
+
+
+def _directions(z: Tensor) -> Tensor:
+    """Vectors of length 1 (n, features); a vector of next to no length has no direction: it is zero, and so is its gradient."""
+    length = z.norm(dim=1, keepdim=True)
+    has_direction = length > 1e-6 * length.detach().mean()
+    return torch.where(has_direction, z / torch.where(has_direction, length, 1.0), 0.0)

@@ -175,11 +175,13 @@ class SinkhornLoss(nn.Module):
 
     def _solve(self, x: Tensor, y: Tensor) -> _Result:
         """Values and gradients of sets of the same sizes, (b, n, d) and (b, m, d)."""
-        # A shift changes the cost by a constant and not the plan, so each set is brought to its own centre.
-        x_center, y_center = x.mean(dim=1, keepdim=True), y.mean(dim=1, keepdim=True)
+        # A shift changes the cost by a constant and not the plan, so each set is brought to its own centre; in double precision,
+        # for far from the origin a mean of floats is off by more than the cells are apart.
+        x_center, y_center = (points.double().mean(dim=1, keepdim=True) for points in (x, y))
         shift = x_center - y_center
-        unit = _spread(x - x_center, y - y_center).sqrt()[:, None, None]
-        x, y = (x - x_center) / unit, (y - y_center) / unit
+        x, y = (x.double() - x_center).to(x), (y.double() - y_center).to(y)
+        unit = _spread(x, y).sqrt()[:, None, None]
+        x, y = x / unit, y / unit
         result = self._transport(x, y)
         if self.debiased:
             for_x, for_y = self._transport(x, x), self._transport(y, y)
@@ -190,9 +192,9 @@ class SinkhornLoss(nn.Module):
                 torch.stack([result.marginal_error, for_x.marginal_error, for_y.marginal_error]).amax(dim=0),
             )
         return _Result(
-            result.value * unit.double().flatten() ** 2 + shift.double().square().sum(dim=(1, 2)),
-            result.x_gradient * unit + 2 * shift / x.shape[1],
-            result.y_gradient * unit - 2 * shift / y.shape[1],
+            result.value * unit.double().flatten() ** 2 + shift.square().sum(dim=(1, 2)),
+            result.x_gradient * unit + (2 * shift / x.shape[1]).to(x),
+            result.y_gradient * unit - (2 * shift / y.shape[1]).to(y),
             result.marginal_error,
         )
 
