@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import stat
 
+import pandas as pd
 import pytest
 
 from scset_tools.cli._exit import CommandError, ExitCode, Interrupted
-from scset_tools.cli._files import output, read_cells, writing
+from scset_tools.cli._files import for_spreadsheet, output, read_cells, writing
 
 
 def test_an_output_appears_at_the_end_with_the_usual_rights(tmp_path):
@@ -121,3 +122,16 @@ def test_a_truncated_file(cohort, tmp_path):
     path.write_bytes(cohort.read_bytes()[:9000])
     with pytest.raises(CommandError, match=r"cannot be read as an h5ad file: .*truncated"):
         read_cells(path)
+
+
+def test_no_cell_of_a_csv_file_is_a_formula(tmp_path):
+    names = ["=cmd()", "+x", "@y", "two\nlines", "plain", "-1"]
+    table = pd.DataFrame(
+        {"sample": pd.Categorical(names), "-score": [-1.5, 2, 3, 4, 5, 6], "missing": [None, "=x", *"abcd"]}
+    )
+    for_spreadsheet(table).to_csv(tmp_path / "t.csv", index=False)
+    back = pd.read_csv(tmp_path / "t.csv", keep_default_na=False)
+    assert list(back.columns) == ["sample", "'-score", "missing"]
+    assert list(back["sample"]) == ["'=cmd()", "'+x", "'@y", "'two\nlines", "plain", "'-1"]
+    assert list(back["'-score"]) == [-1.5, 2, 3, 4, 5, 6]
+    assert list(back["missing"][:2]) == ["", "'=x"]

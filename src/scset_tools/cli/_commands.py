@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scset_tools import _checks
 from scset_tools.cli import _methods
 from scset_tools.cli._exit import CommandError, ExitCode
-from scset_tools.cli._files import output, read_cells, writing
+from scset_tools.cli._files import for_spreadsheet, output, read_cells, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,8 @@ def write_table(table: pd.DataFrame, place: Path | None, path: Path | None, *, s
         if path.suffix == ".json":
             table.to_json(place, orient="records", indent=1)
         else:
-            table.to_csv(place, index=False, sep="\t" if path.suffix in (".tsv", ".txt") else ",")
+            sep = "\t" if path.suffix in (".tsv", ".txt") else ","
+            for_spreadsheet(table).to_csv(place, index=False, sep=sep)
     session.event("write", path=path, n_rows=len(table))
 
 

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scset_tools import _keys
 from scset_tools.cli._exit import CommandError, ExitCode
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 
@@ -104,3 +106,19 @@ def writing(path: Path | None) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         msg = f"{path} cannot be written: {getattr(error, 'strerror', None) or error}."
         raise CommandError(msg, ExitCode.UNWRITABLE) from error
+
+
+def for_spreadsheet(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose text no spreadsheet takes for a formula; see :func:`scset_tools._keys.quoted`. Numbers stay numbers.
+
+    Parameters
+    ----------
+    table
+        Table to write as CSV or TSV.
+    """
+    out = table.rename(columns=_keys.quoted)
+    for i, dtype in enumerate(out.dtypes):
+        if dtype.kind not in "biufcmM":
+            values = [_keys.quoted(v) if isinstance(v, str) else v for v in out.iloc[:, i].astype(object)]
+            out.isetitem(i, values)
+    return out

@@ -62,4 +62,4 @@ class AttentionMixin(ModelMixin):
         cells = self._cells_of(adata)
         weights = self.get_attention(cells)
         n_cells = cells.obs.groupby(self._sample_key, observed=True)[self._sample_key].transform("size").to_numpy()
-        write_cell_scores(cells, weights.mul(n_cells, axis=0), key_added or _keys.attention(self.name))
+        write_cell_scores(cells, weights.mul(n_cells, axis=0), _keys.key(key_added or _keys.attention(self.name)))

@@ -253,9 +253,10 @@ class AttributionMixin(ModelMixin):
 
         Writes
         ------
-        For each class ``obs["<model>_attribution_<class>"]`` (cells) and, where the model reads ``X`` or a layer,
-        ``var["<model>_attribution_<class>"]`` (features) and with ``groupby`` ``varm`` of the same name (features x groups);
-        otherwise the features go to ``uns["<model>_attribution_<target>"]``. ``<model>`` is the model's name in lower case.
+        For each class ``obs["<model>_attribution_<target>_<class>"]`` (cells) and, where the model reads ``X`` or a layer,
+        ``var["<model>_attribution_<target>_<class>"]`` (features) and with ``groupby`` ``varm`` of the same name (features x groups);
+        otherwise the features go to ``uns["<model>_attribution_<target>"]``. ``<model>`` is the model's name in lower case; what
+        no file can hold in a key (``/``) is written as in a web address (``%2F``).
         """
         cells = self._cells_of(adata)
         write_attributions(cells, self.get_attributions(target, adata=cells, **kwargs), name=self.name)

@@ -62,13 +62,16 @@ def write_attributions(adata: AnnData, attributions: Attributions, *, name: str)
     """
     is_var = attributions.features.index.equals(pd.Index(adata.var_names.astype(str)))
     groups = attributions.group_features.index.unique(level=0).astype(str)
+    target = attributions.target
+    full = [_keys.attribution_name(name, target, label) for label in attributions.cells.columns]
+    _keys.remember(adata.uns, [*full, *groups, _keys.attribution_name(name, target)])
     for label in attributions.cells.columns:
-        key = _keys.attribution(name, label)
+        key = _keys.attribution(name, target, label)
         adata.obs[key] = attributions.cells[label].to_numpy(dtype=np.float32)
         if is_var:
             adata.var[key] = attributions.features[label].to_numpy(dtype=np.float32)
         if is_var and len(groups):
             values = attributions.group_features[label].to_numpy(dtype=np.float32).reshape(len(groups), -1)
-            adata.varm[key] = pd.DataFrame(values.T, index=adata.var_names, columns=groups)
+            adata.varm[key] = pd.DataFrame(values.T, index=adata.var_names, columns=[_keys.key(g) for g in groups])
     if not is_var:
-        adata.uns[_keys.attribution(name, attributions.target)] = attributions.features
+        adata.uns[_keys.attribution(name, target)] = attributions.features.rename(columns=_keys.key)

@@ -120,6 +120,7 @@ def write_sample_attributions(adata: AnnData, found: SampleAttributions, key: st
         table = found.by_group_and_gene().T
         if is_var:
             aligned = table.reindex(names).astype(np.float32)
-            adata.varm[key] = aligned.set_axis(adata.var_names).set_axis(aligned.columns.astype(str), axis=1)
-        adata.uns[key] = found.groups.set_axis(found.groups.columns.astype(str), axis=1).astype(np.float32)
+            adata.varm[key] = aligned.set_axis(adata.var_names).rename(columns=_keys.key)
+        adata.uns[key] = found.groups.rename(columns=_keys.key).astype(np.float32)
+        _keys.remember(adata.uns, found.groups.columns)
     adata.uns[_keys.attribution_scores(key)] = found.scores

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scset_tools import _checks
+from scset_tools import _checks, _keys
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -72,7 +72,7 @@ def highly_variable_latents(
             f"{sd.max(initial=0.0):.3g}. Lower min_sd, or ask for n_latents."
         )
         raise ValueError(msg)
-    key = key_added or f"{use_rep}_hv"
+    key = _keys.key(key_added or f"{use_rep}_hv")
     params = (
         {"use_rep": use_rep, "min_sd": min_sd} if n_latents is None else {"use_rep": use_rep, "n_latents": n_latents}
     )

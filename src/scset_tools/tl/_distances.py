@@ -54,6 +54,6 @@ def distances(
     (8, 8)
     """
     matrix = get_distances(samples, use_rep=use_rep, metric=metric)
-    key = key_added or _keys.distances(use_rep)
+    key = _keys.key(key_added or _keys.distances(use_rep))
     samples.obsp[key] = matrix.astype(np.float32)
     samples.uns[key] = {"use_rep": use_rep or "X", "metric": metric}

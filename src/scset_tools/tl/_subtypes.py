@@ -16,7 +16,7 @@ from sklearn.metrics import (
     silhouette_score,
 )
 
-from scset_tools import _checks
+from scset_tools import _checks, _keys
 from scset_tools.tl._representation import get_distances, get_representation
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def subtypes(
         n_clusters = int(silhouette.loc[silhouette["silhouette"].idxmax(), "n_clusters"])
     codes = _in_tree_order(tree, n_clusters)
     names = [str(i + 1) for i in range(n_clusters)]
+    key_added = _keys.key(key_added)
     samples.obs[key_added] = pd.Categorical.from_codes(codes, categories=names)
     params = {"method": method, "n_clusters": n_clusters}
     params |= {k: v for k, v in {"use_rep": use_rep, "obsp_key": obsp_key}.items() if v is not None}

@@ -57,8 +57,10 @@ def test_attributions_are_complete_and_written_back(model, tmp_path):
     # two classes share one score up to its sign, and so does the contrast of their samples
     np.testing.assert_allclose(found.features["case"], found.features["control"], rtol=1e-3, atol=1e-6)
     model.annotate_attributions("condition", adata=adata, n_steps=30)
-    np.testing.assert_allclose(adata.var["maestro_attribution_case"], found.features["case"], rtol=1e-4)
-    np.testing.assert_allclose(adata.obs["maestro_attribution_case"], found.cells["case"], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(adata.var["maestro_attribution_condition_case"], found.features["case"], rtol=1e-4)
+    np.testing.assert_allclose(
+        adata.obs["maestro_attribution_condition_case"], found.cells["case"], rtol=1e-3, atol=1e-6
+    )
     adata.write_h5ad(tmp_path / "a.h5ad")
 
 
@@ -96,7 +98,7 @@ def test_attributions_by_group_add_up_and_are_written(model, tmp_path):
     want = per_sample[y == "case"].mean() - per_sample[y == "control"].mean()
     np.testing.assert_allclose(found.groups["case"], want[["high", "low"]], rtol=1e-3, atol=1e-5)
     model.annotate_attributions("condition", adata=adata, groupby="kind")
-    written = adata.varm["maestro_attribution_case"]
+    written = adata.varm["maestro_attribution_condition_case"]
     np.testing.assert_allclose(written["low"], found.group_features.loc["low", "case"], rtol=1e-4, atol=1e-6)
     adata.write_h5ad(tmp_path / "a.h5ad")
     adata.obs["kind"] = pd.Categorical(np.where(adata.obs["kind"] == "low", None, "high"))

@@ -115,7 +115,7 @@ def test_attributions_are_written_and_read_back(trained, tmp_path):
     adata = counts_cohort()
     x = adata.X
     trained.annotate_attributions("case", adata=adata, reference="control", groupby="cell_type")
-    key = "pascient_attribution_case"
+    key = "pascient_attribution_condition_case"
     found = trained.get_attributions("case", adata=adata, reference="control", groupby="cell_type")
     assert adata.X is x
     np.testing.assert_allclose(adata.obs[key], found.cells, rtol=1e-4)

@@ -277,7 +277,7 @@ def test_attributions_are_complete_and_written_back(model, tmp_path):
     assert list(found.features.index) == list(adata.var_names)
     assert (found.completeness_error.to_numpy() < 0.02).all()
     model.annotate_attributions("condition", adata=adata, n_steps=60)
-    np.testing.assert_allclose(adata.var["scset_attribution_case"], found.features["case"], rtol=1e-4)
+    np.testing.assert_allclose(adata.var["scset_attribution_condition_case"], found.features["case"], rtol=1e-4)
     adata.write_h5ad(tmp_path / "a.h5ad")
     adata.obs["condition"] = "same"
     with pytest.raises(ValueError, match="1 categories the model was not trained on"):

@@ -144,7 +144,7 @@ class ExplainMixin(ModelMixin):
         adata
             Cells to annotate. Default: the registered AnnData.
         key_added
-            Default: ``"pascient_attribution_<target>"``.
+            Default: ``"pascient_attribution_<label>_<target>"``.
         **kwargs
             Arguments of :meth:`get_attributions`.
 
@@ -156,7 +156,9 @@ class ExplainMixin(ModelMixin):
         """
         cells = self._cells_of(self.adata if adata is None else adata)
         found = self.get_attributions(target, adata=cells, **kwargs)
-        write_sample_attributions(cells, found, key_added or _keys.attribution(self.name, target))
+        name = key_added or _keys.attribution_name(self.name, found.label_key, found.target)
+        _keys.remember(cells.uns, [name])
+        write_sample_attributions(cells, found, _keys.key(name))
 
     def get_attribution_matrix(
         self,

@@ -237,7 +237,7 @@ class CellTypeMixin(ModelMixin):
         """
         cells = self._cells_of(adata)
         names = self.predict_cell_types(cells).to_numpy()
-        cells.obs[key_added or _keys.of_model(self.name, "cell_type")] = pd.Categorical(
+        cells.obs[_keys.key(key_added or _keys.of_model(self.name, "cell_type"))] = pd.Categorical(
             names, categories=self.cell_types_
         )
 

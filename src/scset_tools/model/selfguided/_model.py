@@ -339,7 +339,7 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         """
         cells = self._cells_of(adata)
         vectors = self.get_cell_representation(cells).to_numpy()
-        cells.obsm[key_added or _keys.representation(self.name)] = vectors
+        cells.obsm[_keys.key(key_added or _keys.representation(self.name))] = vectors
 
     def get_masking_frequency(self) -> pd.DataFrame:
         """How often each gene was hidden in all training so far (the paper's Figure 2).
