@@ -43,7 +43,7 @@ class Room:
     never: tuple[str, ...] = ()
 
 
-CORE = ("_keys", "_checks", "_docs", "_labels")
+CORE = ("_keys", "_checks", "_docs", "_labels", "_samples")
 ROOMS = {
     "core": Room(CORE, never=("torch", "scvi")),
     "nn": Room(("nn",), never=("anndata", "pandas", "scvi", "lightning")),

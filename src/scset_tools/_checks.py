@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scset_tools import _keys
-
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -44,12 +42,29 @@ def require_anndata(adata: object, *, caller: str) -> None:
     raise TypeError(msg)
 
 
+def obs_frame(adata: AnnData) -> pd.DataFrame:
+    """``adata.obs`` as a DataFrame, read into memory if it was opened lazily."""
+    obs: Any = adata.obs
+    return obs.to_memory() if type(obs).__name__ == "Dataset2D" else obs
+
+
 def require_obs(adata: AnnData, key: str) -> pd.Series:
     """The column ``adata.obs[key]``, or a KeyError that lists the columns there are."""
-    if key not in adata.obs:
-        msg = f"{key!r} is not a column of adata.obs. Columns: {first(adata.obs.columns, 20)}."
+    return obs_column(adata.obs, key)
+
+
+def obs_column(obs: Any, key: str) -> pd.Series:
+    """The column of ``adata.obs``, which may have been opened lazily."""
+    if key not in obs.columns:
+        msg = f"{key!r} is not a column of adata.obs. Columns: {first(obs.columns, 20)}."
         raise KeyError(msg)
-    return adata.obs[key]
+    if type(obs).__name__ == "Dataset2D":  # opened lazily: this column alone is read
+        obs = obs[[key]].to_memory()
+    column = obs[key]
+    if isinstance(column, pd.DataFrame):
+        msg = f"adata.obs has {column.shape[1]} columns named {key!r}. Rename or drop all but one of them."
+        raise ValueError(msg)
+    return column
 
 
 def group_codes(adata: AnnData, key: str | None) -> tuple[np.ndarray, list[str]]:
@@ -99,9 +114,13 @@ def is_constant_within_sample(values: pd.Series, sample_codes: np.ndarray) -> bo
 def require_constant_within_sample(adata: AnnData, key: str, sample_key: str) -> pd.Series:
     """The column ``adata.obs[key]``, or a ValueError naming the samples in which it varies."""
     values, samples = require_obs(adata, key), require_obs(adata, sample_key)
-    if is_constant_within_sample(values, pd.factorize(samples)[0]):
-        return values
-    n_values = values.groupby(samples, observed=True).nunique(dropna=False)
+    try:
+        if is_constant_within_sample(values, pd.factorize(samples)[0]):
+            return values
+    except TypeError as error:
+        msg = f"adata.obs[{key!r}] or adata.obs[{sample_key!r}] holds values that cannot be compared: {error}."
+        raise TypeError(msg) from error
+    n_values = values.groupby(samples.to_numpy(), observed=True).nunique(dropna=False)
     bad = n_values.index[n_values.to_numpy() > 1]
     culprits = {str(s): [str(v) for v in pd.unique(values[samples == s])[:4]] for s in bad[:SHOW]}
     msg = (
@@ -110,35 +129,6 @@ def require_constant_within_sample(adata: AnnData, key: str, sample_key: str) ->
         f"Either {key!r} is not a sample-level column, or {sample_key!r} is too coarse."
     )
     raise ValueError(msg)
-
-
-def sample_obs(adata: AnnData, sample_key: str) -> pd.DataFrame:
-    """One row per sample: the columns of ``adata.obs`` that are constant within samples, and ``n_cells``.
-
-    Parameters
-    ----------
-    adata
-        Cell-level AnnData.
-    sample_key
-        Column of ``adata.obs`` with the sample of each cell. Must not be missing.
-
-    Returns
-    -------
-    DataFrame indexed by sample name (sorted; strings). scvi-tools' own columns are left out and unused categories dropped.
-    """
-    samples = require_obs(adata, sample_key)
-    require_no_missing(samples, sample_key)
-    obs = adata.obs[[c for c in adata.obs.columns if not str(c).startswith("_scvi") and c != sample_key]]
-    codes, names = pd.factorize(samples.astype(object), sort=True)
-    keep = [c for c in obs.columns if is_constant_within_sample(obs[c], codes)]
-    first_cell = np.unique(codes, return_index=True)[1]
-    out = obs.iloc[first_cell][keep].copy()
-    out.index = pd.Index(pd.Index(names).astype(str), name=sample_key)
-    for c in keep:
-        if isinstance(out[c].dtype, pd.CategoricalDtype):
-            out[c] = out[c].cat.remove_unused_categories()
-    out[_keys.N_CELLS] = np.bincount(codes, minlength=len(names))
-    return out
 
 
 def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
@@ -157,7 +147,4 @@ def require_registrable(
     if layer is not None and use_rep is not None:
         msg = f"Give `layer` or `use_rep`, not both (layer={layer!r}, use_rep={use_rep!r})."
         raise ValueError(msg)
-    if type(adata.obs).__name__ == "Dataset2D":
-        msg = "adata.obs is lazy. Read it first: adata.obs = adata.obs.to_memory()."
-        raise TypeError(msg)
     require_no_missing(require_obs(adata, sample_key), sample_key)

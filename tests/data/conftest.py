@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
 
-from scset_tools.data._fields import CellBatchField, CellLayerField, SampleField, SampleLabelField
+from scset_tools.data._feature_fields import CellLayerField
+from scset_tools.data._fields import CellBatchField, SampleField, SampleLabelField
+from scset_tools.data._manager import SampleManager
 
 SIZES = {"a": 5, "b": 1, "c": 12, "d": 7}
 
@@ -36,17 +37,17 @@ def adata() -> ad.AnnData:
 
 
 @pytest.fixture
-def register() -> Callable[..., AnnDataManager]:
+def register() -> Callable[..., SampleManager]:
     """Register an AnnData by its sample column, with labels and batches if asked."""
 
-    def call(adata: ad.AnnData, *, labels_key: str | None = None, batch_key: str | None = None) -> AnnDataManager:
+    def call(adata: ad.AnnData, *, labels_key: str | None = None, batch_key: str | None = None) -> SampleManager:
         fields = [
             SampleField(REGISTRY_KEYS.SAMPLE_KEY, "sample"),
             *([SampleLabelField(REGISTRY_KEYS.LABELS_KEY, labels_key, "sample")] if labels_key else []),
             *([CellBatchField(REGISTRY_KEYS.BATCH_KEY, batch_key)] if batch_key else []),
             CellLayerField(REGISTRY_KEYS.X_KEY, None),
         ]
-        manager = AnnDataManager(fields=fields, setup_method_args={})
+        manager = SampleManager(fields=fields, setup_method_args={})
         manager.register_fields(adata)
         return manager
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from scset_tools.data._features import check_features, describe_source, feature_moments
-from scset_tools.data._rows import RowReader
+from scset_tools.data._rows import Named, RowReader
 
 
 @pytest.fixture
@@ -87,9 +87,9 @@ def frame(n: int, prefix: str) -> pd.Index:
 def test_values_that_are_not_finite_are_counted_and_named(store):
     x = np.ones((20, 3))
     x[9, 2], x[9, 0], x[17, 1], x[19, 1] = np.nan, np.inf, -np.inf, np.nan
-    message = r"adata.X has 4 values that are not finite \(first: cell 'c9', 'g0'; cell 'c9', 'g2'; cell 'c17', 'g1'\)"
+    message = r"adata.X has 4 values that are not finite \(first: cell 'c9', feature 'g0'; cell 'c9', feature 'g2'; cell 'c17', feature 'g1'\)"
     with pytest.raises(ValueError, match=message):
-        check_features(store(x), where="adata.X", names=frame(3, "g"), cells=frame(20, "c"))
+        check_features(store(x), Named("adata.X", frame(20, "c"), frame(3, "g")))
 
 
 @pytest.mark.usefixtures("blocks_of_seven")
@@ -97,17 +97,17 @@ def test_values_that_are_not_finite_are_counted_and_named(store):
 def test_cells_without_signal_raise_only_if_asked(store):
     x = np.ones((20, 3))
     x[[3, 15]] = 0
-    arguments = {"where": "adata.X", "names": frame(3, "g"), "cells": frame(20, "c")}
-    assert check_features(store(x), **arguments) is None
+    named = Named("adata.X", frame(20, "c"), frame(3, "g"))
+    assert check_features(store(x), named) is None
     with pytest.raises(ValueError, match=r"adata.X has 2 cells whose features are all zero \(first: \['c3', 'c15'\]\)"):
-        check_features(store(x), **arguments, forbid_zero_cells=True)
+        check_features(store(x), named, forbid_zero_cells=True)
 
 
 def test_explicit_zeros_of_a_sparse_matrix_are_no_signal():
     x = sp.csr_matrix(np.ones((3, 2)))
     x.data[2:4] = 0
     with pytest.raises(ValueError, match=r"1 cells whose features are all zero \(first: \['c1'\]\)"):
-        check_features(x, where="adata.X", names=frame(2, "g"), cells=frame(3, "c"), forbid_zero_cells=True)
+        check_features(x, Named("adata.X", frame(3, "c"), frame(2, "g")), forbid_zero_cells=True)
 
 
 def test_an_array_has_the_name_that_users_give_it():

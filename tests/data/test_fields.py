@@ -8,15 +8,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from scset_tools.data._fields import (
-    MISSING,
-    CellBatchField,
-    CellLayerField,
-    CellObsmField,
-    SampleField,
-    SampleLabelField,
-    SampleNumericField,
-)
+from scset_tools.data._feature_fields import CellLayerField, CellObsmField
+from scset_tools.data._fields import MISSING, CellBatchField, SampleField, SampleLabelField, SampleNumericField
 
 
 def labels() -> SampleLabelField:
@@ -32,7 +25,7 @@ def test_samples_are_numbered_in_the_order_of_their_names(adata, dtype):
     state = SampleField("sample", "sample").register_field(adata)
     assert state["categorical_mapping"].tolist() == ["a", "b", "c", "d"]
     assert state["original_key"] == "sample"
-    codes = adata.obs["_scvi_sample"]
+    codes = state["codes"]
     assert codes.dtype == np.int64
     assert [state["categorical_mapping"][c] for c in codes] == adata.obs["sample"].tolist()
 
@@ -44,14 +37,15 @@ def test_order_of_categories_does_not_matter_and_unused_ones_are_dropped(adata):
         )
         state = SampleField("sample", "sample").register_field(adata)
         assert state["categorical_mapping"].tolist() == ["a", "b", "c", "d"]
-        assert adata.obs["_scvi_sample"][adata.obs["sample"] == "d"].eq(3).all()
+        assert (state["codes"][adata.obs["sample"] == "d"] == 3).all()
     assert list(adata.obs["sample"].cat.categories) == ["d", "unused", "b", "a", "c"]  # not touched
 
 
-def test_integer_samples_are_sorted_as_numbers(adata):
-    adata.obs["sample"] = adata.obs["sample"].map({"a": 10, "b": 0, "c": 2, "d": 1}).astype(int)
+@pytest.mark.parametrize("dtype", [int, "Int64", str, "category"])
+def test_numbered_samples_have_one_order_whatever_their_type(adata, dtype):
+    adata.obs["sample"] = adata.obs["sample"].map({"a": 10, "b": 0, "c": 2, "d": 1}).astype(dtype)
     state = SampleField("sample", "sample").register_field(adata)
-    assert state["categorical_mapping"].tolist() == [0, 1, 2, 10]
+    assert state["categorical_mapping"].tolist() == ["0", "1", "10", "2"]
 
 
 def test_new_data_have_samples_of_their_own(adata):
@@ -64,8 +58,9 @@ def test_new_data_have_samples_of_their_own(adata):
     state = field.register_field(adata)
     new = adata[adata.obs["sample"] == "c"].copy()
     new.obs["sample"] = "z"
-    assert field.transfer_field(state, new)["categorical_mapping"].tolist() == ["z"]  # one sample is enough to embed
-    assert new.obs["_scvi_sample"].eq(0).all()
+    transferred = field.transfer_field(state, new)
+    assert transferred["categorical_mapping"].tolist() == ["z"]  # one sample is enough to embed
+    assert (transferred["codes"] == 0).all()
 
 
 def test_samples_that_cannot_be_told_apart(adata):
@@ -92,11 +87,11 @@ def test_labels_are_numbered_and_missing_ones_are_minus_one(adata):
     adata.obs["condition"] = pd.Categorical(condition, categories=["zz", "control", "case"])
     state = labels().register_field(adata)
     assert state["categorical_mapping"].tolist() == ["case", "control"]  # by name: these categories have no order
-    by_sample = adata.obs.groupby("sample", observed=True)["_scvi_labels"].unique()
+    by_sample = pd.Series(state["codes"]).groupby(adata.obs["sample"].to_numpy(), observed=True).unique()
     assert by_sample["a"] == by_sample["c"] == [0]
     assert by_sample["b"] == [1]
     assert by_sample["d"] == [MISSING]
-    assert adata.obs["_scvi_labels"].dtype == np.int64
+    assert state["codes"].dtype == np.int64
 
 
 def test_levels_of_an_ordered_category_keep_their_order(adata):
@@ -110,23 +105,23 @@ def test_levels_of_an_ordered_category_keep_their_order(adata):
 def test_labels_of_new_data(adata):
     state = labels().register_field(adata)
     new = adata[adata.obs["condition"] == "control"].copy()
-    labels().transfer_field(state, new)
-    assert new.obs["_scvi_labels"].eq(1).all()  # the number it has in the model, though it is the only class here
+    assert (
+        labels().transfer_field(state, new)["codes"] == 1
+    ).all()  # the number it has in the model, though it is the only class here
     del new.obs["condition"]
     transferred = labels().transfer_field(state, new)
-    assert new.obs["_scvi_labels"].eq(MISSING).all()
+    assert (transferred["codes"] == MISSING).all()
     assert "condition" not in new.obs
     assert transferred["categorical_mapping"].tolist() == ["case", "control"]
     new.obs["condition"] = np.nan
-    labels().transfer_field(state, new)
-    assert new.obs["_scvi_labels"].eq(MISSING).all()
+    assert (labels().transfer_field(state, new)["codes"] == MISSING).all()
 
 
 def test_unused_categories_of_new_data_are_no_classes(adata):
     state = labels().register_field(adata)
     adata.obs["condition"] = pd.Categorical(adata.obs["condition"].astype(str), categories=["other", "control", "case"])
-    labels().transfer_field(state, adata)
-    assert adata.obs["_scvi_labels"].eq(adata.obs["condition"].map({"case": 0, "control": 1}).astype(int)).all()
+    codes = labels().transfer_field(state, adata)["codes"]
+    assert (codes == adata.obs["condition"].map({"case": 0, "control": 1}).astype(int)).all()
 
 
 def test_an_unseen_class_raises_even_if_it_is_the_integer_zero(adata):
@@ -144,8 +139,8 @@ def test_integer_labels_with_missing_ones_are_the_same_classes(adata):
     state = labels().register_field(adata)
     new = adata.copy()
     new.obs["condition"] = new.obs["condition"].astype(float).where(new.obs["sample"] != "d")
-    labels().transfer_field(state, new)
-    assert new.obs.groupby("sample")["_scvi_labels"].first().tolist() == [0, 1, 0, MISSING]
+    codes = labels().transfer_field(state, new)["codes"]
+    assert pd.Series(codes).groupby(new.obs["sample"].to_numpy()).first().tolist() == [0, 1, 0, MISSING]
 
 
 def test_labels_that_vary_within_a_sample_or_are_all_missing(adata):
@@ -166,18 +161,16 @@ def test_numbers_per_sample(adata):
     field = SampleNumericField("age", "age", "sample")
     adata.obs["age"] = adata.obs["age"].where(adata.obs["sample"] != "b")
     state = field.register_field(adata)
-    written = adata.obs.groupby("sample")[field.attr_key].first()
+    written = pd.Series(state["codes"]).groupby(adata.obs["sample"].to_numpy()).first()
     assert written[["a", "c", "d"]].tolist() == [30, 52, 63]
     assert np.isnan(written["b"])
-    assert adata.obs[field.attr_key].dtype == np.float32
+    assert state["codes"].dtype == np.float32
     new = adata.copy()
     del new.obs["age"]
-    field.transfer_field(state, new)
-    assert new.obs[field.attr_key].isna().all()
+    assert np.isnan(field.transfer_field(state, new)["codes"]).all()
     assert "age" not in new.obs  # what the user did not give is not written under the user's name
     new.obs["age"] = 5
-    field.transfer_field(state, new)
-    assert new.obs[field.attr_key].eq(5).all()
+    assert (field.transfer_field(state, new)["codes"] == 5).all()
 
 
 def test_numbers_must_be_numeric_and_belong_to_samples(adata):
@@ -204,10 +197,9 @@ def test_batches_may_vary_within_a_sample_and_are_known_or_refused(adata):
     field = CellBatchField("batch", "batch")
     state = field.register_field(adata)
     assert state["categorical_mapping"].tolist() == ["b0", "b1"]
-    assert adata.obs["_scvi_batch"].tolist() == [int(b == "b1") for b in adata.obs["batch"]]
+    assert state["codes"].tolist() == [int(b == "b1") for b in adata.obs["batch"]]
     new = adata[adata.obs["batch"] == "b1"].copy()
-    field.transfer_field(state, new)
-    assert new.obs["_scvi_batch"].eq(1).all()
+    assert (field.transfer_field(state, new)["codes"] == 1).all()
     new.obs["batch"] = "b2"
     with pytest.raises(ValueError, match=r"not trained on: \['b2'\] \(known: \['b0', 'b1'\]\). A model knows only"):
         field.transfer_field(state, new)

@@ -119,7 +119,7 @@ def test_text_and_categories_agree():
     mdata = make_mudata()
     mdata["rna"].obs["sample"] = as_anndata(mdata).obs["sample"].astype(str)
     sst.MAESTRO.setup_mudata(mdata, "sample", modality="rna")
-    assert "_scvi_sample" in mdata["rna"].obs
+    assert sst.MAESTRO(mdata, **SMALL).sample_names == [f"s{i:02d}" for i in range(8)]
 
 
 def _disagree(mdata):

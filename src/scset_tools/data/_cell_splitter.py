@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from scvi import settings
-from scvi.data import AnnDataManager
 from torch.utils.data import DataLoader, DistributedSampler
 
 from scset_tools.data._cells import MixedCellDataset
+from scset_tools.data._manager import SampleManager
 from scset_tools.data._splitter import SampleDataSplitter
 
 POOL = 32
@@ -108,7 +108,7 @@ class CellDataSplitter(SampleDataSplitter):
 
     def __init__(
         self,
-        adata_manager: AnnDataManager,
+        adata_manager: SampleManager,
         *,
         gene_ids: np.ndarray | None = None,
         expect_counts: bool = False,

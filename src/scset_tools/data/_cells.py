@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
-from scvi.data import AnnDataManager
 
 from scset_tools import _checks
 from scset_tools.data._dataset import SampleDataset
+from scset_tools.data._manager import SampleManager
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that the seeds of the cells of a sample are all different."""
@@ -157,7 +157,7 @@ class GeneDataset(SampleDataset):
 
     def __init__(
         self,
-        manager: AnnDataManager,
+        manager: SampleManager,
         *,
         n_cells: int | None = None,
         seed: int = 0,

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
 from torch.utils.data import Dataset
 
 from scset_tools.data._batch import SampleBatch
 from scset_tools.data._fields import CellBatchField, SampleLabelField, SampleNumericField
 from scset_tools.data._index import SampleIndex, order_by_name
-from scset_tools.data._rows import RowReader
+from scset_tools.data._manager import SampleManager
 from scset_tools.data._sparse import SparseRows
 
 
@@ -43,12 +42,13 @@ class SampleDataset(Dataset):
     """
 
     def __init__(
-        self, manager: AnnDataManager, *, n_cells: int | None = None, seed: int = 0, sparse: bool = False
+        self, manager: SampleManager, *, n_cells: int | None = None, seed: int = 0, sparse: bool = False
     ) -> None:
+        manager.validate()
         codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SAMPLE_KEY)).ravel().astype(np.int64)
         names = manager.get_state_registry(REGISTRY_KEYS.SAMPLE_KEY).categorical_mapping
         self.index = SampleIndex.from_codes(codes, names, by_name=_order_by_name(manager))
-        self.reader = RowReader(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+        self.reader = manager.reader()
         self.n_cells, self.seed = n_cells, int(seed)
         self.is_sparse = sparse and self.reader.is_sparse
         self._ids = [zlib.crc32(str(name).encode()) for name in self.index.names]
@@ -106,7 +106,7 @@ class SampleDataset(Dataset):
         )
 
 
-def _order_by_name(manager: AnnDataManager) -> np.ndarray:
+def _order_by_name(manager: SampleManager) -> np.ndarray:
     """The order of the cells of a manager, remembered for as long as they have the same names."""
     names = manager.adata.obs_names
     known: tuple[Any, np.ndarray] | None = getattr(manager, "_order_by_name", None)
@@ -116,6 +116,6 @@ def _order_by_name(manager: AnnDataManager) -> np.ndarray:
     return known[1]
 
 
-def _registered(manager: AnnDataManager, *kinds: type[Any]) -> list[str]:
+def _registered(manager: SampleManager, *kinds: type[Any]) -> list[str]:
     """Registry keys of the fields of some kinds."""
     return [field.registry_key for field in manager.fields if isinstance(field, kinds) and not field.is_empty]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from scset_tools import _checks
-from scset_tools.data._rows import RowReader, row_major
+from scset_tools.data._rows import Named, RowReader, all_finite, not_finite
 
 
 def describe_source(*, layer: str | None = None, use_rep: str | None = None) -> str:
@@ -19,47 +20,83 @@ def describe_source(*, layer: str | None = None, use_rep: str | None = None) -> 
     return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
 
 
-def check_features(
-    source: Any, *, where: str, names: pd.Index, cells: pd.Index, forbid_zero_cells: bool = False
-) -> None:
-    """Raise ValueError for values that are not finite and, if asked, for cells whose features are all zero.
+def check_features(source: Any, named: Named, *, forbid_zero_cells: bool = False) -> None:
+    """Raise for an array that holds anything but finite numbers and, if asked, for cells whose features are all zero.
+
+    An array in a file is read for this once: as long as the file is not written to, the next model takes it as it is.
 
     Parameters
     ----------
     source
         Array of cells x features in any storage that :class:`~scset_tools.data._rows.RowReader` reads.
-    where
-        How to name the array in a message.
-    names, cells
-        Names of features and cells, for the message.
+    named
+        How messages name the array, its cells and its features.
     forbid_zero_cells
         Whether a cell without any signal is an error: it has no direction, so cosine similarity to it means nothing.
     """
+    stored = stored_as(source)
+    if stored is not None and (stored, forbid_zero_cells) in _SOUND:
+        return
+    reader = RowReader(source, named)
+    if _is_finite_in_memory(reader) and not forbid_zero_cells:
+        return
     n_bad, n_zero = 0, 0
-    first_bad: list[str] = []
+    bad_rows, bad_columns = np.zeros(0, np.int64), np.zeros(0, np.int64)
     first_zero: list[str] = []
-    for start, block in _stored_blocks(source):
-        values = block.data if sparse.issparse(block) else block
-        if not np.isfinite(values).all():
-            row, column = np.nonzero(~np.isfinite(block.toarray() if sparse.issparse(block) else block))
-            n_bad += len(row)
-            first_bad += [f"cell {cells[start + r]!r}, {names[c]!r}" for r, c in zip(row[:3], column[:3], strict=True)]
+    for start, block in reader.unchecked_chunks():
+        row, column = not_finite(block)
+        n_bad += len(row)
+        bad_rows = np.concatenate([bad_rows, start + row])[:3]
+        bad_columns = np.concatenate([bad_columns, column])[:3]
         if forbid_zero_cells:
             is_zero = np.asarray((block != 0).sum(axis=1)).ravel() == 0
             n_zero += int(is_zero.sum())
-            first_zero += list(cells[start + np.flatnonzero(is_zero)[: _checks.SHOW]])
+            if named.cells is not None:
+                first_zero += [str(named.cells[start + i]) for i in np.flatnonzero(is_zero)[: _checks.SHOW]]
     if n_bad:
-        msg = (
-            f"{where} has {n_bad} values that are not finite (first: {'; '.join(first_bad[:3])}). "
-            "Impute them, or drop the cells or features they are in."
-        )
-        raise ValueError(msg)
+        raise reader.complaint(n_bad, bad_rows, bad_columns)
     if n_zero:
         msg = (
-            f"{where} has {n_zero} cells whose features are all zero (first: {_checks.first(first_zero)}): cosine "
+            f"{named.array} has {n_zero} cells whose features are all zero (first: {_checks.first(first_zero)}): cosine "
             "similarity to them is undefined. Drop them, for instance with scanpy.pp.filter_cells(adata, min_genes=1)."
         )
         raise ValueError(msg)
+    if stored is not None:
+        _SOUND.update({(stored, forbid_zero_cells), (stored, False)})
+
+
+_SOUND: set[tuple[Any, bool]] = set()
+"""Arrays in files that were found sound in this process."""
+
+
+def _is_finite_in_memory(reader: RowReader) -> bool:
+    """Whether all values of an array in memory are finite, from its stored values alone; False if that says nothing."""
+    source = reader.source
+    if reader.is_out_of_core or (sparse.issparse(source) and not source.has_canonical_format):
+        return False
+    values = source.data if sparse.issparse(source) else source
+    if values.dtype.kind in "biu":
+        return True
+    size = max(1, 2**24 // max(1, int(np.prod(values.shape[1:]))))
+    with np.errstate(over="ignore"):
+        pieces = (values[i : i + size].astype(np.float32, copy=False) for i in range(0, len(values), size))
+        return all(map(all_finite, pieces))
+
+
+def stored_as(source: Any) -> tuple[Any, ...] | None:
+    """What tells an array in a file from all others and from itself after a change; None for an array in memory."""
+    source = getattr(source, "group", source)  # a sparse array of anndata
+    file, store = getattr(source, "file", None), getattr(source, "store", None)
+    name = file.filename if file is not None else getattr(store, "root", getattr(store, "path", None))
+    if not isinstance(name, str | os.PathLike):
+        return None
+    root = Path(name)
+    parts = [root] if root.is_file() else [p for p in root.rglob("*") if p.is_file()]
+    stats = [p.stat() for p in parts]
+    if not stats:
+        return None
+    written = max(s.st_mtime_ns for s in stats), sum(s.st_size for s in stats), len(stats), stats[0].st_ino
+    return str(root.resolve()), str(getattr(source, "name", "")), *written
 
 
 def feature_moments(source: Any, groups: np.ndarray | None = None, n_groups: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +105,7 @@ def feature_moments(source: Any, groups: np.ndarray | None = None, n_groups: int
     Parameters
     ----------
     source
-        Array of cells x features, read in blocks.
+        Array of cells x features, or its reader; read in blocks.
     groups
         Number of the group of each cell, shape (cells,). Default: all in one.
     n_groups
@@ -79,7 +116,7 @@ def feature_moments(source: Any, groups: np.ndarray | None = None, n_groups: int
     Mean and standard deviation, each (n_groups, features), float32. A feature without spread gets the standard deviation 1,
     so that dividing by it leaves it at zero.
     """
-    reader = RowReader(source)
+    reader = source if isinstance(source, RowReader) else RowReader(source)
     count = np.zeros(n_groups)
     mean = np.zeros((n_groups, reader.n_features))
     squares = np.zeros((n_groups, reader.n_features))  # sum of squares about the mean
@@ -96,13 +133,3 @@ def feature_moments(source: Any, groups: np.ndarray | None = None, n_groups: int
     sd = np.sqrt(squares / np.maximum(count, 1)[:, None])
     sd[sd <= 1e-9 * np.abs(mean)] = 1.0  # far below the resolution of float32: the feature is constant
     return mean.astype(np.float32), sd.astype(np.float32)
-
-
-def _stored_blocks(source: Any) -> Any:
-    """Blocks of rows as they are stored: sparse stays sparse, and nothing larger than a block is made dense."""
-    source = row_major(source)
-    n_rows, n_features = source.shape
-    size = RowReader.rows_per_chunk(n_features)
-    for start in range(0, n_rows, size):
-        block = source[start : start + size]
-        yield start, block.compute() if hasattr(block, "compute") else block

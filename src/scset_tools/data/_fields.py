@@ -4,108 +4,89 @@ scvi-tools' own categorical field refuses categories that it did not see in trai
 (``extend_categories``) is handed to every field at once, so that new labels and batches would slip in along with new
 samples. Here a sample is new in every AnnData, a label belongs to the sample rather than to the cell, and unseen labels
 raise.
+
+Nothing is written to ``adata.obs``: what there is one of for each cell goes to the
+:class:`~scset_tools.data._manager.SampleManager` along with the state of the field, under :data:`CODES` and :data:`SEEN`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scvi.data.fields import CategoricalObsField, LayerField, NumericalObsField, ObsmField
+from scvi.data.fields import CategoricalObsField, NumericalObsField
 
 from scset_tools import _checks, _labels
-from scset_tools.data._features import check_features, describe_source
+from scset_tools._samples import as_name, sample_codes
+from scset_tools.data._feature_fields import Change
 
 MISSING = -1
 """Code of a missing label."""
 
+CODES = "codes"
+"""Entry of a state: number (or value) of each cell, (cells,)."""
 
-class CellLayerField(LayerField):
-    """The features of each cell from ``X`` or a layer: checked when registered, never copied or converted."""
+SEEN = "seen"
+"""Entry of a state: the column that the codes were made from, as it was."""
 
-    def __init__(self, registry_key: str, layer: str | None, *, forbid_zero_cells: bool = False) -> None:
-        super().__init__(registry_key, layer, is_count_data=False, correct_data_format=False)
-        self._forbid_zero_cells = forbid_zero_cells
 
-    def register_field(self, adata: AnnData) -> dict:
-        return self._register(adata, forbid_zero_cells=self._forbid_zero_cells)
+class _Column:
+    """A column of ``obs`` that a manager keeps codes of."""
 
-    def _register(self, adata: AnnData, *, forbid_zero_cells: bool = False) -> dict:
-        if self.attr_key is not None:
-            _checks.require_layer(adata, self.attr_key)
-        elif adata.X is None:
-            msg = (
-                f"adata.X is empty. Give `layer` or `use_rep`. Keys of adata.obsm: {_checks.first(adata.obsm.keys())}."
-            )
-            raise ValueError(msg)
-        state = super().register_field(adata)
-        check_features(
-            self.get_field_data(adata),
-            where=describe_source(layer=self.attr_key),
-            names=adata.var_names,
-            cells=adata.obs_names,
-            forbid_zero_cells=forbid_zero_cells,
+    _original_attr_key: str
+
+    @property
+    def attr_key(self) -> str:
+        """The user's own column: there is no other."""
+        return self._original_attr_key
+
+    def change(self, adata: AnnData, state: dict, *, codes: np.ndarray, seen: Any) -> Change:
+        """What changed since the column was registered, if anything."""
+        key = self._original_attr_key
+        try:
+            column = _checks.require_obs(adata, key)
+        except KeyError:
+            return None if seen is None else (KeyError, f"adata.obs[{key!r}] is gone")
+        if seen is not None and _is_same(column.values, seen):
+            return None
+        now, then = self._texts(column), self._texts_of(state, codes)
+        differs = np.flatnonzero(now != then)
+        if len(differs) == 0:
+            return None
+        shown = "; ".join(
+            f"{str(adata.obs_names[i])!r}: {then[i] or 'missing'!r} then, {now[i] or 'missing'!r} now"
+            for i in differs[:3]
         )
-        return state
+        return ValueError, f"adata.obs[{key!r}] differs in {len(differs)} of {len(now)} cells ({shown})"
 
-    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
-        known, given = pd.Index(state_registry[self.COLUMN_NAMES_KEY]), adata_target.var_names
-        if not known.equals(given):
-            missing, extra = known.difference(given, sort=False), given.difference(known, sort=False)
-            if len(missing):
-                way_out = f"{len(missing)} features of the model are missing: {_checks.first(missing)}."
-            else:
-                way_out = "Give them in the model's order: adata = adata[:, model.get_var_names()].copy()."
-            msg = (
-                f"adata.var_names ({len(given)}) differ from the {len(known)} features that the model was trained on "
-                f"({len(missing)} missing, {len(extra)} unknown to it). {way_out}"
-            )
-            raise ValueError(msg)
-        return self._register(adata_target)
+    def _state(self, codes: np.ndarray, names: np.ndarray, column: pd.Series | None) -> dict:
+        return {
+            CategoricalObsField.CATEGORICAL_MAPPING_KEY: np.array(names, copy=True),
+            CategoricalObsField.ORIGINAL_ATTR_KEY: self._original_attr_key,
+            CODES: codes,
+            SEEN: None if column is None else column.values.copy(),
+        }
 
+    def _texts(self, column: pd.Series) -> np.ndarray:
+        """What each cell says, as text; the empty text where it is missing."""
+        raw, values = pd.factorize(column)
+        return np.asarray([*(as_name(v) for v in values), ""], dtype=object)[raw]
 
-class CellObsmField(ObsmField):
-    """The features of each cell from ``obsm``: checked when registered, never copied or converted."""
-
-    def __init__(self, registry_key: str, use_rep: str, *, forbid_zero_cells: bool = False) -> None:
-        super().__init__(registry_key, use_rep, correct_data_format=False)
-        self._forbid_zero_cells = forbid_zero_cells
-
-    def register_field(self, adata: AnnData) -> dict:
-        return self._register(adata, forbid_zero_cells=self._forbid_zero_cells)
-
-    def _register(self, adata: AnnData, *, forbid_zero_cells: bool = False) -> dict:
-        _checks.require_obsm(adata, self.attr_key)
-        state = super().register_field(adata)
-        names = pd.Index(np.asarray(state[self.COLUMN_NAMES_KEY]).astype(str))
-        check_features(
-            self.get_field_data(adata),
-            where=describe_source(use_rep=self.attr_key),
-            names=names,
-            cells=adata.obs_names,
-            forbid_zero_cells=forbid_zero_cells,
-        )
-        return state
-
-    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
-        known = np.asarray(state_registry[self.COLUMN_NAMES_KEY]).astype(str)
-        array = _checks.require_obsm(adata_target, self.attr_key)
-        if array.shape[1] != len(known):
-            msg = (
-                f"adata.obsm[{self.attr_key!r}] has {array.shape[1]} columns, but the model was trained on {len(known)}. "
-                "Compute the representation in the same way as for the training data."
-            )
-            raise ValueError(msg)
-        if isinstance(array, pd.DataFrame) and list(array.columns.astype(str)) != list(known):
-            msg = (
-                f"The columns of adata.obsm[{self.attr_key!r}] are {_checks.first(array.columns)}, but the model was "
-                f"trained on {_checks.first(known)}."
-            )
-            raise ValueError(msg)
-        return self._register(adata_target)
+    def _texts_of(self, state: dict, codes: np.ndarray) -> np.ndarray:
+        return np.asarray([*map(as_name, state[CategoricalObsField.CATEGORICAL_MAPPING_KEY]), ""], dtype=object)[codes]
 
 
-class SampleField(CategoricalObsField):
+def _is_same(values: Any, seen: Any) -> bool:
+    """Whether two arrays of pandas hold the same, at the cost of one comparison."""
+    if values.dtype != seen.dtype or len(values) != len(seen):
+        return False
+    left, right = (pd.Index(v, dtype=v.dtype, tupleize_cols=False) for v in (values, seen))
+    return left.equals(right)
+
+
+class SampleField(_Column, CategoricalObsField):
     """The sample of each cell. Every AnnData has samples of its own: nothing is carried over to a new one.
 
     Parameters
@@ -147,20 +128,14 @@ class SampleField(CategoricalObsField):
     def _register(self, adata: AnnData) -> tuple[dict, pd.Series]:
         key = self._original_attr_key
         column = _checks.require_obs(adata, key)
-        _checks.require_no_missing(column, key)
-        samples = column.astype("category").cat.remove_unused_categories()
-        # sorted by name, whatever the order of the categories: the split is drawn in this order
-        samples = samples.cat.set_categories(pd.factorize(samples.cat.categories, sort=True)[1], ordered=False)
-        names = samples.cat.categories
-        if (same := names[names.astype(str).duplicated(keep=False)]).size:
-            msg = f"Samples of adata.obs[{key!r}] differ in type only, not as text: {[*same]}. Name them by text."
+        if adata.n_obs == 0:
+            msg = f"adata has no cells (shape {adata.shape})."
             raise ValueError(msg)
-        adata.obs[self.attr_key] = samples.cat.codes.to_numpy(dtype=np.int64)
-        state = {self.CATEGORICAL_MAPPING_KEY: names.to_numpy(copy=True), self.ORIGINAL_ATTR_KEY: key}
-        return state, samples.value_counts(sort=False)
+        codes, names = sample_codes(column, key)
+        return self._state(codes, names, column), pd.Series(np.bincount(codes, minlength=len(names)), index=names)
 
 
-class SampleLabelField(CategoricalObsField):
+class SampleLabelField(_Column, CategoricalObsField):
     """A class per sample. Missing is code -1; the column may be absent from new data; an unseen class raises.
 
     Parameters
@@ -186,84 +161,89 @@ class SampleLabelField(CategoricalObsField):
                 "Leave out `labels_key`, or give a column with labels."
             )
             raise ValueError(msg)
-        return self._write(adata, read.codes, read.values)
+        return self._state(read.codes, read.values, column)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
         classes = np.asarray(state_registry[self.CATEGORICAL_MAPPING_KEY])
         key = self._original_attr_key
-        if key not in adata_target.obs:
-            return self._write(adata_target, np.full(adata_target.n_obs, MISSING, dtype=np.int64), classes)
+        if key not in adata_target.obs.columns:
+            return self._state(np.full(adata_target.n_obs, MISSING, dtype=np.int64), classes, None)
         column = _checks.require_constant_within_sample(adata_target, key, self._sample_key)
         way_out = "Set them to missing to embed these samples without a label."
-        return self._write(adata_target, _labels.match_classes(column, classes, way_out=way_out), classes)
-
-    def _write(self, adata: AnnData, codes: np.ndarray, classes: np.ndarray) -> dict:
-        adata.obs[self.attr_key] = codes
-        return {
-            self.CATEGORICAL_MAPPING_KEY: np.array(classes, copy=True),
-            self.ORIGINAL_ATTR_KEY: self._original_attr_key,
-        }
+        return self._state(_labels.match_classes(column, classes, way_out=way_out), classes, column)
 
 
-class SampleNumericField(NumericalObsField):
+class SampleNumericField(_Column, NumericalObsField):
     """A number per sample (a target to predict, a covariate). Missing is NaN; may be absent from new data."""
 
     def __init__(self, registry_key: str, key: str, sample_key: str) -> None:
-        # a column of its own, like the other fields: absent from new data, the column of the user stays absent
-        super().__init__(registry_key, f"_scvi_{registry_key}")
+        super().__init__(registry_key, key)
         self._original_attr_key, self._sample_key = key, sample_key
 
     def register_field(self, adata: AnnData) -> dict:
         key = self._original_attr_key
         column = _checks.require_constant_within_sample(adata, key, self._sample_key)
-        numbers = _labels.read_numbers(column)
-        adata.obs[self.attr_key] = numbers.astype(np.float32)
-        return super().register_field(adata)
+        values = _as_float(column)
+        if np.isinf(values).any():
+            samples = _checks.require_obs(adata, self._sample_key)[np.isinf(values)].unique()
+            msg = (
+                f"adata.obs[{key!r}] is beyond the range of float32 for {len(samples)} samples: {_checks.first(samples)}. "
+                "Scale it, or set it to missing."
+            )
+            raise ValueError(msg)
+        return {CODES: values, SEEN: column.values.copy()}
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
-        if self._original_attr_key in adata_target.obs:
+        if self._original_attr_key in adata_target.obs.columns:
             return self.register_field(adata_target)
-        adata_target.obs[self.attr_key] = np.full(adata_target.n_obs, np.nan, dtype=np.float32)
-        return super().register_field(adata_target)
+        return {CODES: np.full(adata_target.n_obs, np.nan, dtype=np.float32), SEEN: None}
+
+    def _texts(self, column: pd.Series) -> np.ndarray:
+        return _number_texts(_as_float(column))
+
+    def _texts_of(self, state: dict, codes: np.ndarray) -> np.ndarray:
+        return _number_texts(codes)
 
 
-class CellBatchField(CategoricalObsField):
+def _as_float(column: pd.Series) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return _labels.read_numbers(column).astype(np.float32)
+
+
+def _number_texts(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(values), "", values.astype(str).astype(object))
+
+
+class CellBatchField(_Column, CategoricalObsField):
     """The technical batch of each cell. May vary within a sample; must be complete; an unseen batch raises."""
 
     def register_field(self, adata: AnnData) -> dict:
-        read = _labels.read_classes(self._column(adata))
-        return self._write(adata, read.codes, read.values)
+        column = self._column(adata)
+        read = _labels.read_classes(column)
+        return self._state(read.codes, read.values, column)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
         known = np.asarray(state_registry[self.CATEGORICAL_MAPPING_KEY])
-        way_out = "A model knows only the batches it was trained with."
-        return self._write(
-            adata_target, _labels.match_classes(self._column(adata_target), known, way_out=way_out), known
-        )
+        column, way_out = self._column(adata_target), "A model knows only the batches it was trained with."
+        return self._state(_labels.match_classes(column, known, way_out=way_out), known, column)
 
     def _column(self, adata: AnnData) -> pd.Series:
         column = _checks.require_obs(adata, self._original_attr_key)
         _checks.require_no_missing(column, self._original_attr_key)
         return column
 
-    def _write(self, adata: AnnData, codes: np.ndarray, names: np.ndarray) -> dict:
-        adata.obs[self.attr_key] = codes
-        return {
-            self.CATEGORICAL_MAPPING_KEY: np.array(names, copy=True),
-            self.ORIGINAL_ATTR_KEY: self._original_attr_key,
-        }
-
 
 class CellTypeField(CellBatchField):
     """The type of each cell, for training. May be missing (code -1), new, or absent from new data."""
 
     def register_field(self, adata: AnnData) -> dict:
-        read = _labels.read_classes(_checks.require_obs(adata, self._original_attr_key))
-        return self._write(adata, read.codes, read.values)
+        column = _checks.require_obs(adata, self._original_attr_key)
+        read = _labels.read_classes(column)
+        return self._state(read.codes, read.values, column)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
         known = np.asarray(state_registry[self.CATEGORICAL_MAPPING_KEY])
-        if self._original_attr_key not in adata_target.obs:
-            return self._write(adata_target, np.full(adata_target.n_obs, MISSING, dtype=np.int64), known)
-        column = adata_target.obs[self._original_attr_key]
-        return self._write(adata_target, _labels.match_classes(column, known, allow_new=True), known)
+        if self._original_attr_key not in adata_target.obs.columns:
+            return self._state(np.full(adata_target.n_obs, MISSING, dtype=np.int64), known, None)
+        column = _checks.require_obs(adata_target, self._original_attr_key)
+        return self._state(_labels.match_classes(column, known, allow_new=True), known, column)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._samples import as_text, sample_codes
 
 
 def order_by_name(names: pd.Index) -> np.ndarray:
@@ -84,12 +85,7 @@ class SampleIndex:
         sample_key
             Column with the sample of each cell. Must be complete.
         """
-        if sample_key not in obs:
-            msg = f"{sample_key!r} is not a column of adata.obs. Columns: {_checks.first(obs.columns, 20)}."
-            raise KeyError(msg)
-        _checks.require_no_missing(obs[sample_key], sample_key)
-        codes, names = pd.factorize(obs[sample_key].astype(object), sort=True)
-        return cls.from_codes(codes, np.asarray(names))
+        return cls.from_codes(*sample_codes(_checks.obs_column(obs, sample_key), sample_key))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -131,8 +127,8 @@ class SampleIndex:
         """
         if samples is None:
             return np.arange(len(self))
-        wanted = pd.Index([str(s) for s in np.atleast_1d(np.asarray(samples, dtype=object))])
-        found = pd.Index([str(n) for n in self.names]).get_indexer(wanted)
+        wanted = pd.Index(as_text([samples] if np.isscalar(samples) else samples))
+        found = pd.Index(as_text(self.names)).get_indexer(wanted)
         if (found < 0).any():
             msg = (
                 f"{(found < 0).sum()} of {len(wanted)} samples are not in the data: {_checks.first(wanted[found < 0])}. "

@@ -1,23 +1,58 @@
-"""Read rows of an array in the order asked for, wherever the array lives."""
+"""Read rows of an array in the order asked for, wherever the array lives: plain, finite float32 or an error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scset_tools import _checks
+
+
+@dataclass(frozen=True)
+class Named:
+    """How messages name an array, its rows and its columns.
+
+    Attributes
+    ----------
+    array
+        The array, as the user would write it.
+    cells, features
+        Names of rows and columns. Default: their numbers.
+    sample_of
+        Name of the sample of a row, if there are samples.
+    """
+
+    array: str = "The array"
+    cells: Sequence[Any] | None = None
+    features: Sequence[Any] | None = None
+    sample_of: Callable[[int], str] | None = None
+
+    def place(self, row: int, column: int) -> str:
+        """A value, by the names of its cell, sample and feature."""
+        cell = row if self.cells is None else str(self.cells[row])
+        feature = column if self.features is None else str(self.features[column])
+        sample = "" if self.sample_of is None else f" of sample {self.sample_of(row)!r}"
+        return f"cell {cell!r}{sample}, feature {feature!r}"
+
 
 class RowReader:
     """Rows of one array as float32, dense or sparse, in the order asked for, repeats allowed.
+
+    What is read is what any reader of the array would get: duplicate entries of a sparse array are summed, a masked value is
+    missing, and a value that is missing, infinite, or infinite as float32 raises.
 
     Parameters
     ----------
     source
         Two-dimensional ndarray, DataFrame, scipy sparse matrix or array, or an out-of-core array: dataset of an h5ad or
         zarr file opened in backed mode, zarr array, dask array (dense or of sparse chunks).
+    named
+        How messages name it.
 
     Notes
     -----
@@ -26,16 +61,19 @@ class RowReader:
     because picking rows from CSC visits every non-zero value.
     """
 
-    def __init__(self, source: Any) -> None:
-        self.source = source = row_major(source)
+    def __init__(self, source: Any, named: Named | None = None) -> None:
+        self.named = named = Named() if named is None else named
+        self.source = source = row_major(source, named.array)
         self.is_out_of_core = not (isinstance(source, np.ndarray) or sparse.issparse(source))
         self.n_rows, self.n_features = (int(n) for n in source.shape)
         stored = getattr(source, "_meta", source)  # of a dask array: an empty array of the type of its chunks
         self.is_sparse = sparse.issparse(stored) or getattr(stored, "format", None) == "csr"
+        # scipy looks once and remembers; of arrays on disk every piece is looked at
+        self._is_canonical = sparse.issparse(source) and bool(source.has_canonical_format)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Dense rows, shape (len(rows), n_features), float32, C-contiguous."""
-        return self._read(rows, _dense)
+        return self._read(rows, self._dense)
 
     def csr(self, rows: np.ndarray) -> sparse.csr_array:
         """Sparse rows, shape (len(rows), n_features), float32: no row is made dense if the source is sparse.
@@ -45,18 +83,18 @@ class RowReader:
         rows
             Numbers of the rows, in the order wanted.
         """
-        return self._read(rows, _csr)
+        return self._read(rows, self._csr)
 
     def _read(self, rows: np.ndarray, convert: Callable[[Any], Any]) -> Any:
         rows = np.asarray(rows, dtype=np.int64)
         if not self.is_out_of_core:
-            return convert(self.source[rows])
+            return self._finite(convert(self.source[rows]), rows)
         if len(rows) == 0:
             return convert(np.zeros((0, self.n_features), dtype=np.float32))
         distinct, position = np.unique(rows, return_inverse=True)  # h5py wants increasing, distinct indices
         lo, hi = int(distinct[0]), int(distinct[-1]) + 1
         is_one_piece = hi - lo == len(distinct)  # a file stored by sample: one slice is far quicker than fancy indices
-        x = convert(self.source[lo:hi] if is_one_piece else self.source[distinct])
+        x = self._finite(convert(self.source[lo:hi] if is_one_piece else self.source[distinct]), distinct)
         in_order = len(distinct) == len(rows) and bool((np.diff(position) > 0).all())
         return x if in_order else x[position]
 
@@ -67,31 +105,128 @@ class RowReader:
 
     def chunks(self, size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Consecutive blocks of at most ``size`` rows (default: 64 MiB), as (first row, dense float32 block)."""
+        for start, x in self._chunks(size, self._dense):
+            yield start, self._finite(x, np.arange(start, start + len(x)))
+
+    def unchecked_chunks(self) -> Iterator[tuple[int, np.ndarray | sparse.csr_array]]:
+        """Consecutive blocks as (first row, float32 block), sparse ones of a sparse array, whether they are finite or not."""
+        yield from self._chunks(None, self._csr if self.is_sparse else self._dense)
+
+    def _chunks(self, size: int | None, convert: Callable[[Any], Any]) -> Iterator[tuple[int, Any]]:
         size = self.rows_per_chunk(self.n_features) if size is None else size
         for start in range(0, self.n_rows, size):
-            yield start, _dense(self.source[start : start + size])
+            yield start, convert(self.source[start : start + size])
+
+    def _dense(self, x: Any) -> np.ndarray:
+        x = _in_memory(x)
+        if sparse.issparse(x):
+            x = self._csr(x).toarray()
+        with np.errstate(over="ignore"):  # said with the name of the cell, when looked at
+            return np.ascontiguousarray(_filled(x), dtype=np.float32)
+
+    def _csr(self, x: Any) -> sparse.csr_array:
+        x = sparse.csr_array(_filled(_in_memory(x)))
+        if self._is_canonical:
+            x.has_canonical_format = True
+        elif not x.has_canonical_format:
+            # summed in a copy, the array is the user's; and in wide numbers, as small ones would overflow
+            x = x.astype(np.float64, copy=True)
+            x.sum_duplicates()
+        with np.errstate(over="ignore"):
+            return x if x.dtype == np.float32 else x.astype(np.float32)
+
+    def _finite(self, x: Any, rows: np.ndarray) -> Any:
+        """The block of these rows itself, or a ValueError naming what in it is not finite."""
+        row, column = not_finite(x)
+        if len(row):
+            raise self.complaint(len(row), rows[row[:3]], column[:3])
+        return x
+
+    def complaint(self, n: int, rows: np.ndarray, columns: np.ndarray) -> ValueError:
+        """The error for ``n`` values that are not finite, the first of which are in these rows and columns."""
+        shown = "; ".join(self.named.place(int(r), int(c)) for r, c in zip(rows, columns, strict=True))
+        msg = (
+            f"{self.named.array} has {n} values that are not finite (first: {shown}): missing, infinite, or beyond the range "
+            "of float32. Impute them, or drop the cells or features they are in."
+        )
+        return ValueError(msg)
 
 
-def row_major(source: Any) -> Any:
-    """The array in a form whose rows can be sliced: DataFrames as ndarrays, column-compressed matrices as CSR."""
+def not_finite(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the values of a block, dense or sparse, that are NaN or infinite."""
+    if all_finite(x.data if sparse.issparse(x) else x):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    return np.nonzero(~np.isfinite(x.toarray() if sparse.issparse(x) else x))
+
+
+def all_finite(values: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):  # what is not finite shows in the sum, which costs no array of its own
+            return True
+    return bool(np.isfinite(values).all())
+
+
+def row_major(source: Any, where: str = "The array") -> Any:
+    """The array in a form whose rows can be sliced: DataFrames as ndarrays, column-compressed matrices as CSR.
+
+    Raises
+    ------
+    TypeError
+        If it does not hold numbers.
+    ValueError
+        If it is not two-dimensional, or a dask array of unknown length.
+    """
     if isinstance(source, pd.DataFrame):
-        return source.to_numpy()
+        return _numbers_of(source, where)
+    if isinstance(source, np.matrix):
+        source = np.asarray(source)
+    shape = tuple(getattr(source, "shape", ()))
+    if len(shape) != 2:
+        msg = f"{where} must be cells x features, but has shape {shape}."
+        raise ValueError(msg)
+    if any(n != n for n in shape):  # NaN: dask does not know
+        msg = f"{where} is a dask array of unknown chunk sizes. Call its compute_chunk_sizes() first."
+        raise ValueError(msg)
+    kind = getattr(getattr(source, "dtype", None), "kind", "f")
+    if kind == "O" and isinstance(source, np.ndarray):
+        try:
+            source = _filled(source).astype(np.float64)
+        except (TypeError, ValueError) as error:
+            msg = f"{where} is of dtype object and holds what is no number: {error}. Convert it to float."
+            raise TypeError(msg) from error
+    elif kind not in "biuf":
+        msg = f"{where} is of dtype {source.dtype}, but must hold real numbers."
+        raise TypeError(msg)
     if sparse.issparse(source):
         return source if source.format == "csr" else source.tocsr()
     if getattr(source, "format", None) == "csc":  # a dataset on disk, of which every slice of rows would read all
         return source.to_memory().tocsr()
-    return source
+    return _filled(source)
 
 
-def _csr(x: Any) -> sparse.csr_array:
-    if hasattr(x, "compute"):  # dask
-        x = x.compute()
-    return sparse.csr_array(x, dtype=np.float32)
+def _numbers_of(frame: pd.DataFrame, where: str) -> np.ndarray:
+    """Columns of a DataFrame as numbers, missing as NaN."""
+    columns = []
+    for position, name in enumerate(frame.columns):
+        column = frame.iloc[:, position]
+        try:
+            if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype.kind in "mMcSU":
+                raise TypeError(column.dtype)
+            columns.append(column.to_numpy(dtype=np.float64, na_value=np.nan))
+        except (TypeError, ValueError) as error:
+            values = _checks.first(column.dropna().unique(), 3)
+            msg = f"Column {str(name)!r} of {where} holds {column.dtype} values {values}, but must hold numbers."
+            raise TypeError(msg) from error
+    return np.stack(columns, axis=1) if columns else np.zeros((len(frame), 0))
 
 
-def _dense(x: Any) -> np.ndarray:
-    if hasattr(x, "compute"):  # dask
-        x = x.compute()
-    if sparse.issparse(x):
-        x = x.toarray()
-    return np.ascontiguousarray(x, dtype=np.float32)
+def _in_memory(x: Any) -> Any:
+    return x.compute() if hasattr(x, "compute") else x  # dask
+
+
+def _filled(x: Any) -> Any:
+    """A masked value is a missing one, whatever lies under the mask."""
+    if not isinstance(x, np.ma.MaskedArray):
+        return x
+    return x.astype(np.float64).filled(np.nan) if np.ma.is_masked(x) else np.asarray(x)

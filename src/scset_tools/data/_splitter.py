@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 from scvi import REGISTRY_KEYS, settings
-from scvi.data import AnnDataManager
 from torch.utils.data import DataLoader
 
 from scset_tools import _checks
 from scset_tools.data._dataset import SampleDataset
+from scset_tools.data._manager import SampleManager
 from scset_tools.data._sampler import SampleBatchSampler
 from scset_tools.data._split import split_samples
 
@@ -85,7 +85,7 @@ class SampleDataSplitter(pl.LightningDataModule):
 
     def __init__(
         self,
-        adata_manager: AnnDataManager,
+        adata_manager: SampleManager,
         *,
         train_size: float | None = None,
         validation_size: float | None = None,
@@ -159,6 +159,16 @@ class SampleDataSplitter(pl.LightningDataModule):
         """Names of the training, validation and test samples."""
         train, validation, test = ([str(n) for n in self.index.names[part]] for part in self._parts)
         return train, validation, test
+
+    def names_of(self, batch: Any) -> list[str]:
+        """Names of the samples of which a batch has cells.
+
+        Parameters
+        ----------
+        batch
+            Of one of the loaders.
+        """
+        return self.adata_manager.samples_of(batch.rows.cpu().numpy())
 
     def _loader(
         self, samples: np.ndarray, *, shuffle: bool = False, num_replicas: int = 1, rank: int = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from scset_tools import _checks
+from scset_tools._samples import as_text, sample_of_cells
 
 if TYPE_CHECKING:
     from typing import Self
@@ -68,8 +68,7 @@ class ModelProfile(BaseEstimator):
         """
         cells = adata
         if samples is not None:
-            names = _checks.require_obs(adata, self.sample_key).astype(str)
-            cells = adata[np.isin(names, [str(s) for s in samples])].copy()
+            cells = adata[np.isin(sample_of_cells(adata, self.sample_key), as_text(samples))].copy()
         self.model.setup_anndata(cells, self.sample_key, **(self.setup or {}))
         self.model_ = self.model(cells, **(self.build or {}))
         if self.train is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
-from scset_tools import _keys
+from scset_tools import _checks, _keys
+from scset_tools._samples import sample_codes
 from scset_tools.model._inference import score_cells
 from scset_tools.model._mixin import ModelMixin
 from scset_tools.model._outputs import write_cell_scores
@@ -61,5 +63,6 @@ class AttentionMixin(ModelMixin):
         """
         cells = self._cells_of(adata)
         weights = self.get_attention(cells)
-        n_cells = cells.obs.groupby(self._sample_key, observed=True)[self._sample_key].transform("size").to_numpy()
+        codes, _ = sample_codes(_checks.require_obs(cells, self._sample_key), self._sample_key)
+        n_cells = np.bincount(codes)[codes]
         write_cell_scores(cells, weights.mul(n_cells, axis=0), _keys.key(key_added or _keys.attention(self.name)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,24 +11,22 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
-from scvi.data import AnnDataManager
-from scvi.data._utils import _check_if_view  # not exported
-from scvi.model.base import BaseModelClass
 
 from scset_tools import _checks
 from scset_tools._docs import docs
+from scset_tools._samples import as_text, sample_adata
 from scset_tools.data._dataset import SampleDataset
-from scset_tools.data._fields import CellBatchField, CellLayerField, CellObsmField, SampleField, SampleLabelField
+from scset_tools.data._feature_fields import CellLayerField, CellObsmField
+from scset_tools.data._fields import CellBatchField, SampleField, SampleLabelField
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._init_params import record_init_params, seeded
-from scset_tools.model._outputs import sample_adata
-from scset_tools.model._setup_mudata import MuDataSetup
+from scset_tools.model._registered import RegisteredModel
 from scset_tools.model._training import run_training
 from scset_tools.train import SampleTrainingPlan
 
 
-class SampleModelClass(MuDataSetup, BaseModelClass):
+class SampleModelClass(RegisteredModel):
     """Base of models that map a sample, a set of cells, to one vector.
 
     A model sets ``_module_cls``, builds ``self.module`` in its constructor and inherits the rest.
@@ -68,7 +65,7 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
         min_cells: int = 1,
         **kwargs: Any,
     ) -> None:
-        """Register an AnnData for this model. Adds columns that begin with ``_scvi`` to ``obs``; ``X`` is not touched.
+        """Register an AnnData for this model. ``obs`` and ``X`` are not touched; ``uns`` gets scvi-tools' own entries.
 
         Parameters
         ----------
@@ -106,9 +103,7 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
             if use_rep is not None
             else CellLayerField(REGISTRY_KEYS.X_KEY, layer, forbid_zero_cells=cls._forbid_zero_cells),
         ]
-        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        manager.register_fields(adata, **kwargs)
-        cls.register_manager(manager)
+        cls._register(adata, fields, setup_method_args, **kwargs)
 
     @classmethod
     def _extra_fields(cls, sample_key: str) -> list:
@@ -258,7 +253,7 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
             vectors = represent_samples(self.module, dataset, positions, batch_size=batch_size)
         finally:
             self._release(adata)
-        names = pd.Index(dataset.index.names[positions].astype(str), name=self._sample_key)
+        names = pd.Index(as_text(dataset.index.names[positions]), name=self._sample_key)
         return pd.DataFrame(vectors, index=names)
 
     @docs.dedent
@@ -290,10 +285,11 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
         """
         representation = self.get_sample_representation(adata, samples=samples, n_cells=n_cells, batch_size=batch_size)
         return sample_adata(
-            representation,
+            representation.to_numpy(),
             self._cells_of(adata),
             sample_key=self._sample_key,
             name=key_added or self.name,
+            samples=list(representation.index),
             provenance=self._provenance(),
         )
 
@@ -344,13 +340,6 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
         self.registry_ = self._adata_manager._registry
         self.summary_stats = self._adata_manager.summary_stats
 
-    def _register_as_in_training(self, adata: AnnData) -> AnnDataManager:
-        """Register an AnnData with the arguments and the categories of the training data."""
-        type(self).setup_anndata(adata, source_registry=self.registry, **self.registry["setup_args"])
-        manager = self._get_most_recent_anndata_manager(adata, required=True)
-        self._register_manager_for_instance(manager)
-        return manager
-
     # ---- shared by models
 
     stopped_after_: list[int] | None = None
@@ -376,28 +365,5 @@ class SampleModelClass(MuDataSetup, BaseModelClass):
         return len(self.get_var_names())
 
     def _dataset(self, adata: AnnData, n_cells: int | None = None) -> SampleDataset:
-        manager = self.get_anndata_manager(adata, required=True)
+        manager = self.adata_manager if adata is self.adata else self.get_anndata_manager(adata, required=True)
         return SampleDataset(manager, n_cells=n_cells, seed=settings.seed or 0)
-
-    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:  # noqa: FBT001, FBT002
-        if adata is None and self.adata is None:
-            msg = "The model was loaded without an AnnData: give one with the cells to embed."
-            raise ValueError(msg)
-        if adata is not None:
-            adata = self._cells_of(adata)
-            _checks.require_anndata(adata, caller=type(self).__name__)
-        if self.adata_manager is None and adata is not None:
-            # scvi would make the first AnnData that is embedded the model's own
-            _check_if_view(adata, copy_if_view=copy_if_view)
-            self._register_as_in_training(adata)
-            return adata
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Category .* in adata.obs")
-            return super()._validate_anndata(adata, copy_if_view)
-
-    def _release(self, adata: AnnData) -> None:
-        """Forget an AnnData that was only embedded: scvi-tools keeps each one for as long as the class lives."""
-        if adata is not self.adata:
-            key = adata.uns.get("_scvi_uuid")
-            self._per_instance_manager_store.get(self.id, {}).pop(key, None)
-            type(self)._setup_adata_manager_store.pop(key, None)

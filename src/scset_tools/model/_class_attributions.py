@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _keys
+from scset_tools._samples import as_text
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -60,7 +61,7 @@ def write_attributions(adata: AnnData, attributions: Attributions, *, name: str)
 
     Where ``var`` has other features they go to ``uns``.
     """
-    is_var = attributions.features.index.equals(pd.Index(adata.var_names.astype(str)))
+    is_var = np.array_equal(as_text(attributions.features.index), as_text(adata.var_names))
     groups = attributions.group_features.index.unique(level=0).astype(str)
     target = attributions.target
     full = [_keys.attribution_name(name, target, label) for label in attributions.cells.columns]

@@ -11,7 +11,6 @@ import pandas as pd
 from scvi import REGISTRY_KEYS
 
 from scset_tools.data._index import SampleIndex
-from scset_tools.data._rows import RowReader
 
 N_CELLS = 64
 """Cells whose features are compared; the check of all would read the whole file."""
@@ -111,5 +110,5 @@ def _checksum(manager: Any) -> str:
     names = manager.adata.obs_names.to_numpy().astype(str)
     ranks = pd.util.hash_array(names.astype(object), categorize=False)
     rows = np.argsort(ranks, kind="stable")[:N_CELLS]
-    x = RowReader(manager.get_from_registry(REGISTRY_KEYS.X_KEY))(rows)
+    x = manager.reader()(rows)
     return hashlib.blake2b(np.ascontiguousarray(x).tobytes(), digest_size=8).hexdigest()

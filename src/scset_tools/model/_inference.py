@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from scset_tools import _checks
 from scset_tools.data._batch import SampleBatch
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._splitter import sample_loader
@@ -23,7 +24,9 @@ def represent_samples(
     vectors: dict[int, np.ndarray] = {}
     for samples, _, out in _run(dataset, positions, batch_size, module, module.represent, module.represent_in_pieces):
         vectors.update(zip(samples, out, strict=True))
-    return np.stack([vectors[int(p)] for p in positions])
+    out = np.stack([vectors[int(p)] for p in positions])
+    _require_finite(out, [str(dataset.index.names[p]) for p in positions], what="vectors")
+    return out
 
 
 def score_cells(
@@ -36,11 +39,25 @@ def score_cells(
     """Scores of all cells, (cells, n_scores), in the order of the AnnData; NaN for a cell that was not drawn."""
     n_cells = dataset.reader.n_rows
     scores: np.ndarray | None = None
-    for _, rows, out in _run(dataset, np.arange(len(dataset)), 16, module, score, score_in_pieces):
+    for samples, rows, out in _run(dataset, np.arange(len(dataset)), 16, module, score, score_in_pieces):
+        _require_finite(out, [str(n) for n in dataset.index.names[samples]], what="scores of the cells")
         if scores is None:
             scores = np.full((n_cells, out.shape[1]), np.nan, dtype=np.float32)
         scores[rows] = out
     return np.zeros((0, 1), np.float32) if scores is None else scores
+
+
+def _require_finite(values: np.ndarray, samples: list[str], *, what: str) -> None:
+    """Raise ValueError for a result that is NaN or infinite, though the features that were read are finite."""
+    if np.isfinite(values).all():
+        return
+    if len(values) == len(samples):
+        samples = [name for name, is_good in zip(samples, np.isfinite(values).all(axis=1), strict=True) if not is_good]
+    msg = (
+        f"The {what} of samples {_checks.first(samples)} are not finite: the weights of the model are not, or the features of "
+        "these samples are far beyond those of training. Look at the loss (model.history), and train anew at a lower rate."
+    )
+    raise ValueError(msg)
 
 
 @torch.inference_mode()

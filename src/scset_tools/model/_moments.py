@@ -27,6 +27,5 @@ def batch_moments(model: SampleModelClass, *, standardize: bool) -> tuple[torch.
     n_batches, n_input = model.summary_stats.get("n_batch", 1), model._n_input
     if model.adata is None or not standardize:  # without data the values come with the saved weights
         return torch.zeros(n_batches, n_input), torch.ones(n_batches, n_input)
-    source = model.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
-    mean, scale = feature_moments(source, batch_codes(model), n_batches)
+    mean, scale = feature_moments(model.adata_manager.reader(), batch_codes(model), n_batches)
     return torch.from_numpy(mean), torch.from_numpy(scale)

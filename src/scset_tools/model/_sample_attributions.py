@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _keys
+from scset_tools._samples import as_text
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -110,7 +111,7 @@ def write_sample_attributions(adata: AnnData, found: SampleAttributions, key: st
     """
     adata.obs[key] = found.cells.to_numpy(dtype=np.float32)
     genes = found.genes.mean(axis=0)
-    names = pd.Index(adata.var_names.astype(str))
+    names = pd.Index(as_text(adata.var_names))
     is_var = bool(names.isin(genes.index).any())
     if is_var:
         adata.var[key] = genes.reindex(names).to_numpy(dtype=np.float32)

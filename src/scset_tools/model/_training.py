@@ -65,6 +65,7 @@ def run_training(
     )
     splitter = model._data_splitter_cls(model.adata_manager, **splitter_kwargs)
     plan = model._training_plan_cls(model.module, **{"seed": splitter.seed, **plan_kwargs})
+    plan.sample_names = splitter.names_of
     trainer_kwargs = _trainer_arguments(
         trainer_kwargs,
         n_validation=splitter.n_val,

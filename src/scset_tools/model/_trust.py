@@ -15,6 +15,7 @@ from scipy import stats
 
 from scset_tools import _checks
 from scset_tools._labels import name_of, permute_labels
+from scset_tools._samples import sample_of_cells
 
 if TYPE_CHECKING:
     from scset_tools.model._sample_attributions import SampleAttributions
@@ -129,11 +130,12 @@ def trust_attributions(
         If there are fewer than two seeds or two permutations to be had.
     """
     labels = _checks.require_constant_within_sample(adata, label_key, sample_key)
-    per_sample = labels.groupby(adata.obs[sample_key].astype(str), observed=True).first().dropna().map(name_of)
+    sample = sample_of_cells(adata, sample_key)
+    per_sample = labels.groupby(sample, observed=True).first().dropna().map(name_of)
     groups = None
     if groups_key is not None:
         column = _checks.require_constant_within_sample(adata, groups_key, sample_key)
-        groups = column.groupby(adata.obs[sample_key].astype(str), observed=True).first()[per_sample.index].to_numpy()
+        groups = column.groupby(sample, observed=True).first()[per_sample.index].to_numpy()
     labelings = _labelings(per_sample.to_numpy(), groups, n_permutations, np.random.default_rng(rng))
     if n_seeds < 2 or len(labelings) < 2:
         msg = (
@@ -145,7 +147,7 @@ def trust_attributions(
     def run(values: np.ndarray, seed: int) -> SampleAttributions:
         cells = AnnData(adata.X, obs=adata.obs.copy(), var=adata.var, obsm=dict(adata.obsm), layers=dict(adata.layers))
         given = pd.Series(values, index=per_sample.index)
-        cells.obs[label_key] = cells.obs[sample_key].astype(str).map(given).astype("category").to_numpy()
+        cells.obs[label_key] = pd.Series(sample).map(given).astype("category").to_numpy()
         model.setup_anndata(cells, sample_key, labels_key={label_key: "class"}, **(setup or {}))
         fitted = model(cells, **{**(build or {}), "random_state": seed})
         fitted.train(**{"enable_progress_bar": False, **(train or {}), "seed": seed})

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from scset_tools import _checks, _keys
+from scset_tools._samples import sample_of_cells
 from scset_tools.pl._embed import embed
 from scset_tools.pl._inputs import column, representation
 
@@ -76,7 +77,7 @@ def reconstruction(
     if unknown:
         msg = f"adata.obs[{role_key!r}] has the values {_checks.first(unknown)}, but must be one of {list(ROLES)}."
         raise ValueError(msg)
-    labels = adata.obs[sample_key].astype(str).to_numpy() if sample_key in adata.obs else np.full(adata.n_obs, "")
+    labels = sample_of_cells(adata, sample_key) if sample_key in adata.obs else np.full(adata.n_obs, "")
     names = _names(labels, sample, sample_key)
     rng = np.random.default_rng(rng)
     shown = _draw(labels, roles, names, n_cells=n_cells, rng=rng)

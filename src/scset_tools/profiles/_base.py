@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from scset_tools import _checks, _keys
+from scset_tools._samples import as_text, sample_adata
 from scset_tools.data._index import SampleIndex
+from scset_tools.data._rows import Named
 from scset_tools.profiles._cells import Cells
 
 if TYPE_CHECKING:
@@ -94,7 +95,18 @@ class Profile(BaseEstimator, ABC):
         cells = self._cells(adata, None)
         self._check_features(cells.features)
         x = np.asarray(self._transform(cells), dtype=np.float32)
-        return self._to_samples(adata, x)
+        return sample_adata(
+            x,
+            adata,
+            sample_key=self.sample_key,
+            name=self.name,
+            features=self._feature_names(x.shape[1]),
+            provenance={
+                "profile": type(self).__name__,
+                "params": self.get_params(deep=False),
+                "n_fit_samples": self.n_fit_samples_,
+            },
+        )
 
     def fit_transform(self, adata: AnnData, *, samples: Sequence[str] | None = None) -> AnnData:
         """`fit` on the training samples, then `transform` of all samples of `adata`.
@@ -128,19 +140,22 @@ class Profile(BaseEstimator, ABC):
         _checks.require_anndata(adata, caller=f"profiles.{type(self).__name__}")
         _checks.require_obs(adata, self.sample_key)
         index = SampleIndex.from_obs(adata.obs, self.sample_key)
-        # names are strings in a sample-level AnnData, whatever the column holds
-        index = SampleIndex(pd.Index(index.names).astype(str).to_numpy(), index.order, index.indptr)
-        chosen = np.unique(index.positions(None if samples is None else [str(name) for name in samples]))
+        chosen = np.unique(index.positions(samples))
         if len(chosen) == 0:
             msg = f"No samples to use: `samples` is empty, or adata has no cells (shape {adata.shape})."
             raise ValueError(msg)
         codes = np.full(adata.n_obs, -1, dtype=np.int64)
         codes[index.cells_of(chosen)] = np.repeat(np.arange(len(chosen)), index.sizes[chosen])
-        source, features = self._source(adata) if self._reads_cells else (None, pd.Index([]))
-        return Cells(source, adata.obs, codes, index.names[chosen], features)
+        names = index.names[chosen]
+        source, where, features = self._source(adata) if self._reads_cells else (None, "adata.obs", np.zeros(0, object))
+        if self._reads_cells and len(features) == 0:
+            msg = f"{where} has no features."
+            raise ValueError(msg)
+        named = Named(where, adata.obs_names, features, lambda row: str(names[codes[row]]))
+        return Cells(source, adata.obs, codes, names, pd.Index(features), named)
 
-    def _source(self, adata: AnnData) -> tuple[Any, pd.Index]:
-        """The matrix to read and the names of its columns."""
+    def _source(self, adata: AnnData) -> tuple[Any, str, np.ndarray]:
+        """The matrix to read, how messages name it, and the names of its columns."""
         use_rep, layer = getattr(self, "use_rep", None), getattr(self, "layer", None)
         if use_rep is not None and layer is not None:
             msg = f"Give use_rep or layer, not both (use_rep={use_rep!r}, layer={layer!r})."
@@ -150,15 +165,13 @@ class Profile(BaseEstimator, ABC):
             if len(rep.shape) != 2:
                 msg = f"adata.obsm[{use_rep!r}] must be cells x features, but has shape {tuple(rep.shape)}."
                 raise ValueError(msg)
-            columns = (
-                rep.columns.astype(str) if isinstance(rep, pd.DataFrame) else _keys.features(use_rep, rep.shape[1])
-            )
-            return rep, pd.Index(columns)
+            columns = rep.columns if isinstance(rep, pd.DataFrame) else _keys.features(use_rep, rep.shape[1])
+            return rep, f"adata.obsm[{use_rep!r}]", as_text(columns)
         source = adata.X if layer is None else _checks.require_layer(adata, layer)
         if source is None:
             msg = "adata.X is None: name the matrix to use with use_rep (a key of adata.obsm) or layer."
             raise ValueError(msg)
-        return source, adata.var_names
+        return source, "adata.X" if layer is None else f"adata.layers[{layer!r}]", as_text(adata.var_names)
 
     def _check_features(self, features: pd.Index) -> None:
         fitted = self.feature_names_in_
@@ -176,35 +189,3 @@ class Profile(BaseEstimator, ABC):
                 "Reorder with adata[:, profile.feature_names_in_]."
             )
             raise ValueError(msg)
-
-    def _to_samples(self, adata: AnnData, x: np.ndarray) -> AnnData:
-        from anndata import AnnData
-        from anndata.utils import make_index_unique
-
-        names = pd.Index(self._feature_names(x.shape[1])).astype(str)
-        var = pd.DataFrame(index=names if names.is_unique else make_index_unique(names))
-        samples = AnnData(X=x, obs=_checks.sample_obs(adata, self.sample_key), var=var)
-        samples.obsm[_keys.representation(self.name)] = x.copy()
-        samples.uns[self.name] = {
-            "profile": type(self).__name__,
-            "params": {key: _plain(value) for key, value in self.get_params(deep=False).items() if value is not None},
-            "n_fit_samples": self.n_fit_samples_,
-        }
-        samples.uns[_keys.SAMPLE_LEVEL] = {"sample_key": self.sample_key, "version": _version()}
-        return samples
-
-
-def _version() -> str:
-    try:
-        return version("scset-tools")
-    except PackageNotFoundError:  # a source tree on the path, never installed
-        return "unknown"
-
-
-def _plain(value: Any) -> Any:
-    """A parameter as something that h5ad can hold."""
-    if isinstance(value, np.random.Generator):
-        return type(value.bit_generator).__name__
-    if isinstance(value, str | bool | int | float):
-        return value
-    return [str(v) for v in value] if isinstance(value, Sequence | np.ndarray | pd.Index) else str(value)

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from scset_tools import _checks
 from scset_tools.data._index import SampleIndex
-from scset_tools.data._rows import RowReader
+from scset_tools.data._rows import Named, RowReader
 
 BLOCK_VALUES = 2**23
 """Most values in a dense block (32 MB of float32), so that memory does not grow with cells or genes."""
@@ -37,6 +37,8 @@ class Cells:
         Names of the samples in use, shape (samples,), strings.
     features
         Names of the columns of ``source``.
+    named
+        How messages name ``source``.
     """
 
     source: Any
@@ -44,11 +46,12 @@ class Cells:
     codes: np.ndarray
     names: np.ndarray
     features: pd.Index
+    named: Named | None = None
 
     @cached_property
     def reader(self) -> RowReader:
         """Reader of ``source``; made once, because a CSC matrix is converted when it is made."""
-        return RowReader(self.source)
+        return RowReader(self.source, self.named)
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -86,7 +89,6 @@ class Cells:
                 x = slab if len(slab) == len(rows) else slab[rows - rows[0]]
             else:
                 x = reader(rows)
-            self._check_finite(x, rows)
             yield rows, x
 
     def by_sample(self) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
@@ -98,10 +100,7 @@ class Cells:
     def _read(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         size = self._block_rows()
         for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            x = self.reader(part)
-            self._check_finite(x, part)
-            yield x
+            yield self.reader(rows[start : start + size])
 
     def _block_rows(self) -> int:
         return int(np.clip(BLOCK_VALUES // max(self.n_features, 1), 1, BLOCK_ROWS))
@@ -130,10 +129,7 @@ class Cells:
         total = GroupSums(n_groups, self.n_features)
         if sparse.issparse(self.reader.source):
             for rows in self._windows(BLOCK_ROWS):
-                x = self.reader.source[rows]
-                if not np.isfinite(x.data).all():
-                    self._check_finite(x.toarray(), rows)
-                total.add(groups[rows], x)
+                total.add(groups[rows], self.reader.csr(rows))
         else:
             for rows, x in self.blocks():
                 total.add(groups[rows], x)
@@ -141,10 +137,7 @@ class Cells:
 
     def column(self, key: str) -> pd.Series:
         """Column of ``obs`` for the cells in use; KeyError or ValueError if it is not there or not complete."""
-        if key not in self.obs:
-            msg = f"{key!r} is not a column of adata.obs. Columns: {_checks.first(self.obs.columns, 20)}."
-            raise KeyError(msg)
-        values = self.obs[key]
+        values = _checks.obs_column(self.obs, key)
         if self.n_cells < len(values):
             values = values.iloc[self.rows]
         missing = values.isna().to_numpy()
@@ -165,19 +158,6 @@ class Cells:
             if stop > start:
                 yield self.rows[start:stop]
 
-    def _check_finite(self, x: np.ndarray, rows: np.ndarray) -> None:
-        if np.isfinite(x).all():
-            return
-        bad_cells, bad_features = np.nonzero(~np.isfinite(x))
-        cells = self.obs.index[rows[np.unique(bad_cells)]]
-        samples = self.names[np.unique(self.codes[rows[bad_cells]])]
-        msg = (
-            f"The data have NaN or infinite values: {len(bad_cells)} in one block, in features "
-            f"{_checks.first(self.features[np.unique(bad_features)])}, cells {_checks.first(cells)} of samples "
-            f"{_checks.first(samples)}. Drop these cells or features, or impute them, before a profile is computed."
-        )
-        raise ValueError(msg)
-
 
 class GroupSums:
     """Sums of rows by group, accumulated over blocks in float64.
@@ -189,7 +169,7 @@ class GroupSums:
     def __init__(self, n_groups: int, n_features: int) -> None:
         self.sums = np.zeros((n_groups, n_features))
 
-    def add(self, groups: np.ndarray, x: np.ndarray | sparse.csr_matrix) -> None:
+    def add(self, groups: np.ndarray, x: np.ndarray | sparse.csr_array) -> None:
         """Add the rows of ``x (cells, features)`` to the sums of ``groups (cells,)``."""
         # a block holds few of the groups: a product over all of them would cost n_groups x n_features per block
         present, position = np.unique(groups, return_inverse=True)

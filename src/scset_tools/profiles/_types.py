@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._samples import as_text, text_codes
 from scset_tools.profiles._cells import Cells
 
 
@@ -20,9 +21,8 @@ def type_names(cells: Cells, key: str, cell_types: Sequence[str] | None) -> np.n
         If a type is given twice, or a cell in use has none of the given types.
     """
     if cell_types is None:
-        values = cells.column(key)
-        return np.unique(pd.unique(values).astype(str))
-    names = np.asarray([str(t) for t in cell_types], dtype=object)
+        return text_codes(cells.column(key), key)[1]
+    names = as_text(cell_types)
     repeated = pd.Index(names).duplicated()
     if len(names) == 0 or repeated.any():
         msg = f"cell_types must name each type once, but has {len(names)} names and repeats {_checks.first(list(names[repeated]))}."
@@ -39,11 +39,11 @@ def type_codes(cells: Cells, key: str, names: np.ndarray) -> np.ndarray:
     ValueError
         If a cell has a type that is not in ``names``.
     """
-    codes, found = pd.factorize(cells.column(key))
-    number = pd.Index(names).get_indexer(pd.Index(found).astype(str))
+    codes, found = text_codes(cells.column(key), key)
+    number = pd.Index(names).get_indexer(found)
     in_use = number[codes]
     if (in_use < 0).any():
-        unseen = pd.Index(found).astype(str)[number < 0]
+        unseen = found[number < 0]
         samples = cells.names[np.unique(cells.codes[cells.rows[in_use < 0]])]
         msg = (
             f"{(in_use < 0).sum()} of {cells.n_cells} cells are of {len(unseen)} cell types that the profile does not "

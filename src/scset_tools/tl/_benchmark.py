@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from scset_tools import _checks
+from scset_tools._samples import sample_obs
 from scset_tools.tl._benchmark_result import KEYS, BenchmarkResult
 from scset_tools.tl._estimators import DISTANCE_PROBES, PROBES, check_probe
 from scset_tools.tl._probe import Probe, check_kind_metric, fit_fold, fold_table, read_input
@@ -225,7 +226,7 @@ def _entries(
         raise TypeError(msg)
     for key in used:
         _checks.require_constant_within_sample(data, key, sample_key)
-    samples = AnnData(obs=_checks.sample_obs(data, sample_key))
+    samples = AnnData(obs=sample_obs(data, sample_key))
     return samples, {name: _Entry(name, profile=value) for name, value in representations.items()}
 
 

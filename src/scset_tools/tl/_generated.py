@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist, pdist
 from sklearn.neighbors import KNeighborsClassifier
 
 from scset_tools import _checks
+from scset_tools._samples import sample_of_cells
 from scset_tools.tl._representation import get_representation
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def generated_composition(
     """
     tables = []
     for cells in (adata, generated):
-        columns = [_checks.require_obs(cells, key).astype(str).to_numpy() for key in (sample_key, label_key)]
+        columns = [sample_of_cells(cells, sample_key), _checks.require_obs(cells, label_key).astype(str).to_numpy()]
         tables.append(pd.crosstab(columns[0], columns[1]))
     true, made = tables
     absent = [name for name in made.index if name not in true.index]
@@ -210,8 +211,7 @@ def generated_distances(
     if x.shape[1] != y.shape[1]:
         msg = f"True cells have {x.shape[1]} features and generated ones {y.shape[1]}: name the representation with use_rep."
         raise ValueError(msg)
-    of_x = _checks.require_obs(adata, sample_key).astype(str).to_numpy()
-    of_y = _checks.require_obs(generated, sample_key).astype(str).to_numpy()
+    of_x, of_y = (sample_of_cells(a, sample_key) for a in (adata, generated))
     between = pdist(x[rng.choice(len(x), min(len(x), MAX_FOR_BANDWIDTH), replace=False)])
     bandwidth, scale = float(np.median(between)), float(np.mean(between**2))
     rows = {}

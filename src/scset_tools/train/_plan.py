@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
@@ -79,6 +80,7 @@ class SampleTrainingPlan(pl.LightningModule):
         self.lr_factor, self.lr_patience, self.lr_scheduler_metric = lr_factor, lr_patience, lr_scheduler_metric
         self.weight_decay, self.eps, self.betas, self.seed = weight_decay, eps, betas, seed
         self.reduce_lr_on_plateau = lr_schedule == "plateau"
+        self.sample_names: Callable[[Any], list[str]] | None = None  # names of the samples of a batch, for messages
         self.meters = torch.nn.ModuleDict(
             {
                 f"{name}_{part}": MeanMetric(nan_strategy="ignore")
@@ -108,6 +110,10 @@ class SampleTrainingPlan(pl.LightningModule):
 
     def _step(self, batch: Any, part: str) -> torch.Tensor:
         out = self.module.loss(batch)
+        if not torch.isfinite(out.loss):
+            raise ValueError(
+                self._complaint(f"The loss is {float(out.loss.detach())} in step {self.global_step} ({part})", batch)
+            )
         weights = getattr(out, "weights", {})
         # metrics as objects: Lightning's own mean over processes is too large when they saw unequal numbers of samples
         for name, value in {"loss": out.loss, **out.extra_metrics}.items():
@@ -123,6 +129,25 @@ class SampleTrainingPlan(pl.LightningModule):
                 batch_size=max(int(out.n_obs_minibatch), 1),
             )
         return out.loss
+
+    def _complaint(self, what: str, batch: Any = None) -> str:
+        """What went wrong, with the samples of the batch and the ways out."""
+        samples = (
+            ""
+            if batch is None or self.sample_names is None
+            else f" Samples of the batch: {first(self.sample_names(batch))}."
+        )
+        return (
+            f"{what}.{samples} Their features were finite when they were read, so training diverged: lower the learning rate "
+            f"(plan_kwargs={{'lr': {self.lr / 10:g}}}), clip the gradient (gradient_clip_val=1.0), scale the features, or train "
+            "in single precision (precision='32-true')."
+        )
+
+    def on_train_end(self) -> None:
+        """Refuse weights that the last step made unusable."""
+        bad = [name for name, p in self.module.named_parameters() if not torch.isfinite(p).all()]
+        if bad:
+            raise ValueError(self._complaint(f"Weights are not finite after the last step: {first(bad)}"))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Let the module average its weights after the optimiser really stepped (accumulated batches do not count)."""

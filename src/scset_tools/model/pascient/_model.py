@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
-from scvi.data import AnnDataManager
 
 from scset_tools import _checks
 from scset_tools._checks import require_choice
@@ -201,7 +200,7 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
         min_cells: int = 1,
         **kwargs: Any,
     ) -> None:
-        """Register an AnnData for this model. Adds columns that begin with ``_scvi`` to ``obs``; ``X`` is not touched.
+        """Register an AnnData for this model. ``obs`` and ``X`` are not touched; ``uns`` gets scvi-tools' own entries.
 
         Parameters
         ----------
@@ -254,9 +253,7 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
             cell_type_key=cell_type_key,
             min_cells=min_cells,
         )
-        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        manager.register_fields(adata, **kwargs)
-        cls.register_manager(manager)
+        cls._register(adata, fields, setup_method_args, **kwargs)
 
     def train(
         self,
@@ -367,7 +364,7 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
         splitter.n_watched = int(has_loss[splitter.validation_samples].sum())
 
     def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> SampleDataset:
-        manager = self.get_anndata_manager(adata, required=True)
+        manager = self.adata_manager if adata is self.adata else self.get_anndata_manager(adata, required=True)
         return SampleDataset(manager, n_cells=n_cells, seed=(settings.seed or 0) if seed is None else seed, sparse=True)
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:  # noqa: FBT001, FBT002

@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score, r2_score, roc_auc_score
 
 from scset_tools import _checks, _labels
 from scset_tools._docs import docs
+from scset_tools._samples import sample_obs
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._mixin import ModelMixin
 from scset_tools.model.pascient._targets import Target
@@ -121,7 +122,7 @@ class PredictMixin(ModelMixin):
         """
         chosen = self._target(target)
         cells = self.adata if adata is None else self._cells_of(adata)
-        obs = _checks.sample_obs(cells, self._sample_key)
+        obs = sample_obs(cells, self._sample_key)
         if chosen.name not in obs:
             _checks.require_constant_within_sample(cells, chosen.name, self._sample_key)
         draws = []

@@ -14,17 +14,11 @@ from scvi import REGISTRY_KEYS
 
 from scset_tools import _checks
 from scset_tools._labels import name_of
+from scset_tools._samples import as_text
+from scset_tools.data._feature_fields import CellLayerField, CellObsmField
 from scset_tools.data._features import describe_source
-from scset_tools.data._fields import (
-    CellBatchField,
-    CellLayerField,
-    CellObsmField,
-    CellTypeField,
-    SampleField,
-    SampleLabelField,
-    SampleNumericField,
-)
-from scset_tools.data._rows import RowReader
+from scset_tools.data._fields import CellBatchField, CellTypeField, SampleField, SampleLabelField, SampleNumericField
+from scset_tools.data._rows import RowReader, row_major
 from scset_tools.model.pascient._module import CELL_TYPE_KEY
 from scset_tools.model.pascient._targets import Target, registry_keys
 
@@ -103,7 +97,7 @@ def aligned(adata: AnnData, genes: np.ndarray, layer: str | None) -> AnnData:
     layer
         Layer that the model reads.
     """
-    given = pd.Index(adata.var_names.astype(str))
+    given = pd.Index(as_text(adata.var_names))
     if given.equals(pd.Index(genes)):
         return adata
     require_unique_genes(given)
@@ -124,12 +118,17 @@ def aligned(adata: AnnData, genes: np.ndarray, layer: str | None) -> AnnData:
         )
     cells = adata.to_memory() if adata.isbacked else adata
     x = cells.X if layer is None else _checks.require_layer(cells, layer)
-    x = x.compute() if hasattr(x, "compute") else x
-    # a product with a matrix of zeros and ones picks, orders and fills in one go, sparse or not
+    x = row_major(x.compute() if hasattr(x, "compute") else x, describe_source(layer=layer))
     kept = np.flatnonzero(~is_missing)
-    pick = sparse.csr_array((np.ones(len(kept), dtype=np.float32), (where[kept], kept)), shape=(len(given), len(genes)))
-    x = sparse.csr_matrix(sparse.csr_array(x) @ pick) if sparse.issparse(x) else np.asarray(x, np.float32) @ pick
-    out = AnnData(x, obs=cells.obs.copy(), var=pd.DataFrame(index=pd.Index(genes)))
+    if sparse.issparse(x):  # a product with a matrix of zeros and ones picks, orders and fills in one go
+        pick = sparse.csr_array(
+            (np.ones(len(kept), dtype=np.float32), (where[kept], kept)), shape=(len(given), len(genes))
+        )
+        x = sparse.csr_matrix(sparse.csr_array(x) @ pick)
+    else:
+        given_x, x = x, np.zeros((cells.n_obs, len(genes)), dtype=np.float64 if x.dtype.kind == "f" else x.dtype)
+        x[:, kept] = given_x[:, where[kept]]
+    out = AnnData(x, obs=_checks.obs_frame(cells).copy(), var=pd.DataFrame(index=pd.Index(genes)))
     if layer is not None:
         out.layers[layer] = out.X
     return out

@@ -11,7 +11,6 @@ from scvi import REGISTRY_KEYS
 
 from scset_tools._checks import require_choice
 from scset_tools.data._index import SampleIndex
-from scset_tools.data._rows import RowReader
 from scset_tools.model._attention import AttentionMixin
 from scset_tools.model._attributions import AttributionMixin
 from scset_tools.model._base import SampleModelClass
@@ -232,9 +231,9 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
         mean, scale = batch_moments(self, standardize=standardize)
         if self.adata is None:  # the values come with the saved weights
             return mean, scale, mean[0].clone(), scale[0].clone()
-        codes, source = batch_codes(self), self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        codes = batch_codes(self)
         low, high = torch.full((self._n_input,), torch.inf), torch.full((self._n_input,), -torch.inf)
-        for start, block in RowReader(source).chunks():
+        for start, block in self.adata_manager.reader().chunks():
             which = torch.from_numpy(codes[start : start + len(block)])
             x = (torch.from_numpy(block) - mean[which]) / scale[which]
             low, high = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0))

@@ -1,0 +1,106 @@
+"""What a model registered, kept by the model: nothing that another one does to the AnnData changes it unseen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+
+from scset_tools.data._fields import CODES, SEEN
+from scset_tools.data._rows import Named, RowReader
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class SampleManager(AnnDataManager):
+    """A manager that keeps the codes of what it registered, and compares them with the AnnData before they are used.
+
+    scvi-tools' own writes codes into ``adata.obs``, where the next set-up overwrites them, and registers anew what has changed
+    since. Here nothing is written to ``obs``: set-ups of other models do not matter, and data that changed raise.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._codes: dict[str, np.ndarray] = {}
+        self._seen: dict[str, Any] = {}
+        self._n_cells = 0
+
+    def register_fields(self, adata: AnnData, source_registry: dict | None = None, **transfer_kwargs: Any) -> None:
+        super().register_fields(adata, source_registry, **transfer_kwargs)
+        self._n_cells = adata.n_obs
+
+    def _add_field(
+        self, field: Any, adata: AnnData, source_registry: dict | None = None, **transfer_kwargs: Any
+    ) -> None:
+        super()._add_field(field, adata, source_registry, **transfer_kwargs)
+        # the registry is saved with the model; what there is one of for each cell stays here
+        state = self._state(field.registry_key)
+        for kept, entry in ((self._codes, CODES), (self._seen, SEEN)):
+            if entry in state:
+                kept[field.registry_key] = state.pop(entry)
+
+    def get_from_registry(self, registry_key: str) -> Any:
+        """What was registered under a key: codes as they were then, features as they are now."""
+        return self._codes[registry_key] if registry_key in self._codes else super().get_from_registry(registry_key)
+
+    def validate(self) -> None:
+        """Raise if the AnnData is no longer what was registered.
+
+        Raises
+        ------
+        ValueError
+            If cells or features were added, dropped or moved, or samples, labels or batches changed.
+        KeyError
+            If a column or an array that was registered is gone.
+        """
+        self._assert_anndata_registered()
+        adata = self.adata
+        way_out = (
+            f"Set the data up again as they are now ({self._registry.get('model_name') or 'Model'}.setup_anndata) and build "
+            "the model anew; a trained model takes changed data as a copy: adata.copy()."
+        )
+        if adata.n_obs != self._n_cells:
+            msg = f"adata has {adata.n_obs} cells, but was set up with {self._n_cells}. {way_out}"
+            raise ValueError(msg)
+        for field in self.fields:
+            key = field.registry_key
+            change = field.change(adata, self._state(key), codes=self._codes.get(key), seen=self._seen.get(key))
+            if change is not None:
+                error, what = change
+                msg = f"adata is no longer what it was when it was set up: {what}. {way_out}"
+                raise error(msg)
+
+    def reader(self) -> RowReader:
+        """Reader of the features, whose messages name cells, samples and features."""
+        return RowReader(self.get_from_registry(REGISTRY_KEYS.X_KEY), self.named())
+
+    def named(self) -> Named:
+        """How messages name what is read."""
+        field = next(f for f in self.fields if f.registry_key == REGISTRY_KEYS.X_KEY)
+        codes = self._codes.get(REGISTRY_KEYS.SAMPLE_KEY)
+        sample_of = None
+        if codes is not None:
+            sample_of = SampleNames(codes, self._state(REGISTRY_KEYS.SAMPLE_KEY)["categorical_mapping"])
+        features = self._state(REGISTRY_KEYS.X_KEY)["column_names"]
+        return Named(field.where, self.adata.obs_names, features, sample_of)
+
+    def samples_of(self, rows: np.ndarray) -> list[str]:
+        """Names of the samples of some rows, each once."""
+        names = self._state(REGISTRY_KEYS.SAMPLE_KEY)["categorical_mapping"]
+        return [str(n) for n in names[np.unique(self._codes[REGISTRY_KEYS.SAMPLE_KEY][rows])]]
+
+    def _state(self, registry_key: str) -> dict[str, Any]:
+        return self._registry["field_registries"][registry_key]["state_registry"]
+
+
+class SampleNames:
+    """Name of the sample of a row; a class, so that it travels to other processes."""
+
+    def __init__(self, codes: np.ndarray, names: np.ndarray) -> None:
+        self.codes, self.names = codes, names
+
+    def __call__(self, row: int) -> str:
+        return str(self.names[self.codes[row]])
