@@ -119,6 +119,7 @@ def embed(cohort: Cohort, out: Path, *, max_epochs: int | None) -> tuple[ad.AnnD
         flush=True,
     )
     model.train(max_epochs or cohort.max_epochs, train_size=1.0, seed=0, **SCHEDULE)
+    print(sst.tl.representation_health(model), flush=True)
     samples = model.to_sample_adata(cohort.adata)
     samples.obs["is_held_out"] = np.isin(samples.obs_names, cohort.held_out)
     mean = sst.profiles.mean(cohort.adata, sample_key=key, use_rep=cohort.use_rep)

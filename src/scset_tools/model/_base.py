@@ -43,6 +43,8 @@ class SampleModelClass(RegisteredModel):
     _training_plan_cls = SampleTrainingPlan
     _plan_defaults: dict[str, Any] = {}  # noqa: RUF012  (a model replaces it, nobody changes it)
     _forbid_zero_cells = False
+    _health_cells = 64
+    """Cells of a sample that are embedded to watch its vector in training."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -142,6 +144,7 @@ class SampleModelClass(RegisteredModel):
         external_indexing: Sequence[Sequence[str]] | None = None,
         early_stopping: bool = False,
         stop_at_plateau: bool | str = True,
+        watch_health: bool = True,
         checkpoint_dir: str | os.PathLike | None = None,
         seed: int | None = None,
         datasplitter_kwargs: dict[str, Any] | None = None,
@@ -176,6 +179,10 @@ class SampleModelClass(RegisteredModel):
         stop_at_plateau
             Whether to stop when ``loss_train`` no longer improves (:class:`~scset_tools.train.StopAtPlateau`), or the name of
             another logged metric to watch. False trains for ``max_epochs``.
+        watch_health
+            Whether to note now and then in ``history`` along how many directions the vectors of the training samples vary
+            (``effective_rank_train``) and which share of their variance is between samples and not between draws of their
+            cells (``share_between_train``); epoch -1 is before training. See :func:`scset_tools.tl.representation_health`.
         checkpoint_dir
             Directory for the state of training, written after each epoch. If it already holds one, training goes on from
             there, to the same final weights as without the interruption.
@@ -198,6 +205,7 @@ class SampleModelClass(RegisteredModel):
             max_epochs=max_epochs,
             early_stopping=early_stopping,
             stop_at_plateau=stop_at_plateau,
+            watch_health=watch_health,
             checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
             splitter_kwargs={
                 "train_size": train_size,
@@ -227,6 +235,7 @@ class SampleModelClass(RegisteredModel):
         *,
         samples: Sequence[str] | None = None,
         n_cells: int | None = None,
+        seed: int | None = None,
         batch_size: int = 16,
     ) -> pd.DataFrame:
         """One vector per sample. Uses all cells, in memory that does not grow with their number.
@@ -237,6 +246,8 @@ class SampleModelClass(RegisteredModel):
             Cells of the samples to embed; they need not be those of training. Default: the registered AnnData.
         %(param_samples)s
         %(param_n_cells)s
+        seed
+            Seed of the draw of cells. Default: ``scvi.settings.seed``, or 0.
         %(param_batch_size)s
 
         Returns
@@ -248,7 +259,7 @@ class SampleModelClass(RegisteredModel):
         )
         adata = self._validate_anndata(adata)
         try:
-            dataset = self._dataset(adata, n_cells)
+            dataset = self._dataset(adata, n_cells, seed=seed)
             positions = dataset.index.positions(samples)
             vectors = represent_samples(self.module, dataset, positions, batch_size=batch_size)
         finally:
@@ -364,6 +375,6 @@ class SampleModelClass(RegisteredModel):
     def _n_input(self) -> int:
         return len(self.get_var_names())
 
-    def _dataset(self, adata: AnnData, n_cells: int | None = None) -> SampleDataset:
+    def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> SampleDataset:
         manager = self.adata_manager if adata is self.adata else self.get_anndata_manager(adata, required=True)
-        return SampleDataset(manager, n_cells=n_cells, seed=settings.seed or 0)
+        return SampleDataset(manager, n_cells=n_cells, seed=(settings.seed or 0) if seed is None else seed)

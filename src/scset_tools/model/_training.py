@@ -12,8 +12,10 @@ from scvi.train import SaveCheckpoint
 from scvi.train._callbacks import LoudEarlyStopping  # not exported
 
 from scset_tools.model._fingerprint import fingerprint
+from scset_tools.model._health import MIN_SAMPLES, TwoDraws
 from scset_tools.model._runner import SampleTrainRunner
-from scset_tools.train import ExpectedTime, ResumeCheckpoint, SaveBestModel, StopAtPlateau
+from scset_tools.train import ExpectedTime, ResumeCheckpoint, SaveBestModel, StopAtPlateau, WatchHealth
+from scset_tools.train._health import METRICS as HEALTH
 from scset_tools.train._run_folder import alone_in, require_room
 
 MONITOR = "loss_validation"
@@ -42,6 +44,7 @@ def run_training(
     max_epochs: int | None,
     early_stopping: bool,
     stop_at_plateau: bool | str = False,
+    watch_health: bool = False,
     checkpoint_dir: Path | None,
     splitter_kwargs: dict[str, Any],
     plan_kwargs: dict[str, Any],
@@ -74,6 +77,7 @@ def run_training(
         stop_at_plateau=stop_at_plateau,
         is_distributed=_is_distributed(trainer_kwargs.get("strategy")),
     )
+    health = _health(model, splitter, trainer_kwargs) if watch_health else None
     if plan.reduce_lr_on_plateau:
         where = (splitter.n_val, splitter.n_watched)
         _require_validation("lr_schedule='plateau'", plan.lr_scheduler_metric, "lr_scheduler_metric", *where)
@@ -109,7 +113,8 @@ def run_training(
         if not model.is_trained_ and runner.trainer.global_step:
             model.stopped_after_ = [int(runner.trainer.current_epoch), int(max_epochs)]
         model.is_trained_ = model.is_trained_ or was_trained
-        model.history_ = _join(earlier if was_trained else None, model.history_)
+        seen = {} if health is None else health.history()
+        model.history_ = _join(earlier if was_trained else None, {**(model.history_ or {}), **seen})
     # several processes take the split of the first one, which they do not know before
     model.train_samples_, model.validation_samples_, model.test_samples_ = splitter.names()
 
@@ -125,6 +130,17 @@ def require_known_device(accelerator: Any) -> None:
     if str(accelerator).lower() == "mps":
         msg = "accelerator='mps' is not supported: parts of the losses are computed in float64, which it lacks. Use 'cpu'."
         raise ValueError(msg)
+
+
+def _health(model: Any, splitter: Any, trainer_kwargs: dict[str, Any]) -> WatchHealth | None:
+    """A watch on the vectors of the training samples, if these are enough and each process holds the whole module."""
+    if splitter.n_train < MIN_SAMPLES or "fsdp" in str(trainer_kwargs.get("strategy")).lower():
+        return None
+    callbacks = trainer_kwargs["callbacks"]
+    is_watched = any(getattr(callback, "monitor", None) in HEALTH for callback in callbacks)
+    watch = WatchHealth(TwoDraws(model, splitter), every_epoch=is_watched)
+    callbacks.insert(0 if is_watched else len(callbacks), watch)  # before those that watch it, after those that stop
+    return watch
 
 
 def _is_distributed(strategy: Any) -> bool:
@@ -225,6 +241,7 @@ def _join(earlier: dict[str, pd.DataFrame] | None, later: dict[str, pd.DataFrame
     n_before = max((int(frame.index.max()) + 1 for frame in earlier.values() if len(frame)), default=0)
     joined = dict(earlier)
     for name, frame in later.items():
+        frame = frame[frame.index >= 0]  # what was before this run is the end of the earlier one
         frame = frame.set_axis(frame.index + n_before)
         joined[name] = pd.concat([earlier[name], frame]) if name in earlier else frame
     return joined

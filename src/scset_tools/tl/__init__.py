@@ -13,6 +13,7 @@ from scset_tools.tl._generated import (
     transfer_labels,
 )
 from scset_tools.tl._group_scores import group_scores
+from scset_tools.tl._health import RepresentationHealth, representation_health
 from scset_tools.tl._label_similarity import label_similarity
 from scset_tools.tl._learning_curve import learning_curve
 from scset_tools.tl._neighbors import NeighborTable, neighbor_accuracy, neighbor_table
@@ -31,6 +32,7 @@ __all__ = [
     "NeighborTable",
     "ProbeResult",
     "ProportionResult",
+    "RepresentationHealth",
     "RobustnessResult",
     "TrajectoryResult",
     "association",
@@ -52,6 +54,7 @@ __all__ = [
     "probe",
     "read_gmt",
     "replicate_robustness",
+    "representation_health",
     "retrieve_proportions",
     "subtypes",
     "trajectory_correlation",

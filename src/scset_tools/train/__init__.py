@@ -2,7 +2,8 @@
 
 from scset_tools.train._callbacks import ResumeCheckpoint, SaveBestModel
 from scset_tools.train._expected_time import ExpectedTime
+from scset_tools.train._health import WatchHealth
 from scset_tools.train._plan import SampleTrainingPlan
 from scset_tools.train._plateau import StopAtPlateau
 
-__all__ = ["ExpectedTime", "ResumeCheckpoint", "SampleTrainingPlan", "SaveBestModel", "StopAtPlateau"]
+__all__ = ["ExpectedTime", "ResumeCheckpoint", "SampleTrainingPlan", "SaveBestModel", "StopAtPlateau", "WatchHealth"]

@@ -153,7 +153,7 @@ class PredictMixin(ModelMixin):
         self._check_if_trained(message=f"This {type(self).__name__} is not trained: it predicts from random weights.")
         adata = self._validate_anndata(adata)
         try:
-            dataset = self._dataset(adata, n_cells, seed=seed)  # type: ignore[call-arg]  # PaSCient's own takes a seed
+            dataset = self._dataset(adata, n_cells, seed=seed)
             positions = dataset.index.positions(samples)
             vectors = represent_samples(self.module, dataset, positions, batch_size=batch_size)
         finally:

@@ -106,6 +106,7 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
 
     _module_cls = SelfGuidedMAEModule
     _data_splitter_cls = CellDataSplitter
+    _health_cells = 16  # a cell is a set of genes here, and costs as much as a sample elsewhere
     _training_plan_cls = TwoRatePlan
     _plan_defaults = {"lr": 1e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 5e-4}  # noqa: RUF012
 
@@ -341,9 +342,10 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         for column in table:
             cells.var[_keys.of_model(self.name, column)] = table[column].to_numpy()
 
-    def _dataset(self, adata: AnnData, n_cells: int | None = None) -> GeneDataset:
+    def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> GeneDataset:
         manager = self.get_anndata_manager(adata, required=True)
-        return GeneDataset(manager, n_cells=n_cells, seed=settings.seed or 0, **self._read)
+        seed = (settings.seed or 0) if seed is None else seed
+        return GeneDataset(manager, n_cells=n_cells, seed=seed, **self._read)
 
 
 def gene_numbers(features: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
