@@ -1,19 +1,15 @@
 """SelfGuidedMAE on the pancreas cohort: self-guided against random masking, cell types of unseen donors, masking frequency.
 
-    python benchmarks/gene_mae_pancreas.py --part compare     # five donor folds x five seeds x masks x ratios (restartable)
-    python benchmarks/gene_mae_pancreas.py --part strict --seeds 1  # pretraining on the training donors of each fold alone
+    python benchmarks/gene_mae_pancreas.py --part sharpness   # do guided masks guide? defaults, 5 and 20 epochs, five seeds (Fig. 2)
+    python benchmarks/gene_mae_pancreas.py --part compare     # five donor folds x five seeds x masks x candidates (restartable)
     python benchmarks/gene_mae_pancreas.py --part baselines   # on the same folds: logistic regression on genes and on PCA
     python benchmarks/gene_mae_pancreas.py --part untrained   # the same network with random weights, fine-tuned
     python benchmarks/gene_mae_pancreas.py --part scvi --seeds 1    # logistic regression on scVI's latents
-    python benchmarks/gene_mae_pancreas.py --part scale       # the default preset, 20 epochs, 2 threads; masking frequency
-    python benchmarks/gene_mae_pancreas.py --part random      # the masking frequency of random masks
     python benchmarks/gene_mae_pancreas.py --part enrichment  # gene families among the genes masked most (Fig. 3)
     python benchmarks/gene_mae_pancreas.py --part report      # tables from what is on disk; figures with --figures DIR
 
-Every finished run is a line of gene_mae_pancreas.csv at once, and a run that is there is not repeated. In `compare`
-genes are chosen and models pretrained, without labels, on the cells of all donors, once per seed; folds of donors part the labels. In
-`strict` the training donors alone are used for everything. The cohort is read from ../shared/data or
-$SCSET_TOOLS_DATA.
+Every finished run is a line of gene_mae_pancreas.csv at once, and a run that is there is not repeated. Genes are chosen and
+models pretrained on the training donors of each fold alone. The cohort is read from ../shared/data or $SCSET_TOOLS_DATA.
 """
 
 from __future__ import annotations
@@ -23,15 +19,16 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import anndata as ad
+import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import scanpy as sc
 import torch
-from _timing import hardware_line, peak_bytes, print_table
+from _timing import print_table
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -47,6 +44,8 @@ from scset_tools.tl._intervals import paired_difference, t_interval
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("SCSET_TOOLS_DATA", HERE.parents[1] / "shared" / "data"))
+FREQUENCY = HERE / "gene_mae_frequency.csv"
+TEST_TRAIN = 4 / 16  # donors; for Nadeau and Bengio's variance
 DONOR, TYPE = "donor_id", "Curated_annotation"
 SMALL = {
     "n_hidden": 32,
@@ -61,13 +60,14 @@ SMALL = {
     "n_decoder_heads": 2,
     "pool": "max",
 }
-PRETRAIN = {"max_epochs": 30, "batch_size": 64, "n_cells": 100, "plan_kwargs": {"lr": 1e-3}}
+PRETRAIN = {"max_epochs": 20, "batch_size": 64, "n_cells": 80, "stop_at_plateau": False, "check_val_every_n_epoch": 99}
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 FINETUNE = {
     "linear_probe": {"lr": 3e-3},
-    "partial": {"lr": 3e-3, "max_epochs": 3, "batch_size": 64, **QUIET},
+    "partial": {"lr": 3e-3, "max_epochs": 2, "batch_size": 64, **QUIET},
 }
-N_GENES = 500
+N_GENES = 300
+MASKS = [(masking, candidates) for candidates in ("expressed", "all") for masking in ("self_guided", "random")]
 
 
 def cohort() -> ad.AnnData:
@@ -117,7 +117,7 @@ def scores(adata: ad.AnnData, parts: tuple[list[str], ...], predicted: np.ndarra
 class Table:
     """Results on disk, one line per finished run."""
 
-    columns = ("seed", "fold", "method", "mask_rate", "pretraining", "mode")
+    columns = ("seed", "fold", "method", "candidates", "mode")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -175,70 +175,55 @@ def probed(vectors: torch.Tensor, adata: ad.AnnData, parts: tuple[list[str], ...
     return {**scores(adata, parts, predicted), "finetune_s": time.process_time() - start}
 
 
-def finetune_in_folds(
-    model: sst.SelfGuidedMAE,
-    adata: ad.AnnData,
-    table: Table,
-    key: tuple,
-    spent: dict[str, float],
-    only: int | None = None,
+def finetuned(
+    model: sst.SelfGuidedMAE, adata: ad.AnnData, parts: tuple[list[str], ...], table: Table, key: tuple, **spent: float
 ) -> None:
-    """Probe and partial fine-tuning in each fold, always from the same pretrained weights."""
-    seed = key[0]
-    weights = {k: v.clone() for k, v in model.module.state_dict().items()}
-    vectors = torch.from_numpy(model.get_cell_representation().to_numpy())
-    for fold, parts in enumerate(folds(adata, seed)):
-        if only is not None and fold != only:
-            continue
-        run = (seed, fold, *key[1:])
-        if not table.has(*run, "linear_probe"):
-            table.add(*run, "linear_probe", **probed(vectors, adata, parts, seed), **spent)
-        if not table.has(*run, "partial"):
-            table.add(*run, "partial", **partially_finetuned(model, adata, parts, seed), **spent)
-            model.module.head = None
-            model.module.load_state_dict(weights)
+    """Probe and partial fine-tuning, both from the pretrained weights."""
+    if not table.has(*key, "linear_probe"):
+        vectors = torch.from_numpy(model.get_cell_representation().to_numpy())
+        table.add(*key, "linear_probe", **probed(vectors, adata, parts, key[0]), **spent)
+    table.add(*key, "partial", **partially_finetuned(model, adata, parts, key[0]), **spent)
 
 
-def compare(adata: ad.AnnData, table: Table, seeds: range, ratios: list[float]) -> None:
-    """Pretrain once per seed, mask and ratio on the cells of all donors, without labels; fine-tune in folds of donors."""
-    cells = of_fold(adata, (list(adata.obs[DONOR].unique()),))
-    for seed in seeds:
-        for ratio in ratios:
-            for masking in ("self_guided", "random"):
-                key = (seed, masking, ratio, "all donors")
-                if all(table.has(seed, fold, *key[1:], mode) for mode in FINETUNE for fold in range(5)):
-                    continue
-                model = built(cells, seed, masking=masking, mask_rate=ratio)
-                start = time.process_time()
-                model.train(train_size=1.0, seed=seed, **PRETRAIN, **QUIET)
-                spent = {"train_s": time.process_time() - start, "loss": float(model.history["loss_train"].iloc[-1, 0])}
-                finetune_in_folds(model, cells, table, key, spent)
-
-
-def strict(adata: ad.AnnData, table: Table, seeds: range, ratios: list[float]) -> None:
-    """The same with genes chosen and pretraining done on the training donors of each fold alone."""
+def compare(adata: ad.AnnData, table: Table, seeds: range) -> None:
+    """Pretrain on the training donors of each fold with each mask, fine-tune on the same donors."""
     for seed in seeds:
         for fold, parts in enumerate(folds(adata, seed)):
-            for ratio in ratios:
-                for masking in ("self_guided", "random"):
-                    key = (seed, masking, ratio, "training donors")
-                    if all(table.has(seed, fold, *key[1:], mode) for mode in FINETUNE):
-                        continue
-                    cells = of_fold(adata, parts)
-                    model = built(cells, seed, masking=masking, mask_rate=ratio)
-                    start = time.process_time()
-                    model.train(external_indexing=parts, seed=seed, **PRETRAIN, **QUIET)
-                    spent = {
-                        "train_s": time.process_time() - start,
-                        "loss": float(model.history["loss_train"].iloc[-1, 0]),
-                    }
-                    finetune_in_folds(model, cells, table, key, spent, only=fold)
+            cells = of_fold(adata, parts)
+            for masking, candidates in MASKS:
+                key = (seed, fold, masking, candidates)
+                if table.has(*key, "partial"):
+                    continue
+                model = built(cells, seed, masking=masking, mask_candidates=candidates)
+                start = time.process_time()
+                model.train(external_indexing=parts, seed=seed, **PRETRAIN, **QUIET)
+                spent = {"train_s": time.process_time() - start}
+                for name in ("loss", "overlap", "perplexity"):
+                    if f"{name}_train" in model.history:
+                        spent[name] = float(model.history[f"{name}_train"].iloc[-1, 0])
+                spent |= masks_of(model.get_masking_frequency(), candidates)
+                finetuned(model, cells, parts, table, key, **spent)
+
+
+def masks_of(table: pd.DataFrame, candidates: str = "expressed") -> dict[str, float]:
+    """Variance over genes of the z of their masking shares (chance: 1), spread of the shares, expressed ones among the hidden."""
+    expressed = table["share_masked_expressed"] * table["times_expressed"]
+    of_expressed = candidates == "expressed"
+    n = table["times_expressed"] if of_expressed else table["times_masked"] / table["share_masked"]
+    share = table["share_masked_expressed"] if of_expressed else table["share_masked"]
+    is_seen = table["times_expressed"] >= 50
+    n, share = n[is_seen], share[is_seen]
+    p = (share * n).sum() / n.sum()
+    return {
+        "z_variance": float(((share - p) / np.sqrt(p * (1 - p) / n)).var()),
+        "share_low": float(share.quantile(0.05)),
+        "share_high": float(share.quantile(0.95)),
+        "expressed_among_hidden": float(expressed.sum() / table["times_masked"].sum()),
+    }
 
 
 def baselines(adata: ad.AnnData, table: Table, seeds: range) -> None:
     """Linear models on the genes and folds of ``compare``."""
-    cells = of_fold(adata, (list(adata.obs[DONOR].unique()),))
-    x, y = cells.layers["log"].toarray(), cells.obs[TYPE].astype(str).to_numpy()
     for seed in seeds:
         linear = {
             "logistic on genes": LogisticRegression(max_iter=200),
@@ -246,33 +231,38 @@ def baselines(adata: ad.AnnData, table: Table, seeds: range) -> None:
                 PCA(50, random_state=seed), StandardScaler(), LogisticRegression(max_iter=200)
             ),
         }
-        for fold, parts in enumerate(folds(cells, seed)):
+        for fold, parts in enumerate(folds(adata, seed)):
+            cells = of_fold(adata, parts)
+            x, y = cells.layers["log"].toarray(), cells.obs[TYPE].astype(str).to_numpy()
             is_train = cells.obs[DONOR].isin([*parts[0], *parts[1]]).to_numpy()
             for name, estimator in linear.items():
-                if not table.has(seed, fold, name, 0, "-", "-"):
+                if not table.has(seed, fold, name, "-", "-"):
                     start = time.process_time()
                     predicted = estimator.fit(x[is_train], y[is_train]).predict(x)
                     seconds = time.process_time() - start
-                    table.add(seed, fold, name, 0, "-", "-", **scores(cells, parts, predicted), finetune_s=seconds)
+                    table.add(seed, fold, name, "-", "-", **scores(cells, parts, predicted), finetune_s=seconds)
 
 
 def untrained(adata: ad.AnnData, table: Table, seeds: range) -> None:
     """The network of ``compare`` with random weights, fine-tuned in the same way."""
-    cells = of_fold(adata, (list(adata.obs[DONOR].unique()),))
     for seed in seeds:
-        model = built(cells, seed)
-        model.is_trained_ = True  # of a control with random weights it is known
-        finetune_in_folds(model, cells, table, (seed, "untrained", 0, "none"), {})
+        for fold, parts in enumerate(folds(adata, seed)):
+            key = (seed, fold, "untrained", "-")
+            if not table.has(*key, "partial"):
+                cells = of_fold(adata, parts)
+                model = built(cells, seed)
+                model.is_trained_ = True  # of a control with random weights it is known
+                finetuned(model, cells, parts, table, key)
 
 
 def scvi_baseline(adata: ad.AnnData, table: Table, seeds: range) -> None:
     """Logistic regression on scVI's latents; scVI is trained on the training donors."""
-    cells = of_fold(adata, (list(adata.obs[DONOR].unique()),))
-    y = cells.obs[TYPE].astype(str).to_numpy()
     for seed in seeds:
-        for fold, parts in enumerate(folds(cells, seed)):
-            key = (seed, fold, "scVI + logistic", 0, "training donors", "-")
+        for fold, parts in enumerate(folds(adata, seed)):
+            key = (seed, fold, "scVI + logistic", "-", "-")
             if not table.has(*key):
+                cells = of_fold(adata, parts)
+                y = cells.obs[TYPE].astype(str).to_numpy()
                 is_train = cells.obs[DONOR].isin([*parts[0], *parts[1]]).to_numpy()
                 start = time.process_time()
                 z = scvi_latents(cells, is_train)
@@ -295,33 +285,96 @@ def scvi_latents(cells: ad.AnnData, is_train: np.ndarray) -> np.ndarray:
     return model.get_latent_representation(every)
 
 
-def frequency(adata: ad.AnnData, *, masking: str, n_epochs: int, n_threads: int) -> None:
-    """Masking frequency of the default preset on 2,000 genes; with self-guided masks this trains it, and takes the time."""
-    torch.set_num_threads(n_threads)
-    cells = of_fold(adata, (list(adata.obs[DONOR].unique()),), n_genes=2000)
+def default_model(adata: ad.AnnData, n_genes: int, seed: int, **build: object) -> sst.SelfGuidedMAE:
+    """The default preset on genes chosen over all donors."""
+    cells = of_fold(adata, (list(adata.obs[DONOR].unique()),), n_genes=n_genes)
     sst.SelfGuidedMAE.setup_anndata(cells, DONOR, layer="log")
     preset = sst.SelfGuidedMAE.preset("default")
-    model = sst.SelfGuidedMAE(cells, values="normalized", masking=masking, random_state=0, **preset.model)
-    x = cells.layers["log"]
-    print(f"{cells.n_obs} cells x {cells.n_vars} genes, density {x.nnz / np.prod(x.shape):.3f}; {hardware_line()}")
-    start, spent = time.perf_counter(), time.process_time()
-    if masking == "self_guided":
-        model.train(n_epochs, train_size=1.0, seed=0, **preset.train, **QUIET)
-        loss = model.history["loss_train"].iloc[:, 0]
-        wall, spent = time.perf_counter() - start, time.process_time() - spent
-        print(
-            f"{n_epochs} epochs on {n_threads} threads: {wall:.0f} s wall, {spent:.0f} s processor, peak "
-            f"{peak_bytes() / 2**30:.2f} GiB; loss {loss.iloc[0]:.3f} -> {loss.iloc[-1]:.3f}; load {os.getloadavg()[0]:.1f}"
-        )
-    else:  # random masks depend on no weights: counting them needs no training
-        for epoch in range(n_epochs):
-            batch = MixedCellDataset(model.adata_manager, seed=epoch).cells(np.arange(cells.n_obs), epoch)
-            tokens = model.module.tokens(batch)
-            model.module.counts.add(tokens, model.module.hide(tokens, None, batch.seed), n_cells=batch.n_cells)
+    return sst.SelfGuidedMAE(cells, values="normalized", random_state=seed, **{**preset.model, **build})
+
+
+def count_masks(model: sst.SelfGuidedMAE, n_epochs: int, seed: int = 0) -> None:
+    """Count what random masks hide: they depend on no weights, and no training is needed."""
+    for epoch in range(n_epochs):
+        batch = MixedCellDataset(model.adata_manager, seed=seed).cells(np.arange(model.adata.n_obs), epoch)
+        tokens = model.module.tokens(batch)
+        model.module.counts.add(tokens, model.module.hide(tokens, None, batch.seed), n_cells=batch.n_cells)
+
+
+class Snapshots(pl.Callback):
+    """The masking counts after some epochs."""
+
+    def __init__(self, model: sst.SelfGuidedMAE, after: tuple[int, ...]) -> None:
+        self.model, self.after, self.tables = model, after, {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch + 1 in self.after:
+            self.tables[trainer.current_epoch + 1] = self.model.get_masking_frequency()
+
+
+def sharpness(adata: ad.AnnData, seeds: range, *, n_genes: int, n_cells: int) -> None:
+    """Variance of the z of masking shares at default settings, in training; the frequencies of the first seed are kept."""
+    rows, kept = [], []
+    for masking, candidates in MASKS:
+        found: dict[int, list[dict[str, float]]] = {}
+        start = time.process_time()
+        for seed in seeds:
+            model = default_model(adata, n_genes, seed, masking=masking, mask_candidates=candidates)
+            if masking == "random":
+                count_masks(model, 5, seed)  # about as many visits to cells
+                found.setdefault(20, []).append(masks_of(model.get_masking_frequency(), candidates))
+            else:
+                snapshots = Snapshots(model, (5, 20))
+                train = {"train_size": 1.0, "seed": seed, "n_cells": n_cells, "stop_at_plateau": False, **QUIET}
+                model.train(20, callbacks=[snapshots], **train)
+                for epoch, table in snapshots.tables.items():
+                    at_end = {k: model.history[f"{k}_train"].iloc[epoch - 1, 0] for k in ("perplexity", "overlap")}
+                    found.setdefault(epoch, []).append({**masks_of(table, candidates), **at_end})
+            if seed == seeds[0]:
+                kept.append(frequency(model, masking, candidates))
+        seconds = (time.process_time() - start) / len(seeds)
+        for epoch, of_seed in found.items():
+            t = pd.DataFrame(of_seed)
+            row = [
+                masking,
+                candidates,
+                epoch if masking == "self_guided" else "-",
+                ", ".join(f"{v:.1f}" for v in t["z_variance"]),
+                f"{t['share_low'].mean():.2f} to {t['share_high'].mean():.2f}",
+                f"{t['expressed_among_hidden'].mean():.3f}",
+                *(f"{t[k].min():.2f} to {t[k].max():.2f}" if k in t else "-" for k in ("perplexity", "overlap")),
+                f"{seconds:.0f}",
+            ]
+            rows.append(row)
+            print(*row, flush=True)
+    pd.concat(kept).round(5).to_csv(FREQUENCY)
+    header = [
+        "masks",
+        "candidates",
+        "epochs",
+        "variance of z, by seed",
+        "5 % to 95 % of shares",
+        "expressed among hidden",
+    ]
+    print_table([*header, "perplexity", "overlap", "processor s"], rows)
+
+
+def frequency(model: sst.SelfGuidedMAE, masking: str, candidates: str) -> pd.DataFrame:
+    """Masking frequency of the genes beside their mean expression."""
+    x = model.adata.layers["log"]
     table = model.get_masking_frequency()
     table["mean_expression"] = np.asarray(x.mean(0)).ravel()
     table["mean_where_expressed"] = np.asarray(x.sum(0)).ravel() / np.maximum(x.getnnz(0), 1)
-    table.round(6).to_csv(HERE / f"gene_mae_frequency_{masking}.csv")
+    table.insert(0, "candidates", candidates)
+    table.insert(0, "masking", masking)
+    return table.rename_axis("gene")
+
+
+def frequencies() -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Masks, candidates and the table of each."""
+    table = pd.read_csv(FREQUENCY, index_col=0)
+    for masking, candidates in MASKS:
+        yield masking, candidates, table[(table["masking"] == masking) & (table["candidates"] == candidates)]
 
 
 FAMILIES = {
@@ -341,128 +394,117 @@ FAMILIES = {
 
 
 def enrichment() -> None:
-    """Families among the hundred genes masked most, of those that 200 visits or more found expressed."""
+    """Families among the fifth of the genes masked most (at most a hundred), of those that 200 visits found expressed."""
     rows = []
-    for masking in ("self_guided", "random"):
-        table = pd.read_csv(HERE / f"gene_mae_frequency_{masking}.csv", index_col=0)
-        table = table[table["times_expressed"] >= 200]
+    for masking, candidates, whole in frequencies():
+        table = whole[whole["times_expressed"] >= 200]
         sets = {name: table.index[table.index.str.match(pattern)].tolist() for name, pattern in FAMILIES.items()}
         for count in ("times_masked", "share_masked_expressed"):
-            found = sst.tl.enrichment(table[count], sets, n_top=100, min_size=3)
-            for _, f in found[found["p_adjusted"] <= 0.05].iterrows():
+            found = sst.tl.enrichment(table[count], sets, n_top=min(100, len(table) // 5), min_size=3)
+            is_enriched = found["p_adjusted"] <= 0.05
+            for _, f in found[is_enriched].iterrows():
                 share = f"{f['n_overlap']} of {f['n_set']}"
-                rows.append(
-                    [
-                        masking,
-                        count,
-                        f["gene_set"],
-                        share,
-                        f"{f['fold']:.1f}",
-                        f"{f['p_adjusted']:.1e}",
-                        f["genes"][:60],
-                    ]
-                )
-            if not (found["p_adjusted"] <= 0.05).any():
-                rows.append([masking, count, f"none of {len(found)}", "", "", f"{found['p_adjusted'].min():.2f}", ""])
-    print_table(["masking", "the 100 most by", "family at 5 % FDR", "genes", "fold", "adjusted p", "first"], rows)
+                row = [masking, candidates, count, f["gene_set"], share]
+                rows.append([*row, f"{f['fold']:.1f}", f"{f['p_adjusted']:.1e}"])
+            if not is_enriched.any():
+                none = f"none of {len(found)}"
+                rows.append([masking, candidates, count, none, "", "", f"{found['p_adjusted'].min():.2f}"])
+    header = ["masks", "candidates", "genes masked most by", "family at 5 % FDR", "genes", "fold", "adjusted p"]
+    print_table(header, rows)
 
 
 def report(path: Path, figures: Path | None) -> None:
     """Tables of means with intervals, paired tests, and Spearman correlations of the masking frequency."""
     runs = pd.read_csv(path)
-    ratio_of_test = 4 / 16  # donors; Nadeau and Bengio's variance
     rows = []
-    for (method, rate, pretraining, mode), part in runs.groupby(["method", "mask_rate", "pretraining", "mode"]):
-        low, high = t_interval(part["macro_f1"].to_numpy(), test_train_ratio=ratio_of_test)
-        low_w, high_w = t_interval(part["weighted_f1"].to_numpy(), test_train_ratio=ratio_of_test)
-        rows.append(
-            [
-                method,
-                rate or "-",
-                pretraining,
-                mode,
-                f"{part['macro_f1'].mean():.3f} [{low:.3f}, {high:.3f}]",
-                f"{part['weighted_f1'].mean():.3f} [{low_w:.3f}, {high_w:.3f}]",
-                len(part),
-            ]
-        )
-    print_table(["method", "mask ratio", "pretraining", "mode", "macro F1 [95 %]", "weighted F1 [95 %]", "runs"], rows)
-    print()
-    runs = runs.set_index(["method", "pretraining", "mode", "mask_rate", "seed", "fold"]).sort_index()
-    rows = []
-    done = [{key[1:4] for key in runs.loc[[masking]].index} for masking in ("self_guided", "random")]
-    for pretraining, mode, rate in sorted(done[0] & done[1]):
-        guided, even = (runs.loc[(masking, pretraining, mode, rate)] for masking in ("self_guided", "random"))
-        blank = runs.loc[("untrained", "none", mode, 0)]
-        for name, a, b in (
-            ("self-guided - random", guided, even),
-            ("self-guided - untrained", guided, blank),
-            ("random - untrained", even, blank),
-        ):
-            both = a.index.intersection(b.index)
-            for metric in ("macro_f1", "weighted_f1"):
-                x, y = (table.loc[both, metric] for table in (a, b))
-                d = paired_difference(x.to_numpy(), y.to_numpy(), test_train_ratio=ratio_of_test)
-                interval = f"{d['difference']:+.3f} [{d['ci_low']:+.3f}, {d['ci_high']:+.3f}]"
-                of_seed = (x - y).groupby("seed").mean()
-                above = f"{(of_seed > 0).sum()} of {len(of_seed)}"
-                rows.append([pretraining, mode, rate, name, metric, interval, f"{d['p_value']:.3f}", above])
-    print_table(
-        ["pretraining", "mode", "mask ratio", "difference", "metric", "mean [95 %]", "p", "seeds above 0"], rows
-    )
+    for (method, candidates, mode), part in runs.groupby(["method", "candidates", "mode"]):
+        row = [method, candidates, mode]
+        for metric in ("macro_f1", "weighted_f1"):
+            low, high = t_interval(part[metric].to_numpy(), test_train_ratio=TEST_TRAIN)
+            row.append(f"{part[metric].mean():.3f} [{low:.3f}, {high:.3f}]")
+        rows.append([*row, len(part)])
+    print_table(["method", "candidates", "mode", "macro F1 [95 %]", "weighted F1 [95 %]", "runs"], rows)
     print()
     rows = []
-    for masking in ("self_guided", "random"):
-        file = HERE / f"gene_mae_frequency_{masking}.csv"
-        if not file.exists():
-            continue
-        table = pd.read_csv(file, index_col=0)
+    runs = runs.set_index(["method", "candidates", "mode", "seed", "fold"]).sort_index()
+    for mode in FINETUNE:
+        blank = runs.loc[("untrained", "-", mode)]
+        for candidates in ("expressed", "all"):
+            guided, even = (runs.loc[(masking, candidates, mode)] for masking in ("self_guided", "random"))
+            for name, a, b in (
+                ("self-guided - random", guided, even),
+                ("self-guided - untrained", guided, blank),
+                ("random - untrained", even, blank),
+            ):
+                rows += [[mode, candidates, name, *row] for row in differences(a, b)]
+        guided = [runs.loc[("self_guided", candidates, mode)] for candidates in ("all", "expressed")]
+        rows += [[mode, "all - expressed", "self-guided", *row] for row in differences(*guided)]
+    print_table(["mode", "candidates", "difference", "metric", "mean [95 %]", "p", "seeds above 0"], rows)
+    print()
+    masks = runs.reset_index().query("mode == 'linear_probe' and method in ('self_guided', 'random')")
+    columns = ["z_variance", "share_low", "share_high", "expressed_among_hidden", "perplexity", "overlap", "train_s"]
+    means = masks.groupby(["method", "candidates"])[columns].mean().round(2)
+    rows = [[*key, *row] for key, row in zip(means.index, means.to_numpy(), strict=True)]
+    print_table(["masks", "candidates", *columns], rows)
+    print()
+    if FREQUENCY.exists():
+        correlations(figures)
+
+
+def differences(a: pd.DataFrame, b: pd.DataFrame) -> list[list[str]]:
+    """Of both F1 over the runs that both have."""
+    rows, both = [], a.index.intersection(b.index)
+    for metric in ("macro_f1", "weighted_f1"):
+        x, y = (table.loc[both, metric] for table in (a, b))
+        d = paired_difference(x.to_numpy(), y.to_numpy(), test_train_ratio=TEST_TRAIN)
+        interval = f"{d['difference']:+.3f} [{d['ci_low']:+.3f}, {d['ci_high']:+.3f}]"
+        of_seed = (x - y).groupby("seed").mean()
+        rows.append([metric, interval, f"{d['p_value']:.3f}", f"{(of_seed > 0).sum()} of {len(of_seed)}"])
+    return rows
+
+
+def correlations(figures: Path | None) -> None:
+    """Masking frequency against expression (the paper's Figure 2), and the share of expressed genes among the hidden."""
+    rows = []
+    for masking, candidates, table in frequencies():
+        row = [masking, candidates, f"{masks_of(table, candidates)['expressed_among_hidden']:.3f}"]
+        seen = table[table["times_expressed"] >= 50]
         for count in ("times_masked", "share_masked_expressed"):
             for mean in ("mean_when_masked", "mean_expression", "mean_where_expressed"):
-                rho = spearmanr(table[count], table[mean], nan_policy="omit").statistic
-                rows.append([masking, count, mean, f"{rho:+.3f}"])
+                row.append(f"{spearmanr(seen[count], seen[mean], nan_policy='omit').statistic:+.2f}")
+        rows.append(row)
         if figures is not None:
             ax = sst.pl.masking_frequency(table)
-            ax.set_title(masking)
-            ax.figure.savefig(figures / f"masking_frequency_{masking}.png", dpi=110)
-    print_table(["masking", "how often", "against", "Spearman"], rows)
+            ax.set_title(f"{masking}, {candidates}")
+            ax.figure.savefig(figures / f"masking_frequency_{masking}_{candidates}.png", dpi=110)
+    means = ("value when masked", "mean", "mean where expressed")
+    header = [f"{count} ~ {mean}" for count in ("times", "share where expressed") for mean in means]
+    print_table(["masks", "candidates", "expressed among hidden", *header], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--part",
-        choices=["compare", "strict", "baselines", "untrained", "scvi", "scale", "random", "enrichment", "report"],
-        required=True,
-    )
+    fitted = {"compare": compare, "baselines": baselines, "untrained": untrained, "scvi": scvi_baseline}
+    parser.add_argument("--part", choices=["sharpness", *fitted, "enrichment", "report"], required=True)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--ratios", type=float, nargs="+", default=[0.3, 0.6])
-    parser.add_argument("--epochs", type=int, default=20, help="of the parts scale and random")
-    parser.add_argument("--threads", type=int, default=2, help="of the parts scale and random")
+    parser.add_argument("--genes", type=int, default=500, help="of the part sharpness")
+    parser.add_argument("--cells", type=int, default=60, help="of each donor and epoch, of the part sharpness")
     parser.add_argument("--table", type=Path, default=HERE / "gene_mae_pancreas.csv")
     parser.add_argument("--figures", type=Path)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     for name in ("lightning", "lightning.pytorch", "scvi"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    seeds = range(arguments.seeds)
     if arguments.part == "report":
         report(arguments.table, arguments.figures)
-        return
-    if arguments.part == "enrichment":
+    elif arguments.part == "enrichment":
         enrichment()
-        return
-    adata = cohort()
-    if arguments.part in ("scale", "random"):
-        masking = "self_guided" if arguments.part == "scale" else "random"
-        frequency(adata, masking=masking, n_epochs=arguments.epochs, n_threads=arguments.threads)
-        return
-    torch.set_num_threads(1)
-    table, seeds = Table(arguments.table), range(arguments.seeds)
-    if arguments.part in ("compare", "strict"):
-        run = compare if arguments.part == "compare" else strict
-        run(adata, table, seeds, arguments.ratios)
+    elif arguments.part == "sharpness":
+        sharpness(cohort(), seeds, n_genes=arguments.genes, n_cells=arguments.cells)
     else:
-        {"baselines": baselines, "untrained": untrained, "scvi": scvi_baseline}[arguments.part](adata, table, seeds)
+        fitted[arguments.part](cohort(), Table(arguments.table), seeds)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains MAESTRO in two processes and writes what each of them saw; run by test_distributed.py."""
+"""Trains MAESTRO and SelfGuidedMAE in two processes and writes what each of them saw; run by test_distributed.py."""
 
 from __future__ import annotations
 
@@ -64,6 +64,17 @@ def train(name: str, out: Path, **arguments) -> None:
     (out / f"{name}.rank{rank}.json").write_text(json.dumps(report))
 
 
+def count_masks(name: str, out: Path) -> None:
+    adata = make_cohort(6)
+    sst.SelfGuidedMAE.setup_anndata(adata, "sample")
+    sizes = {"n_hidden": 6, "n_layers": 1, "n_heads": 2, "n_latents": 4, "n_latent_hidden": 8, "n_bins": 8}
+    model = sst.SelfGuidedMAE(adata, values="normalized", random_state=0, **sizes)
+    model.train(**{**FIT, "max_epochs": 2, "train_size": 1.0, "batch_size": 16, "devices": 2, "strategy": "ddp"})
+    counts = {k: v.tolist() for k, v in model.module.counts.named_buffers()}
+    report = {"counts": counts, "n_cells": adata.n_obs, "n_expressed": (adata.X > 0).sum(0).tolist()}
+    (out / f"{name}.rank{model.trainer.global_rank}.json").write_text(json.dumps(report))
+
+
 if __name__ == "__main__":
     out = Path(sys.argv[1])
     os.chdir(out)
@@ -74,4 +85,5 @@ if __name__ == "__main__":
     train("drawn", out, max_epochs=3, seed=None, callbacks=[best], checkpoint_dir=out / "resume")
     plan = {"lr": 1e-30, "lr_schedule": "constant", "weight_decay": 0.0}  # nothing is learned
     flat = {"plan_kwargs": plan, "distillation_weight": 0.0}
+    count_masks("masks", out)
     train("stopped", out, max_epochs=9, early_stopping=True, early_stopping_patience=2, **flat)

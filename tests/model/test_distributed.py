@@ -23,7 +23,7 @@ def reports(tmp_path_factory) -> dict[str, list[dict]]:
     assert done.returncode == 0, done.stderr[-4000:]
     return {
         run: [json.loads((folder / f"{run}.rank{rank}.json").read_text()) for rank in (0, 1)]
-        for run in ("seeded", "unnamed", "three", "drawn", "stopped")
+        for run in ("seeded", "unnamed", "three", "drawn", "stopped", "masks")
     }
 
 
@@ -70,6 +70,13 @@ def test_the_best_model_is_saved_once_and_loaded_everywhere(reports):
     assert "best0" in first["best"]
     assert first["best_weights"] == first["weights"] == second["weights"]
     assert first["best_split"] == first["split"][0]
+
+
+def test_masking_is_counted_over_all_processes(reports):
+    first, second = reports["masks"]
+    assert first["counts"] == second["counts"]
+    assert first["counts"]["n_cells"] == 2 * first["n_cells"]
+    assert first["counts"]["times_expressed"] == [2 * n for n in first["n_expressed"]]
 
 
 def test_early_stopping_stops_all_processes(reports):

@@ -9,7 +9,7 @@ from scipy import stats
 
 from scset_tools.model.selfguided._decoder import GeneDecoder
 from scset_tools.model.selfguided._encoder import GeneEncoder, pool_tokens
-from scset_tools.model.selfguided._latents import LatentCrossAttention, concentration
+from scset_tools.model.selfguided._latents import LatentCrossAttention, Zeros, overlap, relative_perplexity
 from scset_tools.model.selfguided._masking import hide_genes, used_latents
 from scset_tools.model.selfguided._pooling import attention_pool, mean_pool
 from scset_tools.model.selfguided._tokens import front, pad
@@ -29,7 +29,14 @@ MEASURED = torch.ones(N_GENES, dtype=torch.bool)
 
 
 def hide(tokens, seed, **kwargs):
-    arguments = {"importance": None, "rate": 0.3, "zero_rate": 0.1, "is_measured": MEASURED, **kwargs}
+    arguments = {
+        "importance": None,
+        "candidates": "expressed",
+        "rate": 0.3,
+        "zero_rate": 0.1,
+        "is_measured": MEASURED,
+        **kwargs,
+    }
     return hide_genes(tokens, seed, **arguments)
 
 
@@ -77,7 +84,7 @@ def test_hidden_expressed_genes_follow_the_importance():
     n = 6_000
     tokens = pad(torch.arange(4).repeat(n), torch.ones(4 * n), torch.arange(n + 1) * 4, padding=N_GENES)
     importance = torch.tensor([1.0, 2.0, 3.0, 4.0]).expand(n, -1)
-    hidden = hide(tokens, torch.arange(n), importance=importance)  # floor(0.3 * 4) = 1 of each cell
+    hidden = hide(tokens, torch.arange(n), importance=(importance, None))  # floor(0.3 * 4) = 1 of each cell
     drawn = np.bincount(hidden.gene[hidden.is_expressed], minlength=4)
     assert stats.chisquare(drawn, n * np.array([0.1, 0.2, 0.3, 0.4])).pvalue > 0.01
     even = np.bincount(hide(tokens, torch.arange(n)).gene[hidden.is_expressed], minlength=4)
@@ -85,6 +92,38 @@ def test_hidden_expressed_genes_follow_the_importance():
     zeros = np.bincount(hidden.gene[hidden.is_real & ~hidden.is_expressed], minlength=N_GENES)
     assert zeros[:4].sum() == 0
     assert stats.chisquare(zeros[4:]).pvalue > 0.01
+
+
+def test_all_genes_are_candidates_of_one_draw():
+    n = 4_000
+    tokens = pad(torch.tensor([4, 9]).repeat(n), torch.ones(2 * n), torch.arange(n + 1) * 2, padding=N_GENES + 2)
+    is_measured = torch.arange(N_GENES) < 30
+    weight = torch.arange(1.0, N_GENES + 1)
+    is_zero = is_measured & (torch.arange(N_GENES) != 4) & (torch.arange(N_GENES) != 9)
+    importance = (weight[[4, 9]].expand(n, -1), (weight * is_zero).expand(n, -1))
+    arguments = {"candidates": "all", "rate": 0.0, "zero_rate": 1 / 28, "is_measured": is_measured}
+    one = hide(tokens, torch.arange(n), importance=importance, **arguments)
+    drawn = np.bincount(one.gene[one.is_real], minlength=N_GENES)
+    assert (one.is_real.sum(1) == 1).all()
+    assert drawn[30:].sum() == 0  # not measured: a zero there means nothing
+    assert stats.chisquare(drawn[:30], n * (weight[:30] / weight[:30].sum()).double().numpy()).pvalue > 0.01
+    even = hide(tokens, torch.arange(n), **arguments)
+    assert stats.chisquare(np.bincount(even.gene[even.is_real], minlength=N_GENES)[:30]).pvalue > 0.01
+    assert (one.value[one.is_real] == torch.isin(one.gene[one.is_real], torch.tensor([4, 9])).float()).all()
+    assert torch.equal(one.is_expressed[:, 0], torch.isin(one.gene[:, 0], torch.tensor([4, 9])))
+
+
+def test_one_expressed_gene_stays_in_sight_of_a_mask_of_all_genes():
+    sizes = [1, 2, 10, 33]
+    tokens, seed = cells(sizes), torch.arange(4)
+    importance = (1e6 * tokens.is_real.double(), torch.full((4, N_GENES), 1e-6, dtype=torch.float64))
+    hidden = hide(tokens, seed, importance=importance, candidates="all", rate=0.5, zero_rate=0.5)
+    assert hidden.is_visible.sum(1).tolist() == [1, 1, 1, 14]  # 16 + 3 of 40 are hidden in the last
+    assert (hidden.is_expressed.sum(1) + hidden.is_visible.sum(1)).tolist() == sizes
+    for i in range(4):
+        drawn = hidden.gene[i][hidden.is_real[i]].tolist()
+        assert len(set(drawn)) == len(drawn)
+        assert set(tokens.gene[i][hidden.is_visible[i]].tolist()).isdisjoint(drawn)
 
 
 def test_genes_that_the_data_lack_are_not_hidden():
@@ -106,31 +145,60 @@ def test_half_of_the_latents_guide_each_cell():
 # ---- latents
 
 
-def test_latents_against_loops():
+@pytest.mark.parametrize("with_zeros", [False, True])
+def test_latents_against_loops(with_zeros):
     torch.manual_seed(0)
     latents = LatentCrossAttention(6, n_latents=3, n_latent_hidden=8, n_heads=2)
     torch.nn.init.normal_(latents.adapter[2].weight)
+    torch.nn.init.normal_(latents.norm_tokens.weight)
+    latents.log_scale.data = torch.tensor([0.4, 1.3])
     x, is_real = torch.randn(2, 4, 6), torch.tensor([[True, True, True, True], [True, True, False, False]])
     is_used = torch.tensor([[True, False, True], [False, True, False]])
+    blank, is_measured = torch.randn(7, 6), torch.arange(7) != 3
+    is_there = torch.tensor([[1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1]]).bool()
+    zeros = Zeros(blank, is_measured, is_there) if with_zeros else None
     with torch.no_grad():
-        added, attention = latents(x, is_real)
-        importance = latents.importance(x, is_real, is_used)
-        q, k, v = latents.to_q(latents.latents), latents.to_k(x), latents.to_v(x)
+        added, attention = latents(x, is_real, zeros)
+        importance, of_zeros = latents.importance(x, is_real, is_used, zeros)
+        q = latents.to_q(latents.latents)
         for c in range(2):
-            n = int(is_real[c].sum())
-            weights = torch.zeros(2, 3, n)
+            read = x[c][is_real[c]]
+            n = len(read)
+            if with_zeros:
+                read = torch.cat([read, blank[is_there[c]]])  # one after the other, as if each were a token
+            read = torch.nn.functional.layer_norm(read, (6,)) * latents.norm_tokens.weight
+            k, v = latents.to_k(read), latents.to_v(read)
+            weights = torch.zeros(2, 3, len(read))
             updated = latents.latents.clone()
             for h in range(2):
                 part = slice(4 * h, 4 * h + 4)
                 for i in range(3):
-                    scores = torch.stack([q[i, part] @ k[c, j, part] / 2 for j in range(n)])
-                    weights[h, i] = scores.softmax(0)
-                    updated[i, part] += sum(weights[h, i, j] * v[c, j, part] for j in range(n))
-            torch.testing.assert_close(importance[c, :n], weights.sum(0)[is_used[c]].sum(0), rtol=1e-5, atol=1e-6)
-            torch.testing.assert_close(attention[c, :n], weights.mean((0, 1)), rtol=1e-5, atol=1e-6)
+                    cosine = [torch.cosine_similarity(q[i, part], row[part], dim=0) for row in k]
+                    weights[h, i] = (torch.stack(cosine) * latents.log_scale[h].exp()).softmax(0)
+                    updated[i, part] += sum(weights[h, i, j] * v[j, part] for j in range(len(read)))
+            summed = weights.sum(0)[is_used[c]].sum(0)
+            torch.testing.assert_close(importance[c, :n], summed[:n], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(attention[c, :, :n], weights.mean(0)[:, :n], rtol=1e-5, atol=1e-6)
+            if with_zeros:
+                torch.testing.assert_close(of_zeros[c][is_there[c]], summed[n:], rtol=1e-5, atol=1e-6)
+                assert (of_zeros[c][~is_there[c]] == 0).all()
             want = latents.adapter(latents.norm(updated).mean(0))
             torch.testing.assert_close(added[c], want, rtol=1e-4, atol=1e-5)
         assert (importance[1, 2:] == 0).all()
+
+
+@pytest.mark.parametrize("n_latents", [4, 16, 64])
+@pytest.mark.parametrize("shared", [0.0, 20.0])
+def test_importance_starts_with_the_spread_asked_for(n_latents, shared):
+    """For any number of maps that are summed, and where embeddings have a direction in common, as pretrained ones do."""
+    torch.manual_seed(0)
+    latents = LatentCrossAttention(32, n_latents=n_latents, n_latent_hidden=64, n_heads=4, importance_spread=0.3)
+    x = torch.randn(600, 32) + shared * torch.randn(32)
+    latents.calibrate(x)
+    cells, seeds = x.expand(20, -1, -1), torch.arange(20)
+    weight, _ = latents.importance(cells, torch.ones(20, 600, dtype=torch.bool), used_latents(seeds, n_latents))
+    spread = weight.std(1) / weight.mean(1)
+    assert float(spread.mean()) == pytest.approx(0.3, rel=0.2)
 
 
 def test_the_adapter_starts_without_effect():
@@ -144,21 +212,31 @@ def test_the_adapter_starts_without_effect():
 def test_no_gradient_through_importance_and_some_through_the_summary():
     latents = LatentCrossAttention(6, n_latents=3, n_latent_hidden=8, n_heads=2)
     x, is_real = torch.randn(2, 4, 6, requires_grad=True), torch.ones(2, 4, dtype=torch.bool)
-    assert not latents.importance(x, is_real, torch.ones(2, 3, dtype=torch.bool)).requires_grad
+    assert not latents.importance(x, is_real, torch.ones(2, 3, dtype=torch.bool))[0].requires_grad
     torch.nn.init.normal_(latents.adapter[2].weight)
     latents(x, is_real)[0].sum().backward()
     assert latents.to_k.weight.grad.abs().max() > 0
     assert latents.latents.grad.abs().max() > 0
+    assert latents.log_scale.grad.abs().max() > 0
 
 
-def test_concentration_is_one_minus_the_relative_entropy():
-    is_real = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]).bool()
-    attention = torch.tensor([[0.25] * 4, [0.5, 0.25, 0.25, 0], [1.0, 0, 0, 0], [1.0, 0, 0, 0]], requires_grad=True)
-    got = concentration(attention, is_real)
-    want = [0, 1 - stats.entropy([0.5, 0.25, 0.25]) / np.log(3), 1, 0]
-    np.testing.assert_allclose(got.detach(), want, atol=1e-6)
-    got.sum().backward()
-    assert torch.isfinite(attention.grad).all()  # p log p has an infinite slope at 0, where padding is
+def test_overlap_is_the_mean_cosine_of_two_latents():
+    attention = torch.rand(3, 5, 8, generator=torch.Generator().manual_seed(0))
+    want = [
+        np.mean([torch.cosine_similarity(a[i], a[j], dim=0) for i in range(5) for j in range(5) if i != j])
+        for a in attention
+    ]
+    np.testing.assert_allclose(overlap(attention), want, rtol=1e-5)
+    np.testing.assert_allclose(overlap(torch.full((1, 4, 6), 1 / 6)), [1], rtol=1e-5)  # all even: all the same
+    np.testing.assert_allclose(overlap(torch.eye(4)[None]), [0], atol=1e-6)
+    assert overlap(attention[:, :1]).tolist() == [0, 0, 0]
+
+
+def test_perplexity_is_relative_to_even():
+    is_candidate = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0]]).bool()
+    weight = torch.tensor([[3.0] * 4, [2.0, 1.0, 1.0, 9.0], [5.0, 0, 0, 0], [1.0, 0, 0, 0]])
+    want = [1, np.exp(stats.entropy([0.5, 0.25, 0.25])) / 3, 0.25, 1]
+    np.testing.assert_allclose(relative_perplexity(weight, is_candidate), want, rtol=1e-5)
 
 
 # ---- decoder

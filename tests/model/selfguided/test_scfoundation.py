@@ -193,7 +193,7 @@ def assert_forward(path, s, state, *, n_cells, n_decoded=None):
         tokens = module.tokens(batch)
         embedded = module.encoder.embed(tokens)
         hidden = module.hide(tokens, embedded, batch.seed)
-        predicted, _, _ = module.predict_hidden(tokens, embedded, hidden, depth=module.depth_tokens(batch))
+        predicted, _ = module.predict_hidden(tokens, embedded, hidden, depth=module.depth_tokens(batch))
     assert predicted[hidden.is_real].std() > 1e-3  # not all alike
     for c in range(n_decoded):
         values = prepared(counts[c])
@@ -252,6 +252,46 @@ def test_pretraining_goes_on_with_two_learning_rates(tmp_path):
     loaded = sst.SelfGuidedMAE.load(tmp_path / "model", adata=adata)
     pd.testing.assert_frame_equal(loaded.get_cell_representation(), model.get_cell_representation())
     assert loaded.checkpoint_ == model.checkpoint_
+
+
+def test_masks_are_guided_from_the_first_step_on_pretrained_embeddings(tmp_path):
+    """Whose size, and a direction that all genes share, say nothing about which genes are worth hiding."""
+    state = make_state(SMALL)
+    state["pos_emb.weight"] = 0.01 * state["pos_emb.weight"] + 5  # all nearly the same
+    make_file(tmp_path / "models.ckpt", state=state)
+    model = sst.SelfGuidedMAE.from_scfoundation(
+        tmp_path / "models.ckpt", adata=make_data(n_cells=40), genes=names_of(SMALL), accept_license=True
+    )
+    module, batch = model.module, model._dataset(model.adata).cells(np.arange(40))
+    assert module.mask_candidates == "all"  # as in the paper
+    with torch.no_grad():
+        tokens = module.tokens(batch)
+        importance = module.importance(tokens, module.encoder.embed(tokens), batch.seed)
+    of_cell = torch.cat(importance, 1)
+    of_cell = of_cell[:, (of_cell > 0).any(0)]
+    spread = torch.stack([w[w > 0].std() / w[w > 0].mean() for w in of_cell])
+    assert 0.15 < float(spread.mean()) < 1.5  # neither even nor one gene alone
+
+
+@pytest.mark.parametrize(("arguments", "rates"), [({}, {1e-4, 1e-5}), ({"lr": 1e-3, "lr_backbone": 1e-3}, {1e-3})])
+def test_fine_tuning_has_the_rates_of_the_paper(tmp_path, arguments, rates):
+    make_file(tmp_path / "models.ckpt")
+    adata = make_data(n_cells=12)
+    adata.obs["type"] = [["A", "B"][i // 2 % 2] for i in range(12)]
+    build = {"adata": adata, "genes": names_of(SMALL), "accept_license": True, "n_latents": 4, "n_latent_hidden": 8}
+    model = sst.SelfGuidedMAE.from_scfoundation(tmp_path / "models.ckpt", **build)
+    seen = set()
+    configure = model._training_plan_cls.configure_optimizers
+
+    class Plan(model._training_plan_cls):
+        def configure_optimizers(self):
+            optimizer = configure(self)
+            seen.update(group["lr"] for group in optimizer.param_groups)
+            return optimizer
+
+    model._training_plan_cls = Plan
+    model.finetune("type", max_epochs=1, train_size=1.0, accelerator="cpu", enable_progress_bar=False, **arguments)
+    assert seen == rates
 
 
 def test_genes_without_a_match(tmp_path):

@@ -21,6 +21,9 @@ from scset_tools.model.selfguided._head import CellTypeHead
 if TYPE_CHECKING:
     from scset_tools.data._cells import GeneDataset
 
+LR: tuple[float, float | None] = (1e-3, None)
+LR_OF_CHECKPOINT: tuple[float, float | None] = (1e-4, 1e-5)
+"""Learning rates of what is new and of the backbone (paper, section 4 and appendix C)."""
 N_STANDARDIZE = 1024
 """Cells whose vectors give the head its location and scale before partial fine-tuning."""
 
@@ -31,6 +34,7 @@ class CellTypeMixin(ModelMixin):
     cell_types_: list[str] | None = None
     cell_type_key_: str | None = None
     finetune_history_: pd.DataFrame | None = None
+    checkpoint_: dict[str, Any] | None
 
     def finetune(
         self,
@@ -39,7 +43,8 @@ class CellTypeMixin(ModelMixin):
         *,
         max_epochs: int | None = None,
         batch_size: int | None = None,
-        lr: float = 1e-3,
+        lr: float | None = None,
+        lr_backbone: float | None = None,
         weight_decay: float = 5e-4,
         patience: int = 5,
         external_indexing: Sequence[Sequence[str]] | None = None,
@@ -66,8 +71,14 @@ class CellTypeMixin(ModelMixin):
             Most passes over the training cells. Default: 20 for ``"partial"``, 100 for ``"linear_probe"``.
         batch_size
             Number of cells in a batch. Default: 64 for ``"partial"``, 256 for ``"linear_probe"``.
-        lr, weight_decay
-            Learning rate and decoupled weight decay.
+        lr
+            Learning rate. Default: the paper's 1e-4 for a model from a checkpoint of scFoundation, and 1e-3 for a model of your own,
+            which has fewer cells and steps to learn from.
+        lr_backbone
+            Of ``"partial"``: learning rate of the embeddings and the last block. Default: 1e-5 if they come from a checkpoint, and
+            otherwise ``lr``.
+        weight_decay
+            Decoupled weight decay.
         patience
             Epochs without a lower validation loss after which training stops. The weights of the best epoch are kept by
             ``"linear_probe"``, those of the last one by ``"partial"``. Without validation samples nothing stops it.
@@ -85,6 +96,9 @@ class CellTypeMixin(ModelMixin):
         if self.adata is None:
             msg = "The model has no AnnData to train on: load it with one, load(directory, adata=adata)."
             raise ValueError(msg)
+        rates = LR if self.checkpoint_ is None else LR_OF_CHECKPOINT
+        lr = rates[0] if lr is None else lr
+        lr_backbone = rates[1] if lr_backbone is None else lr_backbone
         codes, classes = cell_type_codes(self.adata, cell_type_key)
         seed = (settings.seed or 0) if seed is None else seed
         if external_indexing is None and train_size is None and validation_size is None:
@@ -130,7 +144,7 @@ class CellTypeMixin(ModelMixin):
             history = self._train_partially(
                 splitter_kwargs,
                 max_epochs=20 if max_epochs is None else max_epochs,
-                plan_kwargs={"lr": lr, "weight_decay": weight_decay},
+                plan_kwargs={"lr": lr, "lr_backbone": lr_backbone, "weight_decay": weight_decay},
                 trainer_kwargs={
                     "accelerator": accelerator,
                     "devices": devices,

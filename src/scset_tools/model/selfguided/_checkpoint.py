@@ -43,7 +43,8 @@ class CheckpointMixin(ModelMixin):
 
         The file is read without running code from it. Genes of the checkpoint that the data lack count as not expressed and
         are never hidden; features that the checkpoint does not know are not read. ``train`` then uses two learning rates: 1e-5
-        for what comes from the checkpoint, 1e-4 for latents and adapter, which start without any effect.
+        for what comes from the checkpoint, 1e-4 for latents and adapter. The adapter starts without any effect; the latents' attention
+        is made as sharp on the embeddings of the checkpoint as ``importance_spread`` says, so that masks are guided from the start.
 
         Parameters
         ----------
@@ -91,6 +92,7 @@ class CheckpointMixin(ModelMixin):
             "n_latents": 128,
             "n_latent_hidden": 256,
             "n_latent_heads": 8,
+            "mask_candidates": "all",
             "pool": "all",
             "read_depth_tokens": True,
             "target_depth": 4.0,
@@ -99,6 +101,7 @@ class CheckpointMixin(ModelMixin):
         build_model: Any = cls  # the constructor is that of the model that this is mixed into
         model = build_model(adata, genes=names, **{**defaults, **build, **kwargs})
         load_weights(model.module, weights)
+        model.module.encoder.calibrate_latents()
         covered = coverage(model.get_var_names(), names)
         if covered["share_of_features"] < 0.5:
             msg = (

@@ -17,39 +17,51 @@ SCALE = 2**20
 """Values are summed as whole multiples of its inverse: sums that no order of the batches and no precision of the weights
 can change."""
 
+COLUMNS = ("times_masked", "times_masked_expressed", "times_expressed", "value_sum")
+
 
 class MaskingCounts(nn.Module):
-    """Counts over all training steps, saved with the model.
+    """Counts over all training steps and processes, saved with the model.
 
     Parameters
     ----------
     n_genes
         Number of genes of the vocabulary.
+
+    Attributes
+    ----------
+    is_shared
+        Whether several processes train together, each of which adds what all of them hid.
     """
 
     n_cells: torch.Tensor
+    is_shared = False
 
     def __init__(self, n_genes: int) -> None:
         super().__init__()
-        for name in ("times_masked", "times_masked_expressed", "times_expressed", "value_sum"):
+        for name in COLUMNS:
             self.register_buffer(name, torch.zeros(n_genes, dtype=torch.int64))
         self.register_buffer("n_cells", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def add(self, tokens: Tokens, hidden: HiddenGenes, *, n_cells: int) -> None:
-        """Count what a training step hides."""
-        self.n_cells += n_cells
+        """Count what a training step hides, in all processes that take it."""
         gene = hidden.gene[hidden.is_real]
         value = (hidden.value[hidden.is_real].double() * SCALE).round().long()
         expressed = hidden.gene[hidden.is_expressed]
         seen = tokens.gene[tokens.is_real]
-        for name, index, amount in (
-            ("times_masked", gene, torch.ones_like(gene)),
-            ("times_masked_expressed", expressed, torch.ones_like(expressed)),
-            ("times_expressed", seen, torch.ones_like(seen)),
-            ("value_sum", gene, value),
-        ):
-            getattr(self, name).index_add_(0, index, amount)
+        ones = torch.ones_like
+        parts = ((gene, ones(gene)), (expressed, ones(expressed)), (seen, ones(seen)), (gene, value))
+        more = self.times_masked.new_zeros(len(parts), len(self.times_masked) + 1)
+        for row, (index, amount) in zip(more, parts, strict=True):
+            row.index_add_(0, index, amount)
+        more[0, -1] = n_cells
+        if self.is_shared:
+            # now, not at the end: buffers of the first process replace those of the others before each step
+            torch.distributed.all_reduce(more)
+        for name, row in zip(COLUMNS, more, strict=True):
+            getattr(self, name).add_(row[:-1])
+        self.n_cells += more[0, -1]
 
 
 def frequency_table(counts: MaskingCounts, gene_ids: torch.Tensor, features: np.ndarray) -> pd.DataFrame:

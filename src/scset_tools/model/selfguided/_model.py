@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -22,13 +23,18 @@ from scset_tools.model.selfguided._cell_types import CellTypeMixin
 from scset_tools.model.selfguided._checkpoint import CheckpointMixin
 from scset_tools.model.selfguided._encoder import POOLS
 from scset_tools.model.selfguided._frequency import frequency_table
-from scset_tools.model.selfguided._masking import MASKINGS
+from scset_tools.model.selfguided._masking import CANDIDATES, MASKINGS
 from scset_tools.model.selfguided._module import SelfGuidedMAEModule
 from scset_tools.model.selfguided._plan import TwoRatePlan
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
 from scset_tools.model.selfguided._presets import PRESETS
 
 VALUES = ("counts", "normalized")
+EVEN = 0.99
+"""Perplexity of the importance, relative to an even one, above which a warning says that the mask does not guide: the
+importance then has a relative standard deviation below 0.14."""
+WATCHED = "unexplained_train"
+"""What stops training by default."""
 TWO_RATES = {"lr": 1e-4, "lr_backbone": 1e-5, "lr_schedule": "constant"}
 """Of what is new, and of what a checkpoint brought (paper, section 4)."""
 
@@ -50,18 +56,24 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         What the registered values are: ``"counts"``, which enter as ``log1p(x / sum(x) * 10,000)``, or ``"normalized"`` values,
         which enter as they are. With a selection of genes, normalise by the total of all genes beforehand.
     masking
-        ``"self_guided"`` or ``"random"``: whether the hidden expressed genes are drawn in proportion to the latents' attention,
-        or evenly. All else is equal, so the two can be compared.
+        ``"self_guided"`` or ``"random"``: whether hidden genes are drawn in proportion to the latents' attention, or evenly. All
+        else is equal, so the two can be compared.
+    mask_candidates
+        Among which genes the mask chooses: ``"expressed"`` ones, with other genes hidden evenly, or ``"all"``, as in the paper: the
+        latents attend to the whole vector of genes, zeros included, and it is for the mask to find the expressed ones.
     mask_rate, zero_mask_rate
-        Shares of the expressed and of the unexpressed genes that are hidden.
+        Shares of the expressed and of the unexpressed genes that are hidden; with ``mask_candidates="all"`` their sum counts.
     n_hidden, n_layers, n_heads, n_ff
         Encoder: width, blocks, attention heads, inner width of the feed-forward layers (default: ``2 * n_hidden``).
     n_bins, bin_alpha
         Bins of the value embedding, and weight of its direct path.
     n_latents, n_latent_hidden, n_latent_heads
         Number of latents, their width and heads. ``n_latents=0`` leaves them out, with ``masking="random"``.
+    importance_spread
+        Relative standard deviation of the importance over genes before training, by which guided masks begin to differ from
+        random ones. How sharp the attention is is learned from there.
     attention_weight
-        Weight of the penalty on attention that is concentrated on few genes (lambda_attn).
+        Weight of the penalty on latents that attend to the same genes (lambda_attn).
     n_decoder_hidden, n_decoder_layers, n_decoder_heads, dim_decoder_head
         Decoder: width, blocks, heads, width of a head (default: ``n_decoder_hidden / n_decoder_heads``).
     n_decoder_features
@@ -117,6 +129,7 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         *,
         values: Literal["counts", "normalized"] = "counts",
         masking: Literal["self_guided", "random"] = "self_guided",
+        mask_candidates: Literal["expressed", "all"] = "expressed",
         mask_rate: float = 0.3,
         zero_mask_rate: float = 0.03,
         n_hidden: int = 64,
@@ -128,7 +141,8 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         n_latents: int = 32,
         n_latent_hidden: int = 64,
         n_latent_heads: int = 2,
-        attention_weight: float = 1e-5,
+        importance_spread: float = 0.3,
+        attention_weight: float = 0.1,
         n_decoder_hidden: int = 32,
         n_decoder_layers: int = 1,
         n_decoder_heads: int = 2,
@@ -147,10 +161,14 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         for name, value, choices in (
             ("values", values, VALUES),
             ("masking", masking, MASKINGS),
+            ("mask_candidates", mask_candidates, CANDIDATES),
             ("pool", pool, POOLS),
             ("sample_pooling", sample_pooling, tuple(SAMPLE_POOLINGS)),
         ):
             require_choice(name, value, choices)
+        if importance_spread < 0:
+            msg = f"importance_spread={importance_spread} must be 0 or larger."
+            raise ValueError(msg)
         for name, rate in (("mask_rate", mask_rate), ("zero_mask_rate", zero_mask_rate)):
             if not 0 <= rate < 1:
                 msg = f"{name}={rate} must be a share in [0, 1)."
@@ -183,6 +201,7 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
                 n_latents=n_latents,
                 n_latent_hidden=n_latent_hidden,
                 n_latent_heads=n_latent_heads,
+                importance_spread=importance_spread,
                 n_decoder_hidden=n_decoder_hidden,
                 n_decoder_layers=n_decoder_layers,
                 n_decoder_heads=n_decoder_heads,
@@ -190,6 +209,7 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
                 n_decoder_features=n_decoder_features,
                 n_decoder_norms=n_decoder_norms,
                 masking=masking,
+                mask_candidates=mask_candidates,
                 mask_rate=mask_rate,
                 zero_mask_rate=zero_mask_rate,
                 attention_weight=attention_weight,
@@ -204,7 +224,7 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
             self._dataset(self.adata).genes.counts()  # culprits come to light now, not in epoch 3
         self._model_summary_string = (
             f"SelfGuidedMAE with n_hidden: {n_hidden}, n_layers: {n_layers}, masking: {masking} of {mask_rate} of the expressed "
-            f"and {zero_mask_rate} of the other genes; {self.summary_stats['n_sample']} samples, {self._n_input} genes."
+            f"and {zero_mask_rate} of the other genes, candidates: {mask_candidates}; {self.summary_stats['n_sample']} samples, {self._n_input} genes."
         )
 
     @staticmethod
@@ -242,12 +262,16 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         datasplitter_kwargs
             Further arguments of the splitter (``num_workers``).
         **kwargs
-            Arguments of :meth:`scset_tools.model.SampleModelClass.train` (``train_size``, ``groups_key``, ``external_indexing``,
+            Arguments of :meth:`scset_tools.model.SampleModelClass.train`. Training stops early where ``unexplained_train``, the share of
+            the variance of the hidden values that is not predicted, no longer falls: the loss itself grows while the masks learn to
+            hide what is hard to predict (````train_size``, ``groups_key``, ``external_indexing``,
             ``n_cells`` of each sample and epoch, ``early_stopping``, ``checkpoint_dir``, ``plan_kwargs``, ``precision``, ...).
             ``plan_kwargs={"lr": 1e-4, "lr_backbone": 1e-5}`` are the two rates of the paper, for a pretrained backbone. With
             ``early_stopping=True`` patience is 5 epochs.
         """
         self.module.learn_to_reconstruct()
+        if kwargs.get("stop_at_plateau", True) is True:
+            kwargs["stop_at_plateau"] = WATCHED
         if kwargs.get("early_stopping"):
             kwargs.setdefault("early_stopping_patience", 5)
         if self.checkpoint_ is not None:
@@ -259,6 +283,21 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
             datasplitter_kwargs={**self._read, **(datasplitter_kwargs or {})},
             **kwargs,
         )
+        self._warn_of_even_masks()
+
+    def _warn_of_even_masks(self) -> None:
+        """Say so if the importance of genes was so even that the guided mask was as good as a random one."""
+        history = self.history.get("perplexity_train")
+        if history is None or not float(history.iloc[-1, 0]) > EVEN:
+            return
+        first, last = (float(history.iloc[i, 0]) for i in (0, -1))
+        spread = self.init_params_["non_kwargs"]["importance_spread"]
+        msg = (
+            f"The guided mask was nearly a random one: the perplexity of the importance of genes is {last:.4f} of an even one (in "
+            f"the first epoch {first:.4f}). Build the model with a larger importance_spread (it has {spread}) or attention_weight "
+            f"(it has {self.module.attention_weight}), train longer, or take masking='random', which costs less."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)
 
     def get_cell_representation(self, adata: AnnData | None = None) -> pd.DataFrame:
         """One vector per cell, from all its expressed genes.

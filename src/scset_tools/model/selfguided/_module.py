@@ -17,8 +17,8 @@ from scset_tools.model.selfguided._decoder import GeneDecoder
 from scset_tools.model.selfguided._encoder import GeneEncoder, pool_tokens
 from scset_tools.model.selfguided._frequency import MaskingCounts
 from scset_tools.model.selfguided._head import CellTypeHead
-from scset_tools.model.selfguided._latents import LatentCrossAttention, concentration
-from scset_tools.model.selfguided._masking import HiddenGenes, hide_genes, used_latents
+from scset_tools.model.selfguided._latents import LatentCrossAttention, Zeros, overlap, relative_perplexity
+from scset_tools.model.selfguided._masking import HiddenGenes, absent_genes, hide_genes, used_latents
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
 from scset_tools.model.selfguided._tokens import Tokens, front, pad
 
@@ -50,6 +50,7 @@ class SelfGuidedMAEModule(SampleModule):
         n_latents: int,
         n_latent_hidden: int,
         n_latent_heads: int,
+        importance_spread: float,
         n_decoder_hidden: int,
         n_decoder_layers: int,
         n_decoder_heads: int,
@@ -57,6 +58,7 @@ class SelfGuidedMAEModule(SampleModule):
         n_decoder_features: int | None,
         n_decoder_norms: int,
         masking: str,
+        mask_candidates: str,
         mask_rate: float,
         zero_mask_rate: float,
         attention_weight: float,
@@ -69,6 +71,7 @@ class SelfGuidedMAEModule(SampleModule):
     ) -> None:
         super().__init__()
         self.n_genes, self.masking, self.mask_rate, self.zero_mask_rate = n_genes, masking, mask_rate, zero_mask_rate
+        self.mask_candidates = mask_candidates
         self.attention_weight, self.pool, self.sample_pooling = attention_weight, pool, sample_pooling
         self.target_sum, self.target_depth = target_sum, target_depth
         self.n_depth = 2 if read_depth_tokens else 0
@@ -79,7 +82,11 @@ class SelfGuidedMAEModule(SampleModule):
         latents = None
         if n_latents:
             latents = LatentCrossAttention(
-                n_hidden, n_latents=n_latents, n_latent_hidden=n_latent_hidden, n_heads=n_latent_heads
+                n_hidden,
+                n_latents=n_latents,
+                n_latent_hidden=n_latent_hidden,
+                n_heads=n_latent_heads,
+                importance_spread=importance_spread,
             )
         self.encoder = GeneEncoder(
             n_genes + self.n_depth,
@@ -111,7 +118,12 @@ class SelfGuidedMAEModule(SampleModule):
         """Names of the metrics that ``loss`` returns beside the loss."""
         if self.is_classifying:
             return ("accuracy",)
-        return ("reconstruction", *(["concentration"] if self.encoder.latents is not None else []))
+        return (
+            "reconstruction",
+            "unexplained",
+            *(["overlap"] if self.encoder.latents is not None else []),
+            *(["perplexity"] if self.masking == "self_guided" else []),
+        )
 
     # ---- what learns
 
@@ -148,15 +160,22 @@ class SelfGuidedMAEModule(SampleModule):
     def _reconstruction_loss(self, batch: CellBatch) -> LossOutput:
         tokens = self.tokens(batch)
         embedded = self.encoder.embed(tokens)
-        hidden = self.hide(tokens, embedded, batch.seed)
-        predicted, attention, is_real = self.predict_hidden(tokens, embedded, hidden, depth=self.depth_tokens(batch))
+        importance = self.importance(tokens, embedded, batch.seed)
+        hidden = self._hide(tokens, batch.seed, importance)
+        predicted, attention = self.predict_hidden(tokens, embedded, hidden, depth=self.depth_tokens(batch))
         weight = hidden.is_real.to(predicted.dtype)
-        error = ((predicted - hidden.value.to(predicted.dtype)).square() * weight).sum() / weight.sum().clamp_min(1)
-        metrics = {"reconstruction": error}
+        weight = weight / weight.sum().clamp_min(1)
+        truth = hidden.value.to(predicted.dtype)
+        error = ((predicted - truth).square() * weight).sum()
+        variance = ((truth - (truth * weight).sum()).square() * weight).sum()
+        # hidden values that are all alike have no variance to explain: no number, which the mean of an epoch leaves out
+        metrics = {"reconstruction": error, "unexplained": error / torch.where(variance > 0, variance, torch.nan)}
         total = error
         if attention is not None:
-            metrics["concentration"] = concentration(attention, is_real).mean()
-            total = total + self.attention_weight * metrics["concentration"].to(total.dtype)
+            metrics["overlap"] = overlap(attention).mean()
+            total = total + self.attention_weight * metrics["overlap"].to(total.dtype)
+        if importance is not None:
+            metrics["perplexity"] = self._perplexity(tokens, importance).mean()
         if self.training and torch.is_grad_enabled():
             self.counts.add(tokens, hidden, n_cells=batch.n_cells)
         return LossOutput(loss=total, n_obs_minibatch=batch.n_cells, extra_metrics=metrics)
@@ -196,31 +215,62 @@ class SelfGuidedMAEModule(SampleModule):
         target = own if self.target_depth is None else torch.full_like(own, self.target_depth)
         return torch.stack([target, own], 1)
 
+    def importance(
+        self, tokens: Tokens, embedded: torch.Tensor, seed: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """How much a random half of the latents attends to each token and to each other gene; None with random masks."""
+        if self.masking != "self_guided":
+            return None
+        latents = cast("LatentCrossAttention", self.encoder.latents)
+        is_used = used_latents(seed, len(latents.latents))
+        return latents.importance(embedded, tokens.is_real, is_used, self._zeros(tokens))
+
     def hide(self, tokens: Tokens, embedded: torch.Tensor, seed: torch.Tensor) -> HiddenGenes:
         """Draw what is hidden of each cell, guided by the attention of a random half of the latents or not."""
-        importance = None
-        if self.masking == "self_guided":
-            is_used = used_latents(seed, len(self.encoder.latents.latents))
-            importance = self.encoder.latents.importance(embedded, tokens.is_real, is_used)
+        return self._hide(tokens, seed, self.importance(tokens, embedded, seed))
+
+    def _hide(
+        self, tokens: Tokens, seed: torch.Tensor, importance: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> HiddenGenes:
         return hide_genes(
             tokens,
             seed,
             importance=importance,
+            candidates=self.mask_candidates,
             rate=self.mask_rate,
             zero_rate=self.zero_mask_rate,
             is_measured=self.is_measured,
         )
 
+    def _perplexity(self, tokens: Tokens, importance: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Perplexity of the importance of each cell's candidates, relative to even, (cells,)."""
+        if self.mask_candidates == "expressed":
+            return relative_perplexity(importance[0], tokens.is_real)
+        is_candidate = torch.cat([tokens.is_real, absent_genes(tokens, self.is_measured)], 1)
+        return relative_perplexity(torch.cat(importance, 1), is_candidate)
+
+    def _zeros(self, tokens: Tokens, hidden: HiddenGenes | None = None) -> Zeros | None:
+        """The genes that a cell does not express and that are not hidden, where the latents attend to them as well."""
+        if self.mask_candidates != "all" or self.encoder.latents is None:
+            return None
+        is_there = absent_genes(tokens, self.is_measured)
+        if hidden is not None:
+            is_there = absent_genes(
+                Tokens(hidden.gene.masked_fill(~hidden.is_real, self.n_genes), hidden.value, hidden.is_real), is_there
+            )
+        zero = self.encoder.value_embedding(torch.zeros(1, device=is_there.device, dtype=self.encoder.dtype))
+        return Zeros(zero + self.encoder.gene_embedding.weight[: self.n_genes], self.is_measured, is_there)
+
     def predict_hidden(
         self, tokens: Tokens, embedded: torch.Tensor, hidden: HiddenGenes, *, depth: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-        """Predicted hidden values, the latents' attention on what is visible, and where that is real."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Predicted hidden values, and each latent's attention on the tokens in sight."""
         index, is_real = front(hidden.is_visible)
         visible = tokens.take(index, is_real, padding=self.encoder.padding)
         x = embedded.gather(1, index.unsqueeze(-1).expand(-1, -1, embedded.shape[-1]))
         if depth is not None:
             visible, x = self._append_depth(visible, x, depth)
-        x, attention = self.encoder(x, visible.is_real)
+        x, attention = self.encoder(x, visible.is_real, self._zeros(tokens, hidden))
         gene_embedding = self.encoder.gene_embedding
         value_embedding = self.encoder.value_embedding
         positions = torch.arange(gene_embedding.num_embeddings - 1, device=x.device)
@@ -230,7 +280,7 @@ class SelfGuidedMAEModule(SampleModule):
             (x + gene_embedding(visible.gene), visible.gene, visible.is_real),
             (value_embedding.hidden + gene_embedding(hidden.gene), hidden.gene, hidden.is_real),
         )
-        return predicted, attention, visible.is_real
+        return predicted, attention
 
     # ---- inference
 
@@ -283,10 +333,11 @@ class SelfGuidedMAEModule(SampleModule):
     def _encode(self, batch: CellBatch, cells: torch.Tensor | slice) -> torch.Tensor:
         tokens = self.tokens(batch, cells)
         x = self.encoder.embed(tokens)
+        zeros = self._zeros(tokens)
         depth = self.depth_tokens(batch)
         if depth is not None:
             tokens, x = self._append_depth(tokens, x, depth[cells])
-        x, _ = self.encoder(x, tokens.is_real)
+        x, _ = self.encoder(x, tokens.is_real, zeros)
         return pool_tokens(x, tokens.is_real, self.pool, n_depth=self.n_depth)
 
     def _append_depth(self, tokens: Tokens, x: torch.Tensor, depth: torch.Tensor) -> tuple[Tokens, torch.Tensor]:

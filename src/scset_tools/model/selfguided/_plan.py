@@ -26,6 +26,11 @@ class TwoRatePlan(SampleTrainingPlan):
         super().__init__(module, **kwargs)
         self.lr_backbone = self.lr if lr_backbone is None else lr_backbone
 
+    def setup(self, stage: str) -> None:
+        """Tell the module whether other processes hide genes as well."""
+        super().setup(stage)
+        self.module.counts.is_shared = self.trainer.world_size > 1
+
     def _parameter_groups(self) -> list[dict[str, Any]]:
         is_new = {id(p) for p in self.module.new_parameters()}
         groups = []

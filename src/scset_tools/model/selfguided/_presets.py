@@ -25,6 +25,8 @@ def scfoundation() -> Preset:
             "n_latents": 128,
             "n_latent_hidden": 256,
             "n_latent_heads": 8,
+            "mask_candidates": "all",
+            "attention_weight": 1e-5,
             "n_decoder_hidden": 512,
             "n_decoder_layers": 6,
             "n_decoder_heads": 8,
