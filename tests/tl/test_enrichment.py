@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 
 import numpy as np
@@ -146,3 +147,103 @@ def test_errors(gene_sets):
         tl.enrichment("g1", gene_sets, background=BACKGROUND)
     with pytest.raises(ValueError, match="backend must be one of"):
         tl.enrichment(["g1"], gene_sets, background=BACKGROUND, backend="R")
+
+
+def by_set(table):
+    return table.sort_values("gene_set").reset_index(drop=True)
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_genes_tied_at_the_cut_are_left_out_whatever_their_order(gene_sets, order):
+    scores = pd.Series(0.0, index=BACKGROUND)
+    scores[BACKGROUND[:6]] = [3, 3, 2, 1, 1, 1]
+    with pytest.warns(UserWarning, match=r"cut after 5 genes goes through 3 genes with the same score .1.: .* 3 genes"):
+        out = tl.enrichment(scores[order], gene_sets, n_top=5)
+    pd.testing.assert_frame_equal(out, tl.enrichment(BACKGROUND[:3], gene_sets, background=BACKGROUND))
+    pd.testing.assert_frame_equal(  # a cut between two scores loses nothing
+        tl.enrichment(scores[order], gene_sets, n_top=6), tl.enrichment(scores, gene_sets, n_top=6)
+    )
+
+
+def test_a_ranking_that_says_nothing_finds_nothing(gene_sets):
+    with pytest.warns(UserWarning, match="200 genes with the same score .0.: none of them is taken, and 0 genes"):
+        out = tl.enrichment(pd.Series(0.0, index=BACKGROUND), gene_sets, n_top=10)
+    assert (out["p_value"] == 1).all()
+    assert (out["n_list"] == 0).all()
+
+
+def test_missing_names_are_no_genes(gene_sets):
+    expected = tl.enrichment(BACKGROUND[:8], gene_sets, background=BACKGROUND)
+    odd = {name: [*genes, None, " "] for name, genes in gene_sets.items()}
+    with pytest.warns(UserWarning, match="are missing and are left out") as caught:
+        out = tl.enrichment([*BACKGROUND[:8], np.nan, pd.NA], odd, background=[*BACKGROUND, np.nan, "", None])
+    pd.testing.assert_frame_equal(out, expected)
+    texts = " ".join(str(w.message) for w in caught)
+    assert "2 of 10 names in genes are missing" in texts
+    assert "3 of 203 names in background" in texts
+    assert "2 of 17 names in gene set 'planted'" in texts
+    scores = pd.Series(np.linspace(1, 0, 200), index=BACKGROUND)
+    odd = pd.concat(
+        [scores, pd.Series([5.0, 5.0, 0.1], index=[np.nan, "", "g3"])]
+    )  # no name twice, g3 with its larger score
+    pd.testing.assert_frame_equal(tl.enrichment(odd, gene_sets, n_top=8), tl.enrichment(scores, gene_sets, n_top=8))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gene_sets": {"S": "TP53"}}, "gene set 'S' must be a list of genes, but is 'TP53'"),
+        ({"background": "TP53"}, "background must be a list of genes, but is 'TP53'"),
+        ({"gene_sets": ["g1", "g2"]}, "gene_sets must be a dict of names to genes, the path of a GMT file, or a table"),
+        ({"gene_sets": {"S": 3}}, "gene set 'S' must be a list of genes, but is 3"),
+    ],
+)
+def test_what_is_no_list_of_genes_is_refused_by_name(gene_sets, arguments, message):
+    with pytest.raises(TypeError, match=message):
+        tl.enrichment(BACKGROUND[:8], **{"gene_sets": gene_sets, "background": BACKGROUND, **arguments})
+
+
+def test_gene_sets_as_a_table(gene_sets):
+    table = pd.DataFrame(
+        [(s, g, 1.0) for s, genes in gene_sets.items() for g in genes], columns=["source", "target", "w"]
+    )
+    expected = tl.enrichment(BACKGROUND[:8], gene_sets, background=BACKGROUND)
+    shuffled = table.sample(frac=1, random_state=0).astype({"source": "category", "target": "category"})
+    for given in (table, shuffled):
+        pd.testing.assert_frame_equal(tl.enrichment(BACKGROUND[:8], given, background=BACKGROUND), expected)
+    with pytest.raises(ValueError, match=r"lacks \['source', 'target'\]. Columns: \['geneset', 'gene', 'w'\]"):
+        tl.enrichment(BACKGROUND[:8], table.set_axis(["geneset", "gene", "w"], axis=1), background=BACKGROUND)
+
+
+PLAIN = "S\td\tA\tB\nT\td\tC\tD\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"\xef\xbb\xbf" + PLAIN.encode(), id="byte-order-mark"),
+        pytest.param(b'"S"\t"d"\t"A"\t"B"\r\n"T"\t\t"C"\t D\t\r\n', id="quotes"),
+        pytest.param(gzip.compress(PLAIN.encode()), id="gzip"),
+        pytest.param(gzip.compress(b"\xef\xbb\xbf" + PLAIN.encode()), id="gzip-with-mark"),
+        pytest.param(PLAIN.encode("utf-16"), id="utf-16"),
+    ],
+)
+def test_gmt_files_as_programs_write_them(tmp_path, raw):
+    path = tmp_path / "sets.gmt"
+    path.write_bytes(raw)
+    assert tl.read_gmt(path) == {"S": ["A", "B"], "T": ["C", "D"]}
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"S\xe9\td\tA\tB\n", "is not UTF-8 text .byte 0xe9 at position 1.* iconv"),
+        (gzip.compress(PLAIN.encode())[:-9], "is compressed by gzip, but cannot be read"),
+        (b"PK\x03\x04\x14\x00\xff\xff", "a zip archive has to be unpacked first"),
+    ],
+)
+def test_gmt_files_that_cannot_be_read_are_named(tmp_path, raw, message):
+    path = tmp_path / "sets.gmt"
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=rf"sets.gmt {message}|sets.gmt.*{message}"):
+        tl.read_gmt(path)

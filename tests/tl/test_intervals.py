@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from scset_tools.tl._intervals import (
     benjamini_hochberg,
     bootstrap_draws,
+    bounded_interval,
     paired_difference,
     percentile_interval,
     t_interval,
+    wilson_interval,
 )
 
 
@@ -58,6 +61,49 @@ def test_differences_without_variance_have_no_test() -> None:
     assert np.isnan(paired_difference(np.ones(4), np.zeros(4))["p_value"])
     assert np.isnan(paired_difference(np.ones(1), np.zeros(1))["p_value"])
     assert paired_difference(np.full(3, np.nan), np.ones(3))["n"] == 0
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 8), (3, 10), (8, 8), (40, 64)])
+def test_wilson_interval_is_that_of_statsmodels(k: int, n: int) -> None:
+    assert wilson_interval(k / n, n, stats.norm.ppf(0.975)) == pytest.approx(proportion_confint(k, n, method="wilson"))
+
+
+def test_a_bounded_interval_is_wilsons_with_the_trials_that_the_variance_is_worth() -> None:
+    values = np.array([0.8, 0.7, 0.9, 0.6])
+    m, v, t = values.mean(), values.var(ddof=1) * (1 / 4 + 0.25), stats.t.ppf(0.975, 3)
+    n = m * (1 - m) / v
+    # the shares p that m does not contradict: (m - p)^2 <= t^2 p (1 - p) / n
+    a, b, c = 1 + t**2 / n, -(2 * m + t**2 / n), m**2
+    expected = sorted(np.roots([a, b, c]).real)
+    assert bounded_interval(values, (0, 1), n_units=50, test_train_ratio=0.25) == pytest.approx(expected)
+    low, high = bounded_interval(2 * values - 1, (-1, 1), n_units=50, test_train_ratio=0.25)
+    assert ((low + 1) / 2, (high + 1) / 2) == pytest.approx(expected)
+    wider = bounded_interval(values, (0, 1), n_units=3, test_train_ratio=0.25)
+    assert wider == pytest.approx(wilson_interval(m, 3, t))
+
+
+def test_perfect_folds_are_as_sure_as_their_samples() -> None:
+    for n in (8, 64):
+        low, high = bounded_interval(np.ones(25), (0, 1), n_units=n)
+        assert (low, high) == pytest.approx((n / (n + stats.t.ppf(0.975, 24) ** 2), 1))
+    assert bounded_interval(np.zeros(25), (0, 1), n_units=8)[1] > 0.2
+
+
+def test_errors_and_shares_of_variance_keep_to_their_side() -> None:
+    values = np.random.default_rng(0).exponential(size=6)
+    low, high = bounded_interval(values, (0, np.inf), n_units=20, test_train_ratio=0.3)
+    assert 0 < low < values.mean() < high
+    assert low * high == pytest.approx(values.mean() ** 2)  # even on the logarithm
+    mirrored = bounded_interval(1 - values, (-np.inf, 1), n_units=20, test_train_ratio=0.3)
+    assert mirrored == pytest.approx((1 - high, 1 - low))
+
+
+def test_differences_stay_in_range_and_have_a_width() -> None:
+    out = paired_difference(np.ones(10), np.ones(10), bounds=(0, 1), n_units=20)
+    half = stats.t.ppf(0.975, 9) ** 2 / (20 + stats.t.ppf(0.975, 9) ** 2)
+    assert (out["ci_low"], out["ci_high"], out["p_value"]) == (pytest.approx(-half), pytest.approx(half), 1.0)
+    wild = paired_difference(np.array([1.0, 0.0, 1.0]), np.zeros(3), bounds=(0, 1), n_units=3)
+    assert (wild["ci_low"], wild["ci_high"]) == (pytest.approx(-0.7676, abs=1e-3), 1.0)
 
 
 def test_benjamini_hochberg_is_statsmodels_and_ignores_missing() -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from scipy import stats
 from scipy.spatial.distance import cdist
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from scset_tools.tl import ProbeResult, probe
+from scset_tools.tl._intervals import bounded_interval
 from scset_tools.tl._metrics import METRICS
+from scset_tools.tl._result import independent_units
 
 
 def make_samples(n: int = 40, n_features: int = 4, *, signal: float = 0.0, seed: int = 0) -> AnnData:
@@ -134,13 +135,49 @@ def test_folds_predictions_and_summary_agree() -> None:
         roc_auc_score(p.loc[p["repeat"] == 1, "y_true"] == "b", p.loc[p["repeat"] == 1, "score_b"])
     )
     values, summary = result.folds["auroc"].to_numpy(), result.summary(interval="t").loc["auroc"]
-    assert (summary["ci_low"], summary["ci_high"]) == pytest.approx(
-        stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
-    )
+    n_units = independent_units(result._labels, p.loc[p["repeat"] == 0, "group"].to_numpy())["auroc"]
+    assert (summary["ci_low"], summary["ci_high"]) == bounded_interval(values, (0, 1), n_units=n_units)
     assert (summary["sd"], summary["n"]) == (pytest.approx(values.std(ddof=1)), 12)
     corrected = result.summary().loc["auroc"]
-    widening = np.sqrt((1 / 12 + (result.folds["n_test"] / result.folds["n_train"]).mean()) / (1 / 12))
-    assert corrected["ci_high"] - corrected["mean"] == pytest.approx(widening * (summary["ci_high"] - summary["mean"]))
+    ratio = (result.folds["n_test"] / result.folds["n_train"]).mean()
+    expected = bounded_interval(values, (0, 1), n_units=n_units, test_train_ratio=ratio)
+    assert (corrected["ci_low"], corrected["ci_high"]) == expected
+
+
+@pytest.mark.parametrize("interval", ["corrected", "t", "bootstrap"])
+def test_intervals_stay_in_range_and_have_a_width(interval: str) -> None:
+    for signal in (0.0, 20.0):  # folds at chance, and perfect
+        result = probe(make_samples(12, signal=signal), "label", n_repeats=2, tune=False, cv=3)
+        out = result.summary(interval=interval, n_resamples=40)
+        assert (out["ci_low"] >= 0).all()
+        assert (out["ci_high"] <= 1).all()
+        assert (out["ci_low"] < out["ci_high"]).all()
+    assert out.loc["auroc", ["mean", "ci_high"]].tolist() == [1, 1]
+
+
+@pytest.mark.filterwarnings("ignore:cv is lowered")
+def test_messages_of_survival_speak_of_events() -> None:
+    rng = np.random.default_rng(0)
+    samples = make_samples(24)
+    samples.obs["t"] = rng.exponential(size=24)
+    samples.obs["donor"] = np.arange(24) // 4
+    run = {"probe": "cox", "event_key": "e", "groups_key": "donor", "cv": 3, "n_repeats": 1, "tune": False}
+    for seen, message in (
+        (np.arange(24) < 3, "All of the 3 seen events of 't' are in one group"),
+        (np.zeros(24, bool), "None of 24 samples has a seen event .the others are censored"),
+        (np.arange(24) == 3, "Only 1 of 24 samples has a seen event"),
+    ):
+        samples.obs["e"] = seen
+        with pytest.raises(ValueError, match=message):
+            probe(samples, "t", **run)
+    samples.obs["e"] = np.isin(np.arange(24), [1, 9])  # in two groups: each is learned from the other
+    assert probe(samples, "t", **run).folds["concordance"].between(0, 1).any()
+    samples.obs["e"], samples.obs["t"] = True, 3.0
+    with pytest.raises(ValueError, match=r"All 24 events of obs.'t'. are at the same time 3"):
+        probe(samples, "t", **run)
+    samples.obs["t"] = pd.to_timedelta(np.arange(1, 25), unit="D")
+    with pytest.raises(ValueError, match=r"obs\['t'\] holds durations .* pd.Timedelta"):
+        probe(samples, "t", **run)
 
 
 def test_bootstrap_brackets_the_pooled_score() -> None:
@@ -233,8 +270,7 @@ def test_survival_of_a_real_cohort(shared_data: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "kwargs", "message"),
     [
-        ("label", {"cv": 50}, "cv=50 folds cannot be made of 40 groups"),
-        ("label", {"groups_key": "donor", "cv": 25}, "cv=25 folds cannot be made of 20 groups"),
+        ("label", {"cv": 1}, "cv=1 folds leave nothing to test on .* between 2 and 40"),
         ("label", {"obsp_key": "d"}, "needs vectors"),
         ("label", {"obsp_key": "d", "use_rep": "X_a", "probe": "knn"}, "not both"),
         ("age", {}, "'age' is read as 'continuous'"),

@@ -63,10 +63,15 @@ def test_groups_are_read_and_must_be_complete() -> None:
         read_groups(samples, "d", np.arange(4))
 
 
-def test_more_folds_than_groups() -> None:
+def test_more_folds_than_groups_are_lowered_with_a_warning() -> None:
     target = make_target(["a", "b"] * 5)
-    with pytest.raises(ValueError, match=r"cv=5 folds cannot be made of 4 groups \(10 .* between 2 and 4"):
-        usable_cv(target, np.arange(10) % 4, 5)
+    three_donors = np.array([0, 0, 1, 1, 2, 2, 2, 2, 1, 0])
+    with pytest.warns(
+        UserWarning, match=r"cv is lowered from 5 to 3, because there are 3 groups of 10 labelled samples"
+    ):
+        assert usable_cv(target, three_donors, 5) == 3
+    with pytest.warns(UserWarning, match="cv is lowered from 99 to 5, because 'a' of 'y' occurs in 5 groups only"):
+        assert usable_cv(target, np.arange(10), 99) == 5
     with pytest.raises(ValueError, match="cv=1 folds"):
         usable_cv(target, np.arange(10), 1)
     with pytest.raises(ValueError, match="are in one group"):
@@ -76,7 +81,7 @@ def test_more_folds_than_groups() -> None:
 def test_rare_class_lowers_cv_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="cv is lowered from 5 to 3, because 'b' of 'y' occurs in 3 groups only"):
         assert usable_cv(make_target(["a"] * 9 + ["b"] * 3), np.arange(12), 5) == 3
-    with pytest.warns(UserWarning, match="lowered from 5 to 2, because 'event'"):
+    with pytest.warns(UserWarning, match="lowered from 5 to 2, because the 2 seen events of 'y' are in 2 groups"):
         assert usable_cv(make_target([1.0] * 8, event=[True] * 2 + [False] * 6), np.arange(8), 5) == 2
     assert usable_cv(make_target(["a", "b"] * 5), np.arange(10), 5) == 5
 

@@ -5,7 +5,8 @@ from scset_tools.tl._benchmark import benchmark
 from scset_tools.tl._benchmark_result import BenchmarkResult
 from scset_tools.tl._confounding import ConfoundingResult, confounding
 from scset_tools.tl._distances import distances
-from scset_tools.tl._enrichment import enrichment, read_gmt
+from scset_tools.tl._enrichment import enrichment
+from scset_tools.tl._gene_sets import read_gmt
 from scset_tools.tl._generated import (
     GeneratedComposition,
     generated_composition,

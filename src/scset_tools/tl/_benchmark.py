@@ -18,9 +18,9 @@ from scset_tools import _checks
 from scset_tools._samples import sample_obs
 from scset_tools.tl._benchmark_result import KEYS, BenchmarkResult
 from scset_tools.tl._estimators import DISTANCE_PROBES, PROBES, check_probe
-from scset_tools.tl._probe import Probe, check_kind_metric, fit_fold, fold_table, read_input
+from scset_tools.tl._probe import Probe, check_kind_metric, fit_fold, fold_table, read_input, require_events
 from scset_tools.tl._representation import get_representation
-from scset_tools.tl._result import metrics_of
+from scset_tools.tl._result import independent_units, metrics_of
 from scset_tools.tl._splits import Fold, make_folds, read_groups, seed_of, usable_cv
 from scset_tools.tl._targets import Target, read_target
 
@@ -117,7 +117,7 @@ def benchmark(
         msg = f"baseline={baseline!r} is not among the representations {_checks.first(list(entries), 20)}."
         raise ValueError(msg)
     seed = seed_of(rng)
-    labels, skipped, tasks = {}, [], []
+    labels, n_units, skipped, tasks = {}, {}, [], []
     for key in label_keys:
         label = read_target(samples, key, target=_of(target, key, "auto"), event_key=_of(event_key, key, None))
         if metric is not None:
@@ -134,11 +134,10 @@ def benchmark(
         names = np.asarray(samples.obs_names)[label.rows]
         shared = {"label": label, "groups": groups, "pairs": pairs, "inputs": inputs, "tune": tune, "seed": seed}
         cells = None if sample_key is None else data
-        tasks += [
-            delayed(_run_fold)(fold=fold, cells=cells, names=names, **shared)
-            for fold in make_folds(label.strata(folds), groups, cv=folds, n_repeats=n_repeats, seed=seed)
-        ]
-        labels[key] = label
+        made = make_folds(label.strata(folds), groups, cv=folds, n_repeats=n_repeats, seed=seed)
+        require_events(label, made)
+        tasks += [delayed(_run_fold)(fold=fold, cells=cells, names=names, **shared) for fold in made]
+        labels[key], n_units[key] = label, independent_units(label, groups)
     done = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
     rows = pd.concat(list(tqdm(done, total=len(tasks), desc="folds", disable=not progress)), ignore_index=True)
     return BenchmarkResult(
@@ -148,6 +147,7 @@ def benchmark(
         baseline=baseline,
         metric=metric,
         skipped=pd.DataFrame(skipped, columns=[*KEYS, "reason"]),
+        n_units=n_units,
     )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from scset_tools import _checks
 from scset_tools.tl._intervals import benjamini_hochberg, paired_difference
-from scset_tools.tl._metrics import LOWER_IS_BETTER
+from scset_tools.tl._metrics import BOUNDS, LOWER_IS_BETTER
 from scset_tools.tl._probe import check_kind_metric
 from scset_tools.tl._result import check_level, overlap_ratio, summarize
 
@@ -41,6 +41,8 @@ class BenchmarkResult:
         Metric asked for, or None: balanced accuracy, mean absolute error or concordance, after the kind of label.
     skipped
         Combinations that were left out, with the reason: ``label``, ``probe``, ``representation``, ``reason``.
+    n_units
+        Number of independent samples behind each metric of each label: groups, and fewer where the rarest class counts as much.
     """
 
     results: pd.DataFrame
@@ -49,6 +51,7 @@ class BenchmarkResult:
     baseline: str | None
     metric: str | None
     skipped: pd.DataFrame
+    n_units: dict[str, dict[str, float]]
 
     def metric_of(self, label_key: str, metric: str | None = None) -> str:
         """The metric in which a label is reported.
@@ -89,7 +92,7 @@ class BenchmarkResult:
         rows = []
         for keys, folds in results.groupby(KEYS, sort=False):
             name = self.metric_of(keys[0], metric)
-            found = summarize(folds, interval=interval, level=level).loc[name]
+            found = summarize(folds, interval=interval, level=level, n_units=self.n_units[keys[0]]).loc[name]
             rows.append({**dict(zip(KEYS, keys, strict=True)), "metric": name, **found})
         out = pd.DataFrame(rows).astype({"n": int, "n_undefined": int})
         better = np.where(out["metric"].isin(LOWER_IS_BETTER), out["mean"], -out["mean"])
@@ -147,7 +150,12 @@ class BenchmarkResult:
                 continue
             for other in [r for r in known if r in table and r != baseline]:
                 found = paired_difference(
-                    table[other].to_numpy(), table[baseline].to_numpy(), level=level, test_train_ratio=ratio
+                    table[other].to_numpy(),
+                    table[baseline].to_numpy(),
+                    level=level,
+                    test_train_ratio=ratio,
+                    bounds=BOUNDS[name],
+                    n_units=self.n_units[label_key].get(name, np.inf),
                 )
                 sign = -1 if name in LOWER_IS_BETTER else 1
                 where = {"label": label_key, "probe": probe, "representation": other, "baseline": baseline}

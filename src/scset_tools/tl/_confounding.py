@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _labels
-from scset_tools.tl._intervals import bootstrap_draws, percentile_interval
+from scset_tools.tl._intervals import bootstrap_draws, bounded_interval, percentile_interval
 from scset_tools.tl._overlap import as_text, label_batch_overlap
 from scset_tools.tl._probe import probe
 from scset_tools.tl._probe_result import ProbeResult
 from scset_tools.tl._representation import get_distances, get_representation
+from scset_tools.tl._result import independent_units
 from scset_tools.tl._splits import read_groups, seed_of, usable_cv
 from scset_tools.tl._targets import read_target
 
@@ -256,6 +257,9 @@ def _pooled(result: ProbeResult, *, is_class: bool, seed: int) -> tuple[float, f
 
     draws = bootstrap_draws(mean_score, groups, n_resamples=300, rng=seed)
     low, high = percentile_interval(draws[:, 0])
+    if is_class and high - low < 1e-9:  # every draw the same: what so few groups can tell
+        units = independent_units(result._labels, groups)["balanced_accuracy"]
+        low, high = bounded_interval(draws[:, 0], (0.0, 1.0), n_units=units)
     return float(mean_score(np.arange(len(groups)))[0]), low, high
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from os import PathLike
-from pathlib import Path
 from warnings import warn
 
 import numpy as np
@@ -13,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from scset_tools import _checks
+from scset_tools.tl._gene_sets import GeneSets, gene_names, read_gene_sets
 from scset_tools.tl._intervals import benjamini_hochberg
 
 BACKENDS = ("scipy", "decoupler")
@@ -20,7 +19,7 @@ BACKENDS = ("scipy", "decoupler")
 
 def enrichment(
     genes: Iterable[str] | pd.Series,
-    gene_sets: Mapping[str, Iterable[str]] | str | PathLike[str],
+    gene_sets: GeneSets,
     *,
     background: Iterable[str] | None = None,
     n_top: int | None = None,
@@ -36,14 +35,16 @@ def enrichment(
     ----------
     genes
         The list, best first; or a Series of scores with genes as index (largest is best), such as an attribution in
-        ``adata.var``. Genes named twice count once.
+        ``adata.var``. Genes named twice count once, with their larger score; missing names are left out with a warning.
     gene_sets
-        Names to genes, or the path of a GMT file.
+        Names to genes, the path of a GMT file (see :func:`read_gmt`), or a table with the columns ``source`` (set) and ``target``
+        (gene), as decoupler has them.
     background
         All genes that could have come into the list: those measured and tested, not the genome and not the union of the
         gene sets. Default: the whole ranking, if ``genes`` is a Series or longer than ``n_top``; a bare list needs it.
     n_top
-        How many genes of the ranking make the list. Needed for a Series; default for a list: all.
+        How many genes of the ranking make the list. Needed for a Series; default for a list: all. Where the cut goes through
+        genes of one score, none of these is taken, and a warning says so; of a ranking that says nothing the list is empty.
     min_size, max_size
         Sets with fewer or more genes in the background are not tested.
     backend
@@ -61,20 +62,22 @@ def enrichment(
     ------
     ValueError
         If there is no background or no list, or no set has enough genes in the background.
+    TypeError
+        If the list, the background or a set is a text.
     ImportError
         If the backend is decoupler, which is not installed.
 
     Warns
     -----
     UserWarning
-        If genes of the list are not in the background: they are left out.
+        If genes of the list are not in the background, names are missing, or scores are tied at the cut: they are left out.
     """
     if backend not in BACKENDS:
         msg = f"backend must be one of {BACKENDS}, but is {backend!r}."
         raise ValueError(msg)
     chosen, universe = _list_and_background(genes, background, n_top)
-    sets = gene_sets if isinstance(gene_sets, Mapping) else read_gmt(gene_sets)
-    members = {str(name): set(map(str, content)) & universe for name, content in sets.items()}
+    sets = read_gene_sets(gene_sets)
+    members = {name: set(content) & universe for name, content in sets.items()}
     sizes = {name: len(m) for name, m in members.items()}
     tested = [n for n, size in sizes.items() if size >= max(min_size, 1) and (max_size is None or size <= max_size)]
     if not tested:
@@ -91,9 +94,9 @@ def enrichment(
     # the four counts: in both, set only, list only, neither
     b, c = n_set - k, n_list - k
     d = n_background - n_set - n_list + k
-    with np.errstate(divide="ignore", invalid="ignore"):
-        odds_ratio = (k * d) / (b * c)
     expected = n_set * n_list / n_background
+    with np.errstate(divide="ignore", invalid="ignore"):
+        odds_ratio, fold = (k * d) / (b * c), k / expected
     out = pd.DataFrame(
         {
             "gene_set": tested,
@@ -102,7 +105,7 @@ def enrichment(
             "n_background": n_background,
             "n_overlap": k,
             "n_expected": expected,
-            "fold": k / expected,
+            "fold": fold,
             "odds_ratio": odds_ratio,
             "p_value": p_value,
             "p_adjusted": benjamini_hochberg(p_value),
@@ -110,45 +113,6 @@ def enrichment(
         }
     )
     return out.sort_values(["p_value", "gene_set"], kind="stable").reset_index(drop=True)
-
-
-def read_gmt(path: str | PathLike[str]) -> dict[str, list[str]]:
-    """Read gene sets from a GMT file: one per line, name, description and genes separated by tabs.
-
-    Parameters
-    ----------
-    path
-        Text file, UTF-8.
-
-    Returns
-    -------
-    Names to genes, in the order of the file; genes named twice count once.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If a line has fewer than two fields, or two sets have the same name.
-    """
-    path = Path(path)
-    sets: dict[str, list[str]] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            fields = line.rstrip("\r\n").split("\t")
-            if len(fields) < 2:
-                msg = (
-                    f"Line {number} of {path} is no gene set: GMT needs name, description and genes separated by tabs."
-                )
-                raise ValueError(msg)
-            name = fields[0].strip()
-            if name in sets:
-                msg = f"Line {number} of {path} names the gene set {name!r} a second time. Rename or merge the two."
-                raise ValueError(msg)
-            sets[name] = list(dict.fromkeys(g.strip() for g in fields[2:] if g.strip()))
-    return sets
 
 
 def _list_and_background(
@@ -169,10 +133,15 @@ def _list_and_background(
             msg = f"A Series ranks all its {len(genes)} genes: pass n_top, how many of them make the list."
             raise ValueError(msg)
         # a gene without a score was not tested: neither in the list nor in the background
-        genes = genes.dropna().sort_values(ascending=False, kind="stable").index
-    ranking = list(dict.fromkeys(map(str, genes)))
+        scores = genes.dropna()
+        names = scores.index.to_series().astype(object).where(~scores.index.isna(), "").astype(str).str.strip()
+        scores = scores.groupby(names.to_numpy()).max().drop("", errors="ignore")  # sorted by name
+        scores = scores.sort_values(ascending=False, kind="stable")
+        ranking = scores.index.tolist()
+    else:
+        scores, ranking = None, gene_names(genes, what="genes")
     if background is not None:
-        universe = set(map(str, background))
+        universe = set(gene_names(background, what="background"))
         outside = [g for g in ranking if g not in universe]
         if outside:
             warn(
@@ -194,7 +163,25 @@ def _list_and_background(
     if not chosen:
         msg = f"No gene of the list is in the background of {len(universe)} genes (do both use symbols, or both identifiers?)."
         raise ValueError(msg)
+    if scores is not None and len(chosen) < len(ranking):
+        chosen = _without_ties(scores[ranking], chosen)
     return chosen, universe
+
+
+def _without_ties(scores: pd.Series, chosen: list[str]) -> list[str]:
+    """The chosen genes without those that score as the first one left out: which of them came in would be chance."""
+    at_cut = scores.iloc[len(chosen)]
+    kept = [g for g in chosen if scores[g] > at_cut]
+    if len(kept) == len(chosen):
+        return chosen
+    n_tied = int((scores == at_cut).sum())
+    warn(
+        f"The cut after {len(chosen)} genes goes through {n_tied} genes with the same score ({at_cut:.3g}): none of them is taken, "
+        f"and {len(kept)} genes make the list.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return kept
 
 
 def _raise_untestable(

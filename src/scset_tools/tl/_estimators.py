@@ -17,12 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.metrics import mean_absolute_error
 from sklearn.model_selection import GridSearchCV
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
+from scset_tools.tl._knn import FairNeighborsClassifier, FairNeighborsRegressor
 from scset_tools.tl._metrics import class_metrics, number_metrics, ordinal_metrics, survival_metrics
 from scset_tools.tl._splits import make_folds
 from scset_tools.tl._targets import Target
@@ -86,7 +86,7 @@ def _mlp(kind: str, seed: int) -> tuple[BaseEstimator, Grid]:
 
 
 def _knn(kind: str, seed: int) -> tuple[BaseEstimator, Grid]:
-    neighbors = KNeighborsClassifier if kind == "class" else KNeighborsRegressor
+    neighbors = FairNeighborsClassifier if kind == "class" else FairNeighborsRegressor
     return neighbors(n_neighbors=5), {"n_neighbors": [15, 10, 7, 5, 3, 1]}
 
 
@@ -161,6 +161,8 @@ def fit_predict(
         Seed of the inner folds and of the network's first weights.
     """
     part = target.take(train)
+    if part.is_event is not None and not part.is_event.any():  # nothing to learn from: no risk is higher than another
+        return Prediction(np.zeros(len(test)), np.zeros((len(test), 0)), {}, is_tuned=False)
     if is_distance:
         x_train, x_test = x[np.ix_(train, train)], x[np.ix_(test, train)]
         if probe == "svc":
@@ -185,6 +187,8 @@ def fit_predict(
     with warnings.catch_warnings():
         # the optimiser's last digits change no conclusion here, and a fold is not the place to tell the user
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # of a likelihood of 0, where the only events are the last of all
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module="sksurv")
         if inner:
             scoring = None if kind == "time_to_event" else (_recall if kind == "class" else _negative_error)
             grid = {f"probe__{name}": values for name, values in grid.items()}

@@ -9,10 +9,10 @@ import numpy as np
 import ot
 import pandas as pd
 from scipy.spatial.distance import cdist, pdist
-from sklearn.neighbors import KNeighborsClassifier
 
 from scset_tools import _checks
 from scset_tools._samples import sample_of_cells
+from scset_tools.tl._knn import FairNeighborsClassifier
 from scset_tools.tl._representation import get_representation
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def transfer_labels(
     use_rep
         Key of ``reference.obsm`` with the same features. Default: ``reference.X``.
     n_neighbors
-        Number of neighbours (Euclidean) that vote; ties are decided for the label that sorts first.
+        Number of neighbours (Euclidean) that vote. Those as far as the last one share its vote, so that the order of the cells
+        does not matter; a tied vote goes to the label whose voters are nearer, then to the one that sorts first.
     key_added
         Column of ``adata.obs`` to write. Default: ``label_key``.
 
@@ -113,7 +114,7 @@ def transfer_labels(
         )
         raise ValueError(msg)
     text = labels.astype(str).to_numpy()
-    voted = KNeighborsClassifier(min(n_neighbors, len(known))).fit(known, text).predict(new)
+    voted = FairNeighborsClassifier(min(n_neighbors, len(known))).fit(known, text).predict(new)
     names = labels.cat.categories.astype(str) if isinstance(labels.dtype, pd.CategoricalDtype) else np.unique(text)
     adata.obs[key_added or label_key] = pd.Categorical(voted, categories=list(names))
 

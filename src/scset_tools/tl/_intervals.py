@@ -36,8 +36,75 @@ def t_interval(values: np.ndarray, *, level: float = 0.95, test_train_ratio: flo
     return float(values.mean() - half), float(values.mean() + half)
 
 
+def bounded_interval(
+    values: np.ndarray,
+    bounds: tuple[float, float],
+    *,
+    n_units: float,
+    level: float = 0.95,
+    test_train_ratio: float = 0.0,
+) -> tuple[float, float]:
+    """Confidence interval of a mean that cannot leave the range of the metric.
+
+    Between two bounds, Wilson's interval: with the mean :math:`m` and its variance :math:`v` as in :func:`t_interval`, both in
+    units of the range, it is that of a share :math:`m` of :math:`n = m (1 - m) / v` trials, but of no more than ``n_units``,
+    which as many samples that are right or wrong can tell. It is never of zero width, also where all folds are perfect. With
+    one bound, ``mean +- t sd`` on the logarithm of the distance to it.
+
+    Parameters
+    ----------
+    values
+        One value per fold, shape (n,). Missing values are left out.
+    bounds
+        Smallest and largest possible value; infinite where there is none.
+    n_units
+        Number of independent samples (groups) behind the values.
+    level, test_train_ratio
+        As in :func:`t_interval`.
+
+    Returns
+    -------
+    Lower and upper end; NaN for fewer than two values.
+    """
+    values = _present(values)
+    n, (lowest, highest) = len(values), bounds
+    if n < 2 or not (np.isfinite(lowest) or np.isfinite(highest)):
+        return t_interval(values, level=level, test_train_ratio=test_train_ratio)
+    t = stats.t.ppf(0.5 + level / 2, n - 1)
+    mean, variance = values.mean(), values.var(ddof=1) * (1 / n + test_train_ratio)
+    if np.isfinite(lowest) and np.isfinite(highest):
+        width = highest - lowest
+        m, v = np.clip((mean - lowest) / width, 0, 1), variance / width**2
+        n_trials = min(n_units, m * (1 - m) / v) if v > 0 else n_units
+        low, high = wilson_interval(m, n_trials, t)
+        return float(lowest + width * low), float(lowest + width * high)
+    distance = mean - lowest if np.isfinite(lowest) else highest - mean
+    if distance <= 0:
+        return float(mean), float(mean)
+    factor = np.exp(t * np.sqrt(variance) / distance)
+    near, far = distance / factor, distance * factor
+    return (
+        (float(lowest + near), float(lowest + far))
+        if np.isfinite(lowest)
+        else (float(highest - far), float(highest - near))
+    )
+
+
+def wilson_interval(share: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's interval of a share of ``n`` trials, at the quantile ``z``: all shares that the observed one does not contradict."""
+    center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return float(max(0.0, min(share, center - half))), float(min(1.0, max(share, center + half)))
+
+
 def paired_difference(
-    values: np.ndarray, baseline: np.ndarray, *, level: float = 0.95, test_train_ratio: float = 0.0
+    values: np.ndarray,
+    baseline: np.ndarray,
+    *,
+    level: float = 0.95,
+    test_train_ratio: float = 0.0,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    n_units: float = np.inf,
 ) -> dict[str, float]:
     """Difference of two representations scored on the same folds.
 
@@ -47,6 +114,9 @@ def paired_difference(
         One value per fold, shape (n,), same folds. A fold where either is missing is left out of both.
     level, test_train_ratio
         As in :func:`t_interval`.
+    bounds, n_units
+        Of the metric, as in :func:`bounded_interval`: no difference is larger than the range, and where all differences are equal
+        the interval is as wide as ``n_units`` samples leave it that none of them tells apart (``t^2 / (n + t^2)`` of the range).
 
     Returns
     -------
@@ -58,6 +128,12 @@ def paired_difference(
     n = len(d)
     low, high = t_interval(d, level=level, test_train_ratio=test_train_ratio)
     mean, sd = (float(d.mean()) if n else np.nan), (float(d.std(ddof=1)) if n > 1 else np.nan)
+    width = bounds[1] - bounds[0]
+    if n >= 2 and np.isfinite(width):
+        t = stats.t.ppf(0.5 + level / 2, n - 1)
+        if sd <= 1e-12 * max(1.0, abs(mean)):
+            low, high = (mean + sign * width * t**2 / (n_units + t**2) for sign in (-1, 1))
+        low, high = float(max(low, -width)), float(min(high, width))
     if n < 2:
         p = np.nan
     elif sd <= 1e-12 * max(1.0, abs(mean)):

@@ -19,6 +19,14 @@ METRICS: dict[str, tuple[str, ...]] = {
 PRIMARY = {"class": "balanced_accuracy", "ordinal": "mae", "continuous": "mae", "time_to_event": "concordance"}
 """What permutations and comparisons use unless told otherwise."""
 
+BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys((*_LABEL_METRICS, "auroc", "auprc", "concordance"), (0.0, 1.0)),
+    "spearman": (-1.0, 1.0),
+    "mae": (0.0, np.inf),
+    "r2": (-np.inf, 1.0),
+}
+"""Smallest and largest possible value of each metric."""
+
 LOWER_IS_BETTER = frozenset({"mae"})
 
 

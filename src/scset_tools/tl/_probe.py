@@ -62,8 +62,8 @@ def probe(
     groups_key
         Column of ``samples.obs`` with the donor or study. A group is never cut by a split, inner ones included.
     cv
-        Number of folds, stratified by the label. Lowered with a warning where a class occurs in fewer groups. As many as
-        there are groups: leave-one-group-out, for which there is one repeat.
+        Number of folds, stratified by the label. Lowered with a warning where there are fewer groups, or where a class, or events,
+        occur in fewer. As many as there are groups: leave-one-group-out, for which there is one repeat.
     n_repeats
         Number of times the samples are split anew.
     tune
@@ -98,8 +98,8 @@ def probe(
     KeyError
         If a key is missing.
     ValueError
-        If the representation has missing values, the label is missing or constant, there are more folds than groups, or
-        the probe does not fit the label or the input.
+        If the representation has missing values, the label is missing or constant, nothing can be held out, or the probe does
+        not fit the label or the input.
 
     Examples
     --------
@@ -121,6 +121,7 @@ def probe(
     cv = usable_cv(labels, groups, cv)
     seed = seed_of(rng)
     folds = make_folds(labels.strata(cv), groups, cv=cv, n_repeats=n_repeats, seed=seed)
+    require_events(labels, folds)
     run = {"x": x, "groups": groups, "probe": probe, "tune": tune, "is_distance": obsp_key is not None}
     fitted = run_parallel([delayed(fit_fold)(labels, f, seed=seed, **run) for f in folds], n_jobs=n_jobs)
     table = fold_table(labels, folds, fitted)
@@ -180,6 +181,19 @@ def read_input(
 def run_parallel(tasks: Iterable[Any], *, n_jobs: int) -> list[Any]:
     """Results of joblib tasks, in order."""
     return Parallel(n_jobs=n_jobs)(tasks)
+
+
+def require_events(labels: Target, folds: list[Fold]) -> None:
+    """Raise ValueError if a training part has no seen event to learn from."""
+    if labels.is_event is None:
+        return
+    bare = [fold for fold in folds if not labels.is_event[fold.train].any()]
+    if bare:
+        msg = (
+            f"{len(bare)} of {len(folds)} training parts have none of the {int(labels.is_event.sum())} seen events of "
+            f"{labels.key!r}: they are in too few groups. Pass a larger cv, which leaves more groups to train on, or other groups."
+        )
+        raise ValueError(msg)
 
 
 def fit_fold(

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from scset_tools.tl._estimators import score
-from scset_tools.tl._intervals import bootstrap_draws, percentile_interval
-from scset_tools.tl._metrics import METRICS
-from scset_tools.tl._result import check_level, summarize
+from scset_tools.tl._intervals import bootstrap_draws, bounded_interval, percentile_interval
+from scset_tools.tl._metrics import BOUNDS, METRICS
+from scset_tools.tl._result import check_level, independent_units, summarize
 from scset_tools.tl._targets import Target
 
 SCORE = "score_"
@@ -81,9 +81,10 @@ class ProbeResult:
         Parameters
         ----------
         interval
-            ``"t"``: over folds, ``mean +- t(n - 1) sd / sqrt(n)``; takes folds as independent, which overlapping training
-            parts are not, and is too narrow. ``"corrected"``: the same with ``sd * sqrt(1 / n + n_test / n_train)`` (Nadeau and
-            Bengio 2003). ``"bootstrap"``: whole groups are drawn with replacement from the out-of-fold predictions, which
+            ``"t"``: over folds, with the variance ``sd^2 / n`` and t(n - 1); takes folds as independent, which overlapping training
+            parts are not, and is too narrow. ``"corrected"``: with ``sd^2 (1 / n + n_test / n_train)`` (Nadeau and Bengio 2003).
+            Both by Wilson's formula within the range of the metric, with no more certainty than the number of groups gives: no
+            end is impossible, and no width zero. ``"bootstrap"``: whole groups are drawn with replacement from the out-of-fold predictions, which
             are scored together, each draw in one of the repeats; mean is then that of the repeats (see :meth:`repeats`).
         level
             Confidence level.
@@ -95,13 +96,14 @@ class ProbeResult:
         Indexed by metric: ``mean``, ``sd`` (ddof=1, over folds or repeats), ``ci_low``, ``ci_high``, ``n`` (folds or repeats with
         a value) and ``n_undefined`` (those without).
         """
+        groups = self.predictions.loc[self.predictions["repeat"] == 0, "group"].to_numpy()
+        n_units = independent_units(self._labels, groups)
         if interval != "bootstrap":
-            return summarize(self.folds, interval=interval, level=level)
+            return summarize(self.folds, interval=interval, level=level, n_units=n_units)
         check_level(level)
-        out = summarize(self.repeats(), interval="t", level=level)
+        out = summarize(self.repeats(), interval="t", level=level, n_units=n_units)
         share = -(-n_resamples // self.n_repeats)
         generators = np.random.default_rng(rng).spawn(self.n_repeats)
-        groups = self.predictions.loc[self.predictions["repeat"] == 0, "group"].to_numpy()
         scorers = [self._scorer(repeat) for repeat in range(self.n_repeats)]
         draws = np.concatenate(
             [
@@ -110,7 +112,12 @@ class ProbeResult:
             ]
         )
         for column, metric in enumerate(METRICS[self.target]):
-            out.loc[metric, ["ci_low", "ci_high"]] = percentile_interval(draws[:, column], level=level)
+            low, high = percentile_interval(draws[:, column], level=level)
+            if (
+                high - low < 1e-9 and np.isfinite(BOUNDS[metric]).all()
+            ):  # every draw the same: what so few groups can tell
+                low, high = bounded_interval(draws[:, column], BOUNDS[metric], n_units=n_units[metric], level=level)
+            out.loc[metric, ["ci_low", "ci_high"]] = low, high
         return out
 
     def repeats(self) -> pd.DataFrame:

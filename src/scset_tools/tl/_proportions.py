@@ -115,7 +115,7 @@ def retrieve_proportions(
         If a key is missing.
     ValueError
         If proportions are negative, a row sums to zero, there are fewer than two types, no sample has proportions, there
-        are more folds than groups, or the representation has missing values.
+        is one group, or the representation has missing values.
     """
     if probe not in _ALPHAS:
         msg = f"probe must be one of {tuple(_ALPHAS)}, not {probe!r}."
@@ -125,9 +125,16 @@ def retrieve_proportions(
     x = get_representation(samples[rows], use_rep)
     groups = read_groups(samples, groups_key, rows)
     n_groups = len(np.unique(groups))
-    if not 2 <= cv <= n_groups:
+    if cv < 2 or n_groups < 2:
         msg = f"cv={cv} folds cannot be made of {n_groups} groups of {len(p)} samples with proportions."
         raise ValueError(msg)
+    if cv > n_groups:
+        warnings.warn(
+            f"cv is lowered from {cv} to {n_groups}, because there are {n_groups} groups of {len(p)} samples with proportions.",
+            UserWarning,
+            stacklevel=2,
+        )
+        cv = n_groups
     seed = seed_of(rng)
     folds = make_folds(np.zeros(len(p), dtype=np.int64), groups, cv=cv, n_repeats=n_repeats, seed=seed)
     y = p.to_numpy()

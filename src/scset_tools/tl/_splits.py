@@ -57,33 +57,55 @@ def read_groups(samples: AnnData, groups_key: str | None, rows: np.ndarray) -> n
 def usable_cv(target: Target, groups: np.ndarray, cv: int) -> int:
     """The number of folds that the labels allow.
 
-    ``cv`` is lowered, with a warning, to the number of groups of the rarest class, so that every test part can have
-    every class; not for leave-one-group-out, where none can. A class that occurs in one group only is named in a warning and does not lower ``cv``: whenever it is
-    tested, the training part has none of it.
+    ``cv`` is lowered, with a warning, to the number of groups, and to the number of groups of the rarest class (or of groups with
+    an event), so that every test part can have every class; not for leave-one-group-out, where none can. A class that occurs in
+    one group only is named in a warning and does not lower ``cv``: whenever it is tested, the training part has none of it.
 
     Raises
     ------
     ValueError
-        If ``cv`` is below 2 or above the number of groups, or if fewer than two classes occur in two groups or more.
+        If ``cv`` is below 2, if there is one group, if fewer than two classes occur in two groups or more, or if events were
+        seen in one group only.
     """
     n_groups = len(np.unique(groups))
-    if cv < 2 or cv > n_groups:
+    if n_groups < 2:
+        msg = f"All {len(target)} labelled samples of {target.key!r} are in one group: nothing can be held out."
+        raise ValueError(msg)
+    if cv < 2:
+        msg = f"cv={cv} folds leave nothing to test on or to learn from. Pass cv between 2 and {n_groups}, the number of groups."
+        raise ValueError(msg)
+    if target.is_event is not None:
+        n_rarest, why = _groups_with_events(target, groups)
+    elif target.kind == "class":
+        n_rarest, why = _groups_of_rarest(target, groups)
+    else:
+        n_rarest, why = n_groups, ""
+    if cv == n_groups or cv <= n_rarest:
+        return cv
+    if n_rarest >= n_groups:
+        why = f"there are {n_groups} groups of {len(target)} labelled samples of {target.key!r}"
+    lowered = min(n_rarest, n_groups)
+    warnings.warn(f"cv is lowered from {cv} to {lowered}, because {why}.", UserWarning, stacklevel=3)
+    return lowered
+
+
+def _groups_with_events(target: Target, groups: np.ndarray) -> tuple[int, str]:
+    n = len(np.unique(groups[target.is_event]))
+    events = f"the {int(np.sum(target.is_event))} seen events of {target.key!r}"
+    if n < 2:
         msg = (
-            f"cv={cv} folds cannot be made of {n_groups} groups ({len(target)} labelled samples of {target.key!r}): "
-            f"a group is never cut. Pass cv between 2 and {n_groups}."
-            if n_groups > 1
-            else f"All {len(target)} labelled samples of {target.key!r} are in one group: nothing can be held out."
+            f"All of {events} are in one group: with it held out there is no event to learn from. Choose other groups, or follow "
+            "the samples for longer."
         )
         raise ValueError(msg)
-    if target.kind == "class":
-        names, codes = np.array(target.classes), target.values
-    elif target.is_event is not None:
-        names, codes = np.array(["event"]), np.where(target.is_event, 0, -1)
-    else:
-        return cv
+    return n, f"{events} are in {n} groups"
+
+
+def _groups_of_rarest(target: Target, groups: np.ndarray) -> tuple[int, str]:
+    names, codes = np.array(target.classes), target.values
     n_groups_of = np.array([len(np.unique(groups[codes == c])) for c in range(len(names))])
     is_alone = n_groups_of < 2
-    if (~is_alone).sum() < min(2, len(names)):
+    if (~is_alone).sum() < 2:
         spread = dict(zip(names.tolist(), n_groups_of.tolist(), strict=True))
         msg = (
             f"Fewer than two classes of {target.key!r} occur in two groups or more (groups of each: {spread}): the label "
@@ -96,18 +118,11 @@ def usable_cv(target: Target, groups: np.ndarray, cv: int) -> int:
             "kept, but when they are tested no training sample has them, so that they count as errors. "
             "Leave them out or merge them to score the other classes alone.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    n_rarest = int(n_groups_of[~is_alone].min())
-    if n_rarest >= cv or cv == n_groups:
-        return cv
     rarest = names[~is_alone][n_groups_of[~is_alone].argmin()]
-    warnings.warn(
-        f"cv is lowered from {cv} to {n_rarest}, because {str(rarest)!r} of {target.key!r} occurs in {n_rarest} groups only.",
-        UserWarning,
-        stacklevel=3,
-    )
-    return n_rarest
+    n = int(n_groups_of[~is_alone].min())
+    return n, f"{str(rarest)!r} of {target.key!r} occurs in {n} groups only"
 
 
 def make_folds(strata: np.ndarray, groups: np.ndarray, *, cv: int, n_repeats: int, seed: int) -> list[Fold]:

@@ -166,8 +166,15 @@ def _check_times(times: np.ndarray, event: np.ndarray, column: pd.Series) -> Non
         msg = f"Times in obs[{column.name!r}] must be positive, but {len(bad)} are not (first: {_checks.first(bad)})."
         raise ValueError(msg)
     if event.sum() < 2:
+        n_seen = "None" if not event.any() else "Only 1"
         msg = (
-            f"Only {event.sum()} of {len(event)} samples has a seen event: at least 2 are needed, in practice many more. "
-            "If event_key holds a 'censored' flag, turn it round first."
+            f"{n_seen} of {len(event)} samples has a seen event (the others are censored): at least 2 are needed, in practice many "
+            "more. If event_key holds a 'censored' flag, turn it round first."
+        )
+        raise ValueError(msg)
+    if not (times > times[event].min()).any() and np.all(event):
+        msg = (
+            f"All {len(event)} events of obs[{column.name!r}] are at the same time {times[0]:g}: none is earlier than another, and "
+            "there is no order to predict."
         )
         raise ValueError(msg)
