@@ -92,24 +92,24 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
     """
 
     _module_cls = ScSetModule
-    _plan_defaults = {"lr": 1e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
+    _plan_defaults = {"lr": 2e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
 
     def __init__(
         self,
         adata: AnnData | None = None,
         registry: dict | None = None,
         *,
-        n_latent: int = 128,
+        n_latent: int = 32,
         n_layers: int = 2,
         n_heads: int = 4,
-        n_cells: int = 512,
+        n_cells: int = 128,
         n_targets: int = 16,
-        n_times: int = 16,
+        n_times: int = 4,
         tilt: float = 0.0,
         max_value: float | None = 4.0,
         encoder: Literal["transformer", "set_transformer", "abmil", "mean"] = "transformer",
         decoder: Literal["diffusion", "flow"] = "diffusion",
-        n_hidden: int = 128,
+        n_hidden: int = 64,
         n_blocks: int = 5,
         schedule: Literal["cosine", "linear", "quadratic"] = "cosine",
         n_steps: int = 1000,
@@ -176,7 +176,7 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
         self,
         max_epochs: int | None = None,
         *,
-        batch_size: int = 32,
+        batch_size: int = 16,
         min_cells: int = MIN_CELLS,
         gradient_clip_val: float | None = 0.1,
         **kwargs: Any,
@@ -186,7 +186,7 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
         Parameters
         ----------
         max_epochs
-            Number of passes over the training samples. Default: what makes about 2,000 steps, between 50 and 2,000.
+            Most passes over the training samples. Default: what makes about 400 steps, more for cohorts of more than 320 samples.
         batch_size
             Number of samples in a batch.
         min_cells
@@ -204,9 +204,6 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
         """
         if self.adata is not None:
             self._require_cells(max(min_cells, MIN_CELLS))
-            if max_epochs is None:
-                n_steps_per_epoch = -(-self.summary_stats["n_sample"] // batch_size)
-                max_epochs = min(2000, max(50, round(2000 / n_steps_per_epoch)))
         # as many cells as a step uses: the draw of the cells of an epoch is that of the data
         n_cells = kwargs.pop("n_cells", None) or (2 if self.module.tilt else 1) * (
             self.module.n_cells + self.module.n_targets

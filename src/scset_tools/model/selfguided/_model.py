@@ -12,10 +12,11 @@ import torch
 from anndata import AnnData
 from scvi import settings
 
-from scset_tools import _checks, _keys
+from scset_tools import _keys
 from scset_tools._checks import require_choice
 from scset_tools.data._cell_splitter import CellDataSplitter
 from scset_tools.data._cells import GeneDataset
+from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._inference import score_cells
 from scset_tools.model._preset import Preset
@@ -28,6 +29,7 @@ from scset_tools.model.selfguided._module import SelfGuidedMAEModule
 from scset_tools.model.selfguided._plan import TwoRatePlan
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
 from scset_tools.model.selfguided._presets import PRESETS
+from scset_tools.model.selfguided._vocabulary import gene_numbers
 
 VALUES = ("counts", "normalized")
 EVEN = 0.99
@@ -241,7 +243,7 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
 
     def train(
         self,
-        max_epochs: int | None = 20,
+        max_epochs: int | None = None,
         *,
         batch_size: int = 64,
         gradient_clip_val: float | None = 1.0,
@@ -253,7 +255,7 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         Parameters
         ----------
         max_epochs
-            Number of passes over the cells of the training samples.
+            Most passes over the cells of the training samples. Default: what makes 1,000 steps, or one pass if that is more.
         batch_size
             Number of cells in a batch. Its cells have like numbers of expressed genes and come from any training samples;
             samples (or, with ``groups_key``, donors) are never cut by the split.
@@ -381,27 +383,10 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         for column in table:
             cells.var[_keys.of_model(self.name, column)] = table[column].to_numpy()
 
+    def _default_steps(self, splitter: SampleDataSplitter) -> int:
+        return max(1000, splitter.n_batches())
+
     def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> GeneDataset:
         manager = self.get_anndata_manager(adata, required=True)
         seed = (settings.seed or 0) if seed is None else seed
         return GeneDataset(manager, n_cells=n_cells, seed=seed, **self._read)
-
-
-def gene_numbers(features: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
-    """Number of each feature in the vocabulary, -1 where it has none, (features,), int64."""
-    names = pd.Index(vocabulary)
-    if not names.is_unique:
-        msg = f"genes repeats {_checks.first(names[names.duplicated()].unique())}: each gene has one embedding."
-        raise ValueError(msg)
-    numbers = names.get_indexer(pd.Index(features)) if len(features) else np.zeros(0)
-    if (numbers >= 0).sum() == 0:
-        msg = (
-            f"None of the {len(features)} features ({_checks.first(features)}) is among the {len(names)} genes of the model "
-            f"({_checks.first(names)}). Are both symbols, or both identifiers?"
-        )
-        raise ValueError(msg)
-    twice = pd.Series(numbers[numbers >= 0]).duplicated()
-    if twice.any():
-        msg = f"Features repeat: {_checks.first(names[numbers[numbers >= 0][twice]])}. Give each gene one column."
-        raise ValueError(msg)
-    return numbers.astype(np.int64)
