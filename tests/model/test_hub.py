@@ -52,6 +52,38 @@ def test_the_card_says_what_the_model_is(model, tmp_path):
     assert "{" + "description}" not in card
 
 
+def test_neither_cells_nor_names_leave_unasked(model, tmp_path):
+    adata, before = make_cohort(), (list(model.sample_names), list(model.train_samples_))
+    sst.model.to_hub(model, tmp_path / "hub", license_info="mit")
+    assert sorted(p.name for p in (tmp_path / "hub").iterdir()) == [
+        "README.md",
+        "_scvi_required_metadata.json",
+        "model.pt",
+    ]
+    content = b"".join(p.read_bytes() for p in (tmp_path / "hub").iterdir())
+    assert [n for n in before[0] if n.encode() in content] == []
+    assert (list(model.sample_names), list(model.train_samples_)) == before
+    loaded = sst.MAESTRO.load(tmp_path / "hub", adata=False)
+    pd.testing.assert_frame_equal(loaded.get_sample_representation(adata), model.get_sample_representation())
+    sst.model.to_hub(model, tmp_path / "named", license_info="mit", sample_names=True)
+    assert ", ".join(before[1]) in (tmp_path / "named" / "README.md").read_text()
+    assert sst.MAESTRO.load(tmp_path / "named", adata=False).sample_names == before[0]
+
+
+def test_a_failure_leaves_the_shared_model_whole(model, tmp_path, monkeypatch):
+    sst.model.to_hub(model, tmp_path / "hub", license_info="mit")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "hub").iterdir()}
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scvi_hub.HubModel, "save", full)
+    with pytest.raises(OSError, match="hub cannot be written: No space left on device"):
+        sst.model.to_hub(model, tmp_path / "hub", license_info="mit", overwrite=True)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "hub").iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["hub"]
+
+
 def test_what_cannot_be_shared(model, tmp_path):
     adata = make_cohort()
     sst.MAESTRO.setup_anndata(adata, "sample")

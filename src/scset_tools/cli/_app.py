@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 import scset_tools
 from scset_tools.cli import _methods
 from scset_tools.cli import _options as o
+from scset_tools.cli._exit import ExitCode
 from scset_tools.cli._session import session
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Exit codes: 0 done, 1 unexpected error, 2 wrong command line, 3 the data do not fit the request, 4 an input cannot be "
-    "read, 5 an output cannot be written, 130 interrupted, 143 terminated. Outputs appear whole, at the end, or not at all."
+    "read, 5 an output cannot be written, 129 hung up, 130 interrupted, 143 terminated. Outputs appear whole, at the end, or not at all."
 )
 MODELS = ", ".join(sorted(_methods.models()))
 PROFILES = ", ".join(_methods.PROFILES)
@@ -153,6 +155,9 @@ def embed(
         int | None, typer.Option(min=1, help="Cells drawn from each sample.", show_default="all")
     ] = None,
     batch_size: o.BatchSize = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Read a model that holds code, which runs it: only from whom you trust.")
+    ] = False,
     backed: o.Backed = False,
     overwrite: o.Overwrite = False,
     log: o.Log = None,
@@ -161,6 +166,9 @@ def embed(
 ) -> None:
     """Embed new samples by a saved model; labels are not needed.
 
+    A saved model is a pickle, as in scvi-tools, and a pickle can hold any code. What scset-tools saves holds none and is read
+    without running anything; other files are refused unless you pass --trust.
+
     Example: scset-tools embed maestro_model new_cells.h5ad -o new_samples.h5ad
     """
     arguments = dict(locals())
@@ -168,7 +176,8 @@ def embed(
         from scset_tools.cli import _commands
 
         given = {"n_cells": n_cells, "batch_size": batch_size}
-        _commands.embed(model, cells, session=run, out=output, is_backed=backed, overwrite=overwrite, **given)
+        how = {"is_backed": backed, "overwrite": overwrite, "trust": trust}
+        _commands.embed(model, cells, session=run, out=output, **how, **given)
 
 
 @app.command(epilog=EPILOG)
@@ -325,4 +334,10 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show(table: pd.DataFrame) -> None:
-    sys.stdout.write(table.to_string(index=False, float_format=lambda value: f"{value:.3f}") + "\n")
+    try:
+        sys.stdout.write(table.to_string(index=False, float_format=lambda value: f"{value:.3f}") + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again when it ends
+        typer.secho(f"error: standard output cannot be written: {error.strerror or error}.", err=True)
+        raise typer.Exit(int(ExitCode.UNWRITABLE)) from error

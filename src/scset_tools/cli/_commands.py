@@ -95,34 +95,44 @@ def fit(
 
 
 def embed(
-    model: Path, cells: Path, *, session: Session, out: Path, is_backed: bool, overwrite: bool, **arguments: Any
+    model: Path,
+    cells: Path,
+    *,
+    session: Session,
+    out: Path,
+    is_backed: bool,
+    overwrite: bool,
+    trust: bool = False,
+    **arguments: Any,
 ) -> None:
     """Embed the samples of a file by a saved model."""
     with output(out, overwrite=overwrite) as place:
-        fitted = load(model)
+        fitted = load(model, trust=trust)
         adata = read(cells, session, is_backed=is_backed)
         session.say(f"embedding the samples by the {type(fitted).__name__} of {model}")
         samples = fitted.to_sample_adata(adata, **{k: v for k, v in arguments.items() if v is not None})
         write_samples(samples, place, out, session=session)
 
 
-def load(folder: Path) -> Any:
-    """A model saved by any class of the package."""
+def load(folder: Path, *, trust: bool = False) -> Any:
+    """A model saved by any class of the package; a file that holds code is read only if its author is trusted."""
     path = folder / "model.pt"
     if not path.is_file():
         msg = f"{folder} is no folder of a saved model: there is no {path}."
         raise CommandError(msg, ExitCode.UNREADABLE)
-    import torch
+    from scset_tools.model._saved_file import model_name, read
 
     try:
-        name = torch.load(path, map_location="cpu", weights_only=False)["attr_dict"]["registry_"]["model_name"]
+        name = model_name(read(path, trust=trust))
+    except ValueError as error:
+        raise CommandError(str(error), ExitCode.UNREADABLE) from error
     except Exception as error:  # a broken pickle raises whatever its bytes lead to
         msg = f"{path} cannot be read as a saved model: {error}"
         raise CommandError(msg, ExitCode.UNREADABLE) from error
     if name.lower() not in _methods.models():
         msg = f"{path} holds a model of class {name}; there are {_checks.first(sorted(_methods.models().values()))}."
         raise CommandError(msg, ExitCode.UNREADABLE)
-    return _methods.model_class(name.lower()).load(str(folder), adata=False)
+    return _methods.model_class(name.lower()).load(str(folder), adata=False, trust=trust)
 
 
 def probe(

@@ -20,6 +20,8 @@ class ExitCode(IntEnum):
     """An input is missing or cannot be read."""
     UNWRITABLE = 5
     """An output cannot be written, or is there already."""
+    HUNG_UP = 129
+    """The terminal is gone (SIGHUP)."""
     INTERRUPTED = 130
     """Interrupted from the keyboard (SIGINT)."""
     TERMINATED = 143
@@ -39,7 +41,7 @@ class Interrupted(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
-        self.code = ExitCode.INTERRUPTED if signum == signal.SIGINT else ExitCode.TERMINATED
+        self.code = ExitCode(128 + signum)
 
 
 def message_of(error: BaseException) -> str:

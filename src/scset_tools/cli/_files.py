@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scset_tools import _keys
+from scset_tools import _keys, _whole
 from scset_tools.cli._exit import CommandError, ExitCode
 
 if TYPE_CHECKING:
@@ -77,25 +76,12 @@ def output(path: Path | None, *, overwrite: bool = False, is_folder: bool = Fals
         inner = place / path.name
         yield inner
         try:
-            _replace(inner, path, place / "old")
+            _whole.replace(inner, path)
         except OSError as error:
             msg = f"{path} cannot be written: {error.strerror or error}."
             raise CommandError(msg, ExitCode.UNWRITABLE) from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _replace(new: Path, target: Path, old: Path) -> None:
-    """Put a file or folder in the place of another; a folder cannot be replaced in one step, a file can."""
-    if target.is_dir():
-        target.rename(old)
-        try:
-            new.rename(target)
-        except OSError:
-            old.rename(target)
-            raise
-        return
-    os.replace(new, target)
 
 
 @contextmanager

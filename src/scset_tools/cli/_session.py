@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -58,8 +59,13 @@ class Session:
         """One line of the log, written at once: what happened before an interruption is kept."""
         if self._log is not None:
             line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
-            self._log.write(json.dumps(line, default=str) + "\n")
-            self._log.flush()
+            try:
+                self._log.write(json.dumps(line, default=str) + "\n")
+                self._log.flush()
+            except OSError as error:
+                name, self._log = self._log.name, None
+                msg = f"The log {name} cannot be written: {error.strerror or error}."
+                raise CommandError(msg, ExitCode.UNWRITABLE) from error
 
     def end(self, code: ExitCode, message: str | None = None) -> None:
         """The last line of the log, and the message of an error."""
@@ -96,10 +102,13 @@ def session(
     debug
         Whether to show the traceback of every error.
     """
-    handlers = {number: signal.signal(number, _raise) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, _raise) for number in _stopping()}
     state: Session | None = None
     code, message, trace = ExitCode.DONE, None, ""
     try:
+        if sys.stdout is None or sys.stdout.closed:
+            msg = "Standard output is closed: results have nowhere to go."
+            raise CommandError(msg, ExitCode.UNWRITABLE)
         state = Session(command, log, quiet=quiet)
         state.event("start", command=command, arguments=arguments, **_surroundings())
         with _tamed(state), redirect_stdout(sys.stderr):  # training libraries print; standard output is for results
@@ -125,9 +134,31 @@ def session(
 def _outcome(error: Exception) -> tuple[ExitCode, str]:
     if isinstance(error, CommandError):
         return error.code, str(error)
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return ExitCode.UNWRITABLE, str(error.strerror or error)
     if isinstance(error, KeyError | ValueError | TypeError):  # what the library says of data that do not fit
         return ExitCode.REQUEST, message_of(error)
     return ExitCode.BUG, f"{type(error).__name__}: {error}"
+
+
+UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)
+"""What the system says of an output that cannot be written, as the folder of checkpoints."""
+
+
+def _stopping() -> list[signal.Signals]:
+    """Signals that end a command; a SIGHUP that is ignored stays so, as nohup asks."""
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    is_wanted = hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([hangup] if is_wanted else [])]
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,11 +22,12 @@ from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._init_params import record_init_params, seeded
 from scset_tools.model._registered import RegisteredModel
+from scset_tools.model._saving import SavingMixin
 from scset_tools.model._training import run_training
 from scset_tools.train import SampleTrainingPlan
 
 
-class SampleModelClass(RegisteredModel):
+class SampleModelClass(SavingMixin, RegisteredModel):
     """Base of models that map a sample, a set of cells, to one vector.
 
     A model sets ``_module_cls``, builds ``self.module`` in its constructor and inherits the rest.
@@ -321,29 +322,6 @@ class SampleModelClass(RegisteredModel):
         }
 
     # ---- saving and loading
-
-    @classmethod
-    def load(cls, dir_path: str, adata: AnnData | bool | None = None, **kwargs: Any) -> Self:  # noqa: FBT001  (scvi's)
-        """Load a saved model.
-
-        Parameters
-        ----------
-        dir_path
-            Directory given to ``save``.
-        adata
-            Cells to attach, of the samples of training or of others. None takes those saved with the model
-            (``save_anndata=True``); False attaches none, and the model embeds any AnnData given to it.
-        **kwargs
-            Further arguments of :meth:`scvi.model.base.BaseModelClass.load`.
-        """
-        if adata is None:
-            return super().load(dir_path, **kwargs)
-        # scvi compares adata.var_names even if the model reads obsm, and takes an all-zero X for a minified object: load
-        # without data, and let the fields check what they read
-        model = super().load(dir_path, adata=False, **kwargs)
-        if adata is not False:
-            model._attach(adata)
-        return model
 
     def _attach(self, adata: AnnData) -> None:
         self._adata = adata = self._cells_of(adata)

@@ -16,7 +16,8 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from scvi.train import SaveCheckpoint
 
-from scset_tools.train._run_folder import differences, unwritable
+from scset_tools._whole import unwritable
+from scset_tools.train._run_folder import differences
 from scset_tools.train._seal import is_sealed, seal
 
 

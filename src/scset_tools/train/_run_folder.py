@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scset_tools import _checks
+from scset_tools._whole import unwritable
 
 try:
     import fcntl
@@ -19,21 +20,6 @@ except ImportError:  # Windows: no lock
 
 SHOWN = 3
 """How many differences a message lists."""
-
-
-def unwritable(path: Path, error: OSError, hint: str = "") -> OSError:
-    """The error of an output that cannot be written, with its name.
-
-    Parameters
-    ----------
-    path
-        The output.
-    error
-        What the system said.
-    hint
-        What else the user should know.
-    """
-    return OSError(error.errno, f"{path} cannot be written: {error.strerror or error}.{hint}")
 
 
 def require_room(folder: Path, n_bytes: int) -> None:
