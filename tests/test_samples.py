@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import scset_tools as sst
+from scset_tools import _checks, _keys
 from scset_tools._samples import as_text, sample_adata, sample_codes, sample_obs, storable, writable
 
 SIZES = {"s0": 3, "s1": 4, "s2": 2}
@@ -243,3 +244,33 @@ def test_provenance_survives_a_file(tmp_path):
     assert list(read["array"]) == [0, 1, 2]
     assert read["class"] == "<class 'int'>"
     assert "none" not in read
+
+
+def odd_cells():
+    obs = pd.DataFrame(
+        {"Sample/ID": ["a", "a", "b"], "disease/state": ["HIV+/ART", "HIV+/ART", "none"], "x\\y": [1, 1, 2]}
+    )
+    return ad.AnnData(np.ones((3, 2), np.float32), obs=obs.set_index(pd.Index(["c0", "c1", "c2"])))
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_samples_of_oddly_named_columns_come_back(tmp_path, suffix):
+    samples = sst.profiles.Mean(sample_key="Sample/ID").fit_transform(odd_cells())
+    assert list(samples.obs) == ["disease%2Fstate", "x%5Cy", "n_cells"]
+    getattr(samples, f"write_{suffix}")(tmp_path / f"s.{suffix}")
+    back = getattr(ad, f"read_{suffix}")(tmp_path / f"s.{suffix}")
+    assert list(back.obs) == list(samples.obs)
+    assert back.obs.index.name == samples.obs.index.name == "Sample%2FID"
+    assert [_keys.name_of(c, back.uns) for c in back.obs] == ["disease/state", "x\\y", "n_cells"]
+    assert list(_checks.require_obs(back, "disease/state")) == ["HIV+/ART", "none"]
+
+
+def test_a_column_n_cells_of_the_user_is_kept():
+    adata = odd_cells()
+    adata.obs["n_cells"] = [5000, 5000, 6000]
+    with pytest.warns(UserWarning, match="the samples have it as 'n_cells_in_obs'"):
+        samples = sst.profiles.Mean(sample_key="Sample/ID").fit_transform(adata)
+    assert list(samples.obs["n_cells"]) == [2, 1]
+    assert list(samples.obs["n_cells_in_obs"]) == [5000, 6000]
+    adata.obs["n_cells"] = [2, 2, 1]
+    assert list(sst.profiles.Mean(sample_key="Sample/ID").fit_transform(adata).obs["n_cells"]) == [2, 1]

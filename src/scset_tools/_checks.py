@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scset_tools import _keys
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -55,6 +57,8 @@ def require_obs(adata: AnnData, key: str) -> pd.Series:
 
 def obs_column(obs: Any, key: str) -> pd.Series:
     """The column of ``adata.obs``, which may have been opened lazily."""
+    if key not in obs.columns and _keys.key(key) in obs.columns:  # samples hold it by the name that files can hold
+        key = _keys.key(key)
     if key not in obs.columns:
         msg = f"{key!r} is not a column of adata.obs. Columns: {first(obs.columns, 20)}."
         raise KeyError(msg)

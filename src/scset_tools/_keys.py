@@ -20,6 +20,9 @@ from typing import Any
 N_CELLS = "n_cells"
 """Column of a sample-level ``obs``: number of cells of the sample."""
 
+OTHER_N_CELLS = "n_cells_in_obs"
+"""Column of a sample-level ``obs`` for a column ``n_cells`` that the user had, of other numbers."""
+
 SAMPLE_LEVEL = "scset_tools"
 """Entry of a sample-level ``uns``: which column named the samples, and which package version made it."""
 

@@ -150,7 +150,15 @@ def sample_obs(adata: AnnData, sample_key: str) -> pd.DataFrame:
             kept[label] = storable(column.iloc[first_cell])
     out = pd.DataFrame(kept, index=obs.index[first_cell])
     out.index = pd.Index(names, dtype=object, name=sample_key)
-    out[_keys.N_CELLS] = np.bincount(codes, minlength=len(names))
+    n_cells = np.bincount(codes, minlength=len(names))
+    if _keys.N_CELLS in out and not np.array_equal(out[_keys.N_CELLS].to_numpy(), n_cells):
+        warnings.warn(
+            f"adata.obs has a column {_keys.N_CELLS!r} of its own that is not the number of cells here: the samples have it as "
+            f"{_keys.OTHER_N_CELLS!r}, and {_keys.N_CELLS!r} is the number of cells.",
+            stacklevel=2,
+        )
+        out = out.rename(columns={_keys.N_CELLS: _keys.OTHER_N_CELLS})
+    out[_keys.N_CELLS] = n_cells
     return out
 
 
@@ -220,12 +228,15 @@ def sample_adata(
     obs = sample_obs(adata, sample_key)
     if samples is not None:
         obs = obs.loc[list(samples)]
+    columns_of_obs = list(obs.columns)
+    obs = obs.rename(columns=_keys.key).rename_axis(index=_keys.key(sample_key))
     columns = pd.Index(_keys.features(name, x.shape[1]) if features is None else as_text(features), dtype=object)
     var = pd.DataFrame(index=columns if columns.is_unique else make_index_unique(columns))
     x = np.asarray(x, dtype=np.float32)
     out = AnnData(x, obs=obs, var=var)
     out.obsm[_keys.representation(name)] = x.copy()
-    out.uns[name] = writable(provenance)
+    _keys.remember(out.uns, [*columns_of_obs, sample_key, name])
+    out.uns[_keys.key(name)] = writable(provenance)
     out.uns[_keys.SAMPLE_LEVEL] = {"sample_key": sample_key, "version": __version__}
     return out
 
@@ -233,7 +244,7 @@ def sample_adata(
 def writable(value: Any) -> Any:
     """The value in types that h5ad can hold: without None, tuples as lists, everything else as text."""
     if isinstance(value, Mapping):
-        return {str(k): writable(v) for k, v in value.items() if v is not None}
+        return _keys.nested({k: writable(v) for k, v in value.items() if v is not None})
     if isinstance(value, np.random.Generator):
         return type(value.bit_generator).__name__
     if isinstance(value, list | tuple | set | pd.Index):
