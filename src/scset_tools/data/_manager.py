@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +23,26 @@ class SampleManager(AnnDataManager):
     since. Here nothing is written to ``obs``: set-ups of other models do not matter, and data that changed raise.
     """
 
+    _weak: weakref.ref[Any] | None = None
+    _strong: Any = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._codes: dict[str, np.ndarray] = {}
         self._seen: dict[str, Any] = {}
         self._n_cells = 0
+
+    @property
+    def adata(self) -> AnnData | None:
+        """The AnnData, for as long as a model or the user holds it: a manager does not keep cells alive."""
+        return self._strong if self._weak is None else self._weak()
+
+    @adata.setter
+    def adata(self, adata: AnnData | None) -> None:
+        self._strong, self._weak = None, None if adata is None else weakref.ref(adata)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_weak": None, "_strong": self.adata}  # in another process nobody else holds it
 
     def register_fields(self, adata: AnnData, source_registry: dict | None = None, **transfer_kwargs: Any) -> None:
         super().register_fields(adata, source_registry, **transfer_kwargs)

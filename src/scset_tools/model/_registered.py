@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from scvi.data._constants import _SCVI_UUID_KEY  # not exported
@@ -25,6 +26,7 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
 
     def __init__(self, adata: AnnData | None = None, registry: dict | None = None) -> None:
         super().__init__(adata, registry)
+        weakref.finalize(self, type(self)._per_instance_manager_store.pop, self.id, None)
         if self.adata_manager is not None:
             self.adata_manager.validate()
 
@@ -37,6 +39,7 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
         manager = SampleManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
+        weakref.finalize(adata, _forget, cls._setup_adata_manager_store, manager.adata_uuid)
 
     def _register_as_in_training(self, adata: AnnData) -> SampleManager:
         """Register an AnnData with the arguments and the categories of the training data, for this model alone."""
@@ -72,3 +75,9 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
         """Forget an AnnData that was only embedded: scvi-tools keeps each one for as long as the class lives."""
         if adata is not self.adata:
             self._per_instance_manager_store.get(self.id, {}).pop(adata.uns.get(_SCVI_UUID_KEY), None)
+
+
+def _forget(store: dict[str, Any], uuid: str) -> None:
+    """Drop the manager of an AnnData that is gone: scvi-tools keeps each one for as long as the class lives."""
+    if uuid in store and store[uuid].adata is None:
+        del store[uuid]

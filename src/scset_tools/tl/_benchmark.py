@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -176,6 +177,12 @@ class _Entry:
         except ValueError as error:
             msg = f"Representation {self.name!r}: {error}"
             raise ValueError(msg) from error
+        finally:
+            if hasattr(
+                profile, "model_"
+            ):  # a model and its trainer know each other: only this frees the cells of the fold
+                del profile
+                gc.collect()
 
 
 def _run_fold(
