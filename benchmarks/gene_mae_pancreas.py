@@ -64,7 +64,7 @@ PRETRAIN = {"max_epochs": 20, "batch_size": 64, "n_cells": 80, "stop_at_plateau"
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 FINETUNE = {
     "linear_probe": {"lr": 3e-3},
-    "partial": {"lr": 3e-3, "max_epochs": 2, "batch_size": 64, **QUIET},
+    "partial": {"lr": 3e-3, "max_epochs": 3, "batch_size": 64, **QUIET},
 }
 N_GENES = 300
 MASKS = [(masking, candidates) for candidates in ("expressed", "all") for masking in ("self_guided", "random")]
@@ -293,10 +293,13 @@ def default_model(adata: ad.AnnData, n_genes: int, seed: int, **build: object) -
     return sst.SelfGuidedMAE(cells, values="normalized", random_state=seed, **{**preset.model, **build})
 
 
-def count_masks(model: sst.SelfGuidedMAE, n_epochs: int, seed: int = 0) -> None:
-    """Count what random masks hide: they depend on no weights, and no training is needed."""
+def count_masks(model: sst.SelfGuidedMAE, n_epochs: int, n_cells: int, seed: int) -> None:
+    """Count what random masks hide of as many cells of each donor: they depend on no weights, and no training is needed."""
+    donor = model.adata.obs[DONOR].astype(str).to_numpy()
     for epoch in range(n_epochs):
-        batch = MixedCellDataset(model.adata_manager, seed=seed).cells(np.arange(model.adata.n_obs), epoch)
+        order = np.random.default_rng((seed, epoch)).permutation(len(donor))
+        rows = np.sort(pd.Series(order).groupby(donor[order]).head(n_cells).to_numpy())
+        batch = MixedCellDataset(model.adata_manager, seed=seed).cells(rows, epoch)
         tokens = model.module.tokens(batch)
         model.module.counts.add(tokens, model.module.hide(tokens, None, batch.seed), n_cells=batch.n_cells)
 
@@ -321,7 +324,7 @@ def sharpness(adata: ad.AnnData, seeds: range, *, n_genes: int, n_cells: int) ->
         for seed in seeds:
             model = default_model(adata, n_genes, seed, masking=masking, mask_candidates=candidates)
             if masking == "random":
-                count_masks(model, 5, seed)  # about as many visits to cells
+                count_masks(model, 20, n_cells, seed)
                 found.setdefault(20, []).append(masks_of(model.get_masking_frequency(), candidates))
             else:
                 snapshots = Snapshots(model, (5, 20))

@@ -79,6 +79,23 @@ def test_guided_masks_choose_and_random_ones_do_not(cells, guided, among):
     assert 0.7 < z_variance(random, among=among) < 1.4
 
 
+def test_masks_of_all_genes_find_the_expressed_ones(shared_data):
+    """The paper's Figure 2: where all genes are candidates random masks fall on zeros, and guided ones learn to find the others."""
+    adata = ad.read_h5ad(shared_data / "pancreas_atlas_hormone2cell.h5ad")
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    sc.pp.highly_variable_genes(adata, n_top_genes=300, batch_key="study")
+    adata = adata[:, adata.var["highly_variable"]].copy()
+    sc.pp.filter_cells(adata, min_genes=2)
+    sst.SelfGuidedMAE.setup_anndata(adata, "donor_id")
+    model = sst.SelfGuidedMAE(adata, values="normalized", mask_candidates="all", random_state=0)
+    model.train(5, n_cells=40, accelerator="cpu", enable_progress_bar=False, seed=0, stop_at_plateau=False)
+    counts = model.module.counts
+    density = float(counts.times_expressed.sum() / (counts.n_cells * adata.n_vars))
+    share = float(counts.times_masked_expressed.sum() / counts.times_masked.sum())
+    assert share > 1.25 * density
+
+
 def test_importance_stays_uneven_and_is_logged(guided):
     for model in guided.values():
         perplexity = model.history["perplexity_train"].iloc[:, 0]
