@@ -43,7 +43,7 @@ class Room:
     never: tuple[str, ...] = ()
 
 
-CORE = ("_keys", "_checks", "_docs", "_labels", "_samples", "_spread", "_whole")
+CORE = ("_keys", "_checks", "_docs", "_labels", "_samples", "_spread", "_whole", "_backed")
 ROOMS = {
     "core": Room(CORE, never=("torch", "scvi")),
     "nn": Room(("nn",), never=("anndata", "pandas", "scvi", "lightning")),

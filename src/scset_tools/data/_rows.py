@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from scset_tools import _checks
+from scset_tools.data._reopen import InFile, located
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,13 @@ class RowReader:
         self.is_sparse = sparse.issparse(stored) or getattr(stored, "format", None) == "csr"
         # scipy looks once and remembers; of arrays on disk every piece is looked at
         self._is_canonical = sparse.issparse(source) and bool(source.has_canonical_format)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "source": located(self.source)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        source = state["source"]
+        self.__dict__.update(state, source=source.open() if isinstance(source, InFile) else source)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Dense rows, shape (len(rows), n_features), float32, C-contiguous."""

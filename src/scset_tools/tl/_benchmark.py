@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from scset_tools import _checks
+from scset_tools._backed import Backed
 from scset_tools._samples import sample_obs
 from scset_tools.tl._benchmark_result import KEYS, BenchmarkResult
 from scset_tools.tl._estimators import DISTANCE_PROBES, PROBES, check_probe
@@ -79,7 +80,7 @@ def benchmark(
     rng
         Seed or generator.
     n_jobs
-        Number of processes, over folds. Results do not depend on it. Backed data need ``n_jobs=1``.
+        Number of processes, over folds. Results do not depend on it. Each opens a backed file anew.
     progress
         Whether to show a progress bar over folds.
 
@@ -134,7 +135,8 @@ def benchmark(
         }
         names = np.asarray(samples.obs_names)[label.rows]
         shared = {"label": label, "groups": groups, "pairs": pairs, "inputs": inputs, "tune": tune, "seed": seed}
-        cells = None if sample_key is None else data
+        # an open file cannot be sent to another process, its name can
+        cells = None if sample_key is None else (data if n_jobs == 1 or not data.isbacked else Backed.of(data))
         made = make_folds(label.strata(folds), groups, cv=folds, n_repeats=n_repeats, seed=seed)
         require_events(label, made)
         tasks += [delayed(_run_fold)(fold=fold, cells=cells, names=names, **shared) for fold in made]
@@ -192,13 +194,15 @@ def _run_fold(
     fold: Fold,
     pairs: Sequence[tuple[str, str]],
     inputs: Mapping[str, _Entry],
-    cells: AnnData | None,
+    cells: AnnData | Backed | None,
     names: np.ndarray,
     tune: bool,
     seed: int,
 ) -> pd.DataFrame:
     """All probes and representations on one fold; a profile is fitted once for all probes."""
     tables = []
+    if isinstance(cells, Backed):
+        cells = cells.open()
     for name, entry in inputs.items():
         x = entry.fit(cells, names, fold.train) if cells is not None else cast("np.ndarray", entry.x)
         for probe in [p for p, other in pairs if other == name]:
