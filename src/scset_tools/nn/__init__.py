@@ -49,6 +49,7 @@ from scset_tools.nn._random import cell_normal, cell_uniform, sample_uniform
 from scset_tools.nn._set_encoder import SetEncoder
 from scset_tools.nn._sparse_linear import CompressedRows, SparseLinear, sampled_product, sparse_product
 from scset_tools.nn._streaming import stream_attention, stream_embed
+from scset_tools.nn._token_pool import TokenPool
 from scset_tools.nn._transformer import TransformerBlock, TransformerEncoder, TransformerPool
 from scset_tools.nn._views import farthest_point_view, random_view
 
@@ -76,6 +77,7 @@ __all__ = [
     "SetEncoder",
     "SparseLinear",
     "SumPool",
+    "TokenPool",
     "TransformerBlock",
     "TransformerEncoder",
     "TransformerPool",

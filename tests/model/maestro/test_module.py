@@ -28,6 +28,12 @@ ARGUMENTS = {
     "reconstruct": "masked",
     "reconstruction_weight": 0.7,
     "distillation_weight": 1.3,
+    "distillation": "prototypes",
+    "n_tokens": 0,
+    "token_weight": 1.0,
+    "standardize_latent": False,
+    "one_rate": False,
+    "unmasked_view": False,
     "n_prototypes": 5,
     "student_temperature": 0.1,
     "teacher_temperature": 0.07,
@@ -86,7 +92,7 @@ def slow_loss(module: MAESTROModule, batch: SampleBatch) -> tuple[float, float]:
             log_q = log_softmax(module.student.head(z[None])[0].numpy() / 0.1)
             divergences.append(float(np.sum(np.exp(log_p) * (log_p - log_q))))
             slots = torch.where(is_hidden[:, None], module.decoder.hidden_token, z)
-            seeds = module.decoder.seeds[: len(cells)][is_hidden]
+            seeds = module.decoder.seeds[views.slot[at]][is_hidden]
             decoded = module.decoder.unpool(seeds, module.decoder.lift(slots))
             for layer in module.decoder.layers:
                 decoded = layer(decoded)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -74,7 +76,26 @@ def test_one_weighted_token_is_the_same_as_one_token_for_each_hidden_cell(batch,
         torch.testing.assert_close(z[v], encoder(cells)[0], rtol=1e-10, atol=1e-10)
 
 
-def test_slots_count_cells_within_a_view(batch):
+def test_slots_are_a_permutation_of_each_view_that_differs_between_samples_and_seeds(batch):
+    """Algorithm 1, step 6: a seed of the decoder that knew the row would know which cells are hidden."""
     x, ptr, seed = batch
-    views = student_views(x, ptr, seed, n_cells=20, mask_rates=(0.5,))
-    assert views.slot.tolist() == [i for n in SIZES for i in range(min(n, 20))]
+    views = student_views(x, ptr, seed, n_cells=20, mask_rates=(0.5, 0.2))
+    for begin, end in pairwise(views.ptr.tolist()):
+        assert sorted(views.slot[begin:end].tolist()) == list(range(end - begin))
+    again = student_views(x, ptr, seed + 1, n_cells=20, mask_rates=(0.5, 0.2))
+    first = slice(0, int(views.ptr[1]))
+    assert views.slot[first].tolist() != list(range(int(views.ptr[1])))
+    assert views.slot[first].tolist() != again.slot[first].tolist()
+
+
+def test_one_rate_is_drawn_for_each_sample_beside_a_view_that_hides_nothing():
+    n, rates = 64, (0.25, 0.5)
+    ptr, seed = torch.arange(n + 1) * 20, torch.arange(n)
+    x = torch.randn(20 * n, 3, generator=torch.Generator().manual_seed(0))
+    views = student_views(x, ptr, seed, n_cells=20, mask_rates=rates, one_rate=True, unmasked=True)
+    assert len(views.ptr) - 1 == 2 * n
+    assert not views.n_hidden[:n].any()
+    drawn, counts = views.n_hidden[n:].unique(return_counts=True)
+    assert drawn.tolist() == [5, 10]
+    assert counts.min() > n / 4
+

@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
+from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._attention import AttentionMixin
 from scset_tools.model._attributions import AttributionMixin
 from scset_tools.model._base import SampleModelClass
@@ -24,9 +25,11 @@ from scset_tools.model.maestro._views import MASKINGS, VIEWS
 class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
     """Masked set transformer with self-distillation: one vector per sample, learned without labels.
 
-    A student encoder sees a crop of each sample with a part of its cells hidden and learns to reconstruct what is hidden
-    (optimal transport between sets), and to agree with a teacher, its own moving average, that sees all cells. Made for
-    cytometry; any numeric features of cells serve.
+    A student encoder sees crops of each sample, one whole and one with a part of its cells hidden. It learns to reconstruct what is
+    hidden (optimal transport between sets), and to see in a crop what a teacher, its own slow moving average, sees in all cells:
+    which samples are alike, and by how much. Beside its attention a tokenizer learns the kinds of cells online and pools each kind
+    by itself. Made for cytometry; any numeric features of cells serve. The paper's recipe is ``preset("paper")``; the user guide says
+    what the defaults change and why.
 
     Parameters
     ----------
@@ -40,8 +43,18 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
         Number of ISAB blocks of the encoder, of attention heads, and of inducing points of each block.
     n_cells
         Most cells of a student's crop; a smaller sample is taken whole.
+    n_tokens
+        Number of kinds of cells that the tokenizer tells apart (:class:`~scset_tools.nn.TokenPool`); 0 leaves it out, as the paper does.
+    token_weight
+        Weight of what the tokens say against what attention pools, in standard deviations between samples.
+    standardize_latent
+        Whether what attention pools is centred, and scaled by one number, over the samples seen in training.
     mask_rates
-        Shares of the cells that are hidden, one view of each crop for each.
+        Shares of the cells that are hidden.
+    one_rate
+        Whether each crop gets one view with hidden cells, at a rate drawn for it, instead of one at every rate (the paper).
+    unmasked_view
+        Whether each crop gets a view without hidden cells as well, which is then the one that is to agree with the teacher.
     masking
         ``"block"`` hides blocks of similar cells (the paper), ``"random"`` cells at random.
     views
@@ -51,16 +64,18 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
     reconstruct
         Whether the loss compares the ``"masked"`` cells (as the reference code does) or ``"all"`` cells of the crop.
     reconstruction_weight, distillation_weight
-        Weights of the two losses (1 and 1 in the paper). 0 leaves a loss out, with the parts that serve it alone. On cohorts of
-        some dozen samples a full weight of the distillation hurts more than it helps: see the user guide.
+        Weights of the two losses (1 and 1 in the paper). 0 leaves a loss out, with the parts that serve it alone.
+    distillation
+        ``"relational"``: samples lie to each other as they do for the teacher (:class:`~scset_tools.nn.loss.RelationalLoss`), which
+        cannot collapse. ``"prototypes"``: the projected vectors agree, softmax by softmax (the paper).
     n_prototypes
-        Width of the projected outputs that student and teacher agree on.
+        Width of the projected outputs that student and teacher agree on, for ``"prototypes"``.
     student_temperature, teacher_temperature
-        Temperatures of the two distributions.
+        Temperatures of the two distributions, for ``"prototypes"``.
     center_momentum
-        Momentum of the centre of the teacher's outputs.
+        Momentum of the centre of the teacher's outputs, for ``"prototypes"``.
     ema_decay
-        How much of the teacher stays in each step.
+        How much of the teacher stays in each step; with ``"prototypes"`` less in the first steps.
     dropout_rate
         Dropout inside the attention blocks of the student.
     standardize
@@ -95,19 +110,25 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
         adata: AnnData | None = None,
         registry: dict | None = None,
         *,
-        n_hidden: int = 128,
-        n_latent: int = 64,
+        n_hidden: int = 64,
+        n_latent: int = 128,
         n_layers: int = 3,
         n_heads: int = 4,
         n_inducing: int = 32,
-        n_cells: int = 1000,
+        n_cells: int = 256,
         mask_rates: Sequence[float] = (0.2, 0.4, 0.6, 0.8),
         masking: Literal["block", "random"] = "block",
         views: Sequence[Literal["random", "farthest"]] = ("random",),
         decoder: Literal["sab", "isab"] = "sab",
         reconstruct: Literal["masked", "all"] = "masked",
-        reconstruction_weight: float = 1.0,
-        distillation_weight: float = 0.1,
+        reconstruction_weight: float = 0.01,
+        distillation_weight: float = 1.0,
+        distillation: Literal["relational", "prototypes"] = "relational",
+        n_tokens: int = 8,
+        token_weight: float = 0.7,
+        standardize_latent: bool = True,
+        one_rate: bool = True,
+        unmasked_view: bool = True,
         n_prototypes: int = 256,
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.07,
@@ -122,7 +143,11 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
         require_choice("masking", masking, MASKINGS)
         require_choice("decoder", decoder, DECODERS)
         require_choice("reconstruct", reconstruct, ("masked", "all"))
+        require_choice("distillation", distillation, ("relational", "prototypes"))
         require_choice("represent_with", represent_with, ("student", "teacher"))
+        if n_tokens < 0:
+            msg = f"n_tokens={n_tokens} must be 0 or more."
+            raise ValueError(msg)
         for view in views:
             require_choice("views", view, VIEWS)
         if not mask_rates or not all(0 <= rate < 1 for rate in mask_rates):
@@ -147,11 +172,17 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
                 n_cells=n_cells,
                 mask_rates=mask_rates,
                 masking=masking,
-                views=views,
+                views=tuple(views),
                 decoder=decoder,
                 reconstruct=reconstruct,
                 reconstruction_weight=reconstruction_weight,
                 distillation_weight=distillation_weight,
+                distillation=distillation,
+                n_tokens=n_tokens,
+                token_weight=token_weight,
+                standardize_latent=standardize_latent,
+                one_rate=one_rate,
+                unmasked_view=unmasked_view,
                 n_prototypes=n_prototypes,
                 student_temperature=student_temperature,
                 teacher_temperature=teacher_temperature,
@@ -182,7 +213,7 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
         self,
         max_epochs: int | None = None,
         *,
-        n_cells: int | None = 20_000,
+        n_cells: int | None = 1000,
         gradient_clip_val: float | None = 1.0,
         **kwargs: Any,
     ) -> None:
@@ -191,7 +222,7 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
         Parameters
         ----------
         max_epochs
-            Most passes over the training samples. Default: what makes about 400 steps.
+            Most passes over the training samples. Default: what makes 200 steps, or 20 passes where these are more.
         n_cells
             Most cells of a sample that the teacher sees, and that the student's crop is taken from, drawn anew each epoch.
             None: the full set, as in the paper.
@@ -208,6 +239,10 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
             )
             raise ValueError(msg)
         super().train(max_epochs, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
+
+    def _default_steps(self, splitter: SampleDataSplitter) -> int:
+        """200 steps, or 20 passes over the samples where these are more, and 10,000 at most."""
+        return min(10_000, max(200, 20 * splitter.n_batches()))
 
     @docs.dedent
     def reconstruct(

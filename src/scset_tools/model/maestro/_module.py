@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput
+from sklearn.cluster import KMeans
 from torch import nn
 
 from scset_tools.data._batch import SampleBatch
@@ -20,14 +21,19 @@ from scset_tools.model.maestro._views import StudentViews, hide, student_views
 from scset_tools.nn import (
     ProjectionHead,
     SetEncoder,
+    TokenPool,
     ema_decay_at,
     ema_update,
     ptr_from_sizes,
     stream_attention,
     stream_embed,
 )
-from scset_tools.nn.loss import DistillationLoss, SinkhornLoss
+from scset_tools.nn.loss import DistillationLoss, RelationalLoss, SinkhornLoss
 
+MAX_CELLS_OF_K_MEANS = 8_192
+"""Most cells of the first step that prototypes start from."""
+LATENT_DECAY = 0.95
+"""Share of the running location and scale of the vectors that stays in a step."""
 MAX_TEACHER_CELLS = {"cpu": 8_192, "cuda": 131_072}
 """Most cells that the teacher encodes in one piece; a larger batch is streamed sample by sample, which on a CPU is quicker
 because a block of cells stays in its cache from layer to layer."""
@@ -69,6 +75,12 @@ class MAESTROModule(SampleModule):
         reconstruct: str,
         reconstruction_weight: float,
         distillation_weight: float,
+        distillation: str,
+        n_tokens: int,
+        token_weight: float,
+        standardize_latent: bool,
+        one_rate: bool,
+        unmasked_view: bool,
         n_prototypes: int,
         student_temperature: float,
         teacher_temperature: float,
@@ -84,6 +96,12 @@ class MAESTROModule(SampleModule):
         self.n_cells, self.mask_rates, self.masking, self.views = n_cells, tuple(mask_rates), masking, tuple(views)
         self.reconstruct, self.represent_with, self.ema_decay = reconstruct, represent_with, ema_decay
         self.reconstruction_weight, self.distillation_weight = reconstruction_weight, distillation_weight
+        self.one_rate, self.unmasked_view = one_rate, unmasked_view
+        self.standardize_latent, self.token_weight = standardize_latent, token_weight
+        self.register_buffer("latent_location", torch.zeros(n_latent))
+        self.register_buffer("latent_scale", torch.ones(()))
+        self.register_buffer("n_steps", torch.tensor(0))
+        self.tokens: Any = TokenPool(n_input, n_tokens, n_latent) if n_tokens else None
         encoder = SetEncoder(
             n_input,
             n_hidden,
@@ -94,7 +112,8 @@ class MAESTROModule(SampleModule):
             dropout_rate=dropout_rate,
         )
         # parts without a share in the loss are not made: several processes would wait for their gradients
-        head = ProjectionHead(n_latent, n_prototypes, n_hidden=n_hidden) if distillation_weight else None
+        uses_head = distillation_weight and distillation == "prototypes"
+        head = ProjectionHead(n_latent, n_prototypes, n_hidden=n_hidden) if uses_head else None
         self.student: Any = Student(encoder, head)
         self.hidden_token = nn.Parameter(torch.zeros(n_input))
         # None where the loss that they serve has no weight
@@ -114,12 +133,14 @@ class MAESTROModule(SampleModule):
         self.teacher: Any = None
         if distillation_weight:
             self.teacher = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
-            self.distillation = DistillationLoss(
-                n_prototypes,
-                student_temperature=student_temperature,
-                teacher_temperature=teacher_temperature,
-                center_momentum=center_momentum,
-            )
+            self.distillation: Any = RelationalLoss()
+            if head is not None:
+                self.distillation = DistillationLoss(
+                    n_prototypes,
+                    student_temperature=student_temperature,
+                    teacher_temperature=teacher_temperature,
+                    center_momentum=center_momentum,
+                )
         self.metrics = (*(["reconstruction"] if self.decoder else []), *(["distillation"] if self.teacher else []))
 
     def train(self, mode: bool = True) -> MAESTROModule:  # noqa: FBT001, FBT002  (torch's signature)
@@ -142,7 +163,11 @@ class MAESTROModule(SampleModule):
             mask_rates=self.mask_rates,
             masking=self.masking,
             views=self.views,
+            one_rate=self.one_rate,
+            unmasked=self.unmasked_view,
         )
+        if self.training and torch.is_grad_enabled():
+            self._update_tokens(x, views, batch.ptr)
         z = self.encode_views(x, views)
         total = z.new_zeros((), dtype=torch.float32)
         metrics = {}
@@ -157,14 +182,22 @@ class MAESTROModule(SampleModule):
     def _reconstruction_loss(self, x: torch.Tensor, views: StudentViews, z: torch.Tensor) -> torch.Tensor:
         """Transport cost between cells and their reconstruction (eq. 10), summed over features as in the paper."""
         decoded, is_target, ptr = self.decode(views, z)
-        return self.transport(x[views.index[is_target]], decoded, x_ptr=ptr, y_ptr=ptr).mean()  # over views
+        cost = self.transport(x[views.index[is_target]], decoded, x_ptr=ptr, y_ptr=ptr)
+        return cost.sum() / (ptr.diff() > 0).sum().clamp_min(1)  # over the views that hide something
 
     def _distillation_loss(
         self, x: torch.Tensor, ptr: torch.Tensor, views: StudentViews, z: torch.Tensor
     ) -> torch.Tensor:
         """KL of the student's views from the teacher, who sees all cells (eq. 11-14; the teacher is the target)."""
         with torch.no_grad():
-            target = self.teacher.head(self._encode_all(self.teacher.encoder, x, ptr))  # (samples, n_prototypes)
+            target = self._join(self._encode_all(self.teacher.encoder, x, ptr), x, ptr)
+        if self.student.head is None:
+            by_view = z.unflatten(0, (-1, len(target)))  # (views of a sample, samples, n_latent)
+            if self.unmasked_view:  # a view with hidden cells is not to look like the whole sample
+                by_view = by_view[:: len(by_view) // len(self.views)]
+            return self.distillation(by_view, target)
+        with torch.no_grad():
+            target = self.teacher.head(target)  # (samples, n_prototypes)
         value = self.distillation(self.student.head(z), target, views.sample_of_view)
         if self.training and torch.is_grad_enabled():
             self.distillation.update_center(target)
@@ -183,12 +216,47 @@ class MAESTROModule(SampleModule):
     def encode_views(self, x: torch.Tensor, views: StudentViews) -> torch.Tensor:
         """Vectors of views with hidden cells, (views, n_latent)."""
         rows, ptr, log_weight = hide(x, views, self.hidden_token)
-        return self.student.encoder(rows, ptr, log_weight=log_weight)
+        encoded = self.student.encoder(rows, ptr, log_weight=log_weight)
+        if self.training and torch.is_grad_enabled():
+            self._update_latent(encoded.detach()[: int(views.sample_of_view.max()) + 1])
+        is_visible = ~views.is_hidden
+        return self._join(encoded, x[views.index[is_visible]], ptr_from_sizes(views.ptr.diff() - views.n_hidden))
+
+    def _join(self, encoded: torch.Tensor, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+        """What attention pools, at zero mean and unit variance over samples, plus what the tokens pool, (samples, n_latent)."""
+        return self._scaled(encoded) + (self.token_weight * self.tokens(x, ptr) if self.tokens is not None else 0)
+
+    def _scaled(self, encoded: torch.Tensor) -> torch.Tensor:
+        return (encoded - self.latent_location) / self.latent_scale if self.standardize_latent else encoded
+
+    @torch.no_grad()
+    def _update_latent(self, encoded: torch.Tensor) -> None:
+        """Move location and scale towards those of a batch: one scale for all dimensions, which keeps the geometry."""
+        if len(encoded) < 2 or not self.standardize_latent:
+            return
+        rate = torch.where(self.n_steps == 0, 1.0, 1 - LATENT_DECAY)
+        self.latent_location.lerp_(encoded.float().mean(dim=0), rate)
+        variance = encoded.float().var(dim=0, correction=0).mean()
+        self.latent_scale.copy_((self.latent_scale**2).lerp(variance.clamp_min(1e-12), rate).sqrt())
+        self.n_steps += 1
+
+    def _update_tokens(self, x: torch.Tensor, views: StudentViews, ptr: torch.Tensor) -> None:
+        """Start the prototypes from k-means of the cells of the first step, and let them follow the cells of every step."""
+        if self.tokens is None:
+            return
+        if int(self.tokens.n_updates) == 0:
+            cells = x[views.index[: int(views.ptr[len(ptr) - 1])]][:MAX_CELLS_OF_K_MEANS].float()
+            n_tokens = len(self.tokens.prototypes)
+            if len(cells) > n_tokens:
+                k_means = KMeans(n_tokens, n_init=3, random_state=0).fit(cells.cpu().numpy())
+                self.tokens.start(torch.from_numpy(k_means.cluster_centers_).to(x.device))
+        self.tokens.update(x, ptr)
 
     def after_step(self, step: int) -> None:
         """Move the teacher towards the student (eq. 13), faster in the first steps."""
         if self.teacher is not None:
-            ema_update(self.teacher, self.student, ema_decay_at(step, self.ema_decay))
+            is_slow = self.student.head is None  # the geometry of the first weights is what the student is held to
+            ema_update(self.teacher, self.student, self.ema_decay if is_slow else ema_decay_at(step, self.ema_decay))
 
     # ---- inference
 
@@ -199,7 +267,8 @@ class MAESTROModule(SampleModule):
 
     def represent(self, batch: SampleBatch) -> torch.Tensor:
         """One vector per sample, from all its cells, (samples, n_latent)."""
-        return self.encoder(self.standardize(batch), batch.ptr)
+        x = self.standardize(batch)
+        return self._join(self.encoder(x, batch.ptr), x, batch.ptr)
 
     def represent_features(self, x: torch.Tensor, batch: SampleBatch) -> torch.Tensor:
         """The vectors if the cells of the batch had the features ``x``, (samples, n_latent)."""
@@ -211,7 +280,15 @@ class MAESTROModule(SampleModule):
 
     def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The vector of one sample of any size, in bounded memory, (1, n_latent)."""
-        return stream_embed(self.encoder, lambda: self._standardized(pieces))
+        encoded = self._scaled(stream_embed(self.encoder, lambda: self._standardized(pieces)))
+        if self.tokens is None:
+            return encoded
+        n_cells, sums = 0, torch.zeros((), dtype=torch.float64)
+        for x in self._standardized(pieces):
+            n_cells = n_cells + len(x)
+            sums = sums.to(x.device) + self.tokens.sums(x, ptr_from_sizes([len(x)]).to(x.device)).double()
+        sums = sums.to(encoded.dtype)
+        return encoded + self.token_weight * self.tokens.embed(sums, torch.tensor([n_cells], device=sums.device))
 
     def attention(self, batch: SampleBatch) -> torch.Tensor:
         """Weight of each cell in the pooling of its sample, (cells, n_heads)."""

@@ -15,6 +15,7 @@ from scset_tools.nn import (
     ptr_from_sizes,
     random_mask,
     random_view,
+    rank_within_set,
     sample_of_cell,
     sample_uniform,
 )
@@ -40,6 +41,9 @@ class StudentViews:
         Where each view begins and ends, (views + 1,), int64.
     is_hidden
         Whether a cell is hidden from the student, (cells of all views,), bool.
+    slot
+        Which seed of the decoder answers to each cell: a permutation of each view (Algorithm 1, step 6), (cells of all views,).
+        Its position would tell the decoder which rows are hidden, and with it what they hold where rows are in order.
     sample_of_view
         Position in the batch of the sample of each view, (views,), int64.
     """
@@ -47,6 +51,7 @@ class StudentViews:
     index: torch.Tensor
     ptr: torch.Tensor
     is_hidden: torch.Tensor
+    slot: torch.Tensor
     sample_of_view: torch.Tensor
 
     @property
@@ -54,12 +59,6 @@ class StudentViews:
         """Number of hidden cells of each view, (views,)."""
         before = torch.cat([self.is_hidden.new_zeros(1, dtype=torch.int64), self.is_hidden.cumsum(0)])
         return before[self.ptr[1:]] - before[self.ptr[:-1]]
-
-    @property
-    def slot(self) -> torch.Tensor:
-        """Position of each cell within its view, (cells of all views,)."""
-        starts = torch.repeat_interleave(self.ptr[:-1], self.ptr.diff(), output_size=len(self.index))
-        return torch.arange(len(self.index), device=self.index.device) - starts
 
 
 def student_views(
@@ -71,8 +70,10 @@ def student_views(
     mask_rates: Sequence[float],
     masking: str = "block",
     views: Sequence[str] = ("random",),
+    one_rate: bool = False,
+    unmasked: bool = False,
 ) -> StudentViews:
-    """Crop each sample and hide cells of each crop at every rate (MAESTRO 3.2.1; rates of F.4).
+    """Crop each sample and hide cells of each crop at every rate, or at one of them (MAESTRO 3.2.1; rates of F.4).
 
     Parameters
     ----------
@@ -90,20 +91,30 @@ def student_views(
         ``"block"`` hides blocks of similar cells (Algorithm 1), ``"random"`` cells at random.
     views
         Crops to take: ``"random"`` cells, or ``"farthest"`` points, which keep rare cells in sight.
+    one_rate
+        Whether each sample gets one view of each crop, at a rate drawn for it, instead of one at every rate.
+    unmasked
+        Whether the first view of each crop hides nothing.
     """
-    index, sizes, hidden = [], [], []
+    index, sizes, hidden, slots = [], [], [], []
     stream = 0
     for crop in views:
         cells, ptr_crop = _crop(crop, x, ptr, seed, n_cells=n_cells, stream=stream)
         stream += 3
-        for rate in mask_rates:
+        rates: list[float | torch.Tensor] = list(mask_rates)
+        if one_rate:
+            drawn = (sample_uniform(seed, stream=stream) * len(mask_rates)).long()
+            rates = [torch.tensor(mask_rates, dtype=torch.float64, device=ptr.device)[drawn]]
+            stream += 1
+        for rate in [0.0, *rates] if unmasked else rates:
             n_hidden = n_hidden_cells(ptr_crop, rate)
             if masking == "block":
                 pivot = _position(sample_uniform(seed, stream=stream), ptr_crop)
                 is_hidden = block_mask(x[cells], ptr_crop, n_hidden, pivot=pivot)
             else:
                 is_hidden = random_mask(ptr_crop, n_hidden, cell_uniform(seed, ptr_crop, stream=stream))
-            stream += 1
+            slots.append(rank_within_set(cell_uniform(seed, ptr_crop, stream=stream + 1), ptr_crop))
+            stream += 2
             index.append(cells)
             sizes.append(ptr_crop.diff())
             hidden.append(is_hidden)
@@ -112,7 +123,8 @@ def student_views(
         index=torch.cat(index),
         ptr=ptr_from_sizes(torch.cat(sizes)),
         is_hidden=torch.cat(hidden),
-        sample_of_view=torch.arange(n_samples, device=ptr.device).repeat(len(views) * len(mask_rates)),
+        slot=torch.cat(slots),
+        sample_of_view=torch.arange(n_samples, device=ptr.device).repeat(len(sizes)),
     )
 
 
