@@ -169,7 +169,7 @@ class TokenPool(nn.Module):
             return
         x = x.to(self.prototypes.dtype)
         is_first = self.n_updates == 0
-        rate = torch.where(is_first, 1.0, 1 - self.decay)
+        rate = torch.where(is_first, 1.0, 1 - self.decay).to(x)
         nearest = _squared_distances(x, self.prototypes).amin(dim=1).mean()
         self.spread.lerp_(nearest.clamp_min(1e-6), rate)
         weight = self.assign(x)

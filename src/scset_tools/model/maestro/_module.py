@@ -234,10 +234,11 @@ class MAESTROModule(SampleModule):
         """Move location and scale towards those of a batch: one scale for all dimensions, which keeps the geometry."""
         if len(encoded) < 2 or not self.standardize_latent:
             return
-        rate = torch.where(self.n_steps == 0, 1.0, 1 - LATENT_DECAY)
-        self.latent_location.lerp_(encoded.float().mean(dim=0), rate)
-        variance = encoded.float().var(dim=0, correction=0).mean()
-        self.latent_scale.copy_((self.latent_scale**2).lerp(variance.clamp_min(1e-12), rate).sqrt())
+        encoded = encoded.to(self.latent_location.dtype)
+        rate = torch.where(self.n_steps == 0, 1.0, 1 - LATENT_DECAY).to(encoded)
+        self.latent_location.lerp_(encoded.mean(dim=0), rate)
+        variance = encoded.var(dim=0, correction=0).mean().clamp_min(1e-12)
+        self.latent_scale.copy_(self.latent_scale.square().lerp(variance, rate).sqrt())
         self.n_steps += 1
 
     def _update_tokens(self, x: torch.Tensor, views: StudentViews, ptr: torch.Tensor) -> None:
