@@ -38,7 +38,9 @@ def test_features_equal_a_loop_over_cells(pool, cells):
             share += weight / size
             shift += weight[:, None] * (x - prototypes) / size
         row += size
-        np.testing.assert_allclose(got[sample], np.concatenate([np.sqrt(share), shift.ravel()]), rtol=1e-10, atol=1e-3)  # shares below 1e-6 count as 1e-6
+        np.testing.assert_allclose(
+            got[sample], np.concatenate([np.sqrt(share), shift.ravel()]), rtol=1e-10, atol=1e-3
+        )  # shares below 1e-6 count as 1e-6
 
 
 def test_shifts_are_the_gradient_of_a_mixture(pool, cells):

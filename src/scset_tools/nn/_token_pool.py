@@ -18,10 +18,11 @@ class TokenPool(nn.Module):
 
     (the share of each kind of cell, and the shift of its cells: the square root makes the variance of a share independent of its
     size, and the second is the gradient of a mixture of Gaussians with respect to its means, a Fisher vector). They are
-    standardised over samples, so that a rare kind counts as much as a common one, and mapped linearly to the vector.
+    standardised over samples, so that a rare kind counts as much as a common one, and mapped to the vector by a random projection,
+    which keeps distances and is not learned.
 
     Attention pools one weighted mean over all kinds of cells, in which a shift of one kind and the opposite shift of another
-    cancel. Here they stand apart. Prototypes, v and the standardisation are running means over the batches of :meth:`update`, not
+    cancel. Here they stay apart. Prototypes, v and the standardisation are running means over the batches of :meth:`update`, not
     learned by gradient; before the first one the prototypes are random.
 
     Parameters
@@ -61,7 +62,7 @@ class TokenPool(nn.Module):
         self.sharpness, self.decay = sharpness, decay
         n_features = n_tokens * (1 + n_input)
         self.project = nn.Linear(n_features, n_latent, bias=False)
-        nn.init.normal_(self.project.weight, std=n_features**-0.5)
+        nn.init.normal_(self.project.weight, std=n_features**-0.5).requires_grad_(requires_grad=False)
         self.register_buffer("prototypes", torch.randn(n_tokens, n_input))
         self.register_buffer("spread", torch.tensor(float(n_input)))
         self.register_buffer("share", torch.full((n_tokens,), 1 / n_tokens))
@@ -170,13 +171,14 @@ class TokenPool(nn.Module):
         x = x.to(self.prototypes.dtype)
         is_first = self.n_updates == 0
         rate = torch.where(is_first, 1.0, 1 - self.decay).to(x)
-        nearest = _squared_distances(x, self.prototypes).amin(dim=1).mean()
-        self.spread.lerp_(nearest.clamp_min(1e-6), rate)
-        weight = self.assign(x)
+        distance, nearest = _squared_distances(x, self.prototypes).min(dim=1)
+        self.spread.lerp_(distance.mean().clamp_min(1e-6), rate)
+        # the nearest alone: soft weights would draw all prototypes towards the mean of all cells, step by step
+        weight = torch.nn.functional.one_hot(nearest, len(self.prototypes)).to(x.dtype)
         share = weight.mean(dim=0)
         mean = (weight.T @ x) / len(x) / share.clamp_min(1e-12)[:, None]
         # a prototype moves as far as its share of the new cells among all that it stands for
-        step = (rate * share / ((1 - rate) * self.share + rate * share).clamp_min(1e-12)).clamp(0, 1)
+        step = rate * share / ((1 - rate) * self.share + rate * share).clamp_min(1e-12)
         self.prototypes.add_(step[:, None] * (mean - self.prototypes))
         self.share.lerp_(share, rate)
         features = self.features(self.sums(x, ptr), ptr.diff())

@@ -98,4 +98,3 @@ def test_one_rate_is_drawn_for_each_sample_beside_a_view_that_hides_nothing():
     drawn, counts = views.n_hidden[n:].unique(return_counts=True)
     assert drawn.tolist() == [5, 10]
     assert counts.min() > n / 4
-

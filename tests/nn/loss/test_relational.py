@@ -34,7 +34,9 @@ def test_it_is_the_mean_over_views_and_zero_where_all_agree():
     views = torch.stack([draw(1, 5, 3), draw(2, 5, 3)])
     one_by_one = [float(loss(view[None], teacher)) for view in views]
     assert float(loss(views, teacher)) == pytest.approx(np.mean(one_by_one), rel=1e-6)
-    assert float(loss(teacher[None] + 3.0, teacher)) == pytest.approx(0, abs=1e-6)  # a common shift says nothing of samples
+    assert float(loss(teacher[None] + 3.0, teacher)) == pytest.approx(
+        0, abs=1e-6
+    )  # a common shift says nothing of samples
 
 
 def test_a_lost_direction_costs_and_so_does_a_flat_geometry():

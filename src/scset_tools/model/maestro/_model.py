@@ -222,7 +222,7 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
         Parameters
         ----------
         max_epochs
-            Most passes over the training samples. Default: what makes 200 steps, or 20 passes where these are more.
+            Most passes over the training samples. Default: what makes 120 steps, or 10 passes where these are more.
         n_cells
             Most cells of a sample that the teacher sees, and that the student's crop is taken from, drawn anew each epoch.
             None: the full set, as in the paper.
@@ -241,8 +241,8 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
         super().train(max_epochs, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
 
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
-        """200 steps, or 20 passes over the samples where these are more, and 10,000 at most."""
-        return min(10_000, max(200, 20 * splitter.n_batches()))
+        """120 steps, or 10 passes over the samples where these are more, and 10,000 at most."""
+        return min(10_000, max(120, 10 * splitter.n_batches()))
 
     @docs.dedent
     def reconstruct(
