@@ -323,9 +323,11 @@ def permute_labels(codes: np.ndarray, groups: np.ndarray, rng: np.random.Generat
     Shape (n,), int64. With groups of unequal sizes a position may occur several times, or never.
     """
     members = _members(codes, groups)
-    if len(members) == len(codes):
-        return rng.permutation(len(codes))
     out = np.empty(len(codes), dtype=np.int64)
+    if len(members) == len(codes):
+        one = np.concatenate(members)
+        out[one] = rng.permutation(one)
+        return out
     for to, source in zip(members, rng.permutation(len(members)), strict=True):
         given = members[source]  # by label
         if len(given) == len(to):
@@ -389,7 +391,7 @@ def _make_up(codes: np.ndarray, groups: np.ndarray) -> tuple[list[np.ndarray], n
 
 
 def _members(codes: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
-    """Positions of each group, by label."""
-    group_codes = pd.factorize(np.asarray(groups))[0]
+    """Positions of each group, by label; groups by their code."""
+    group_codes = np.unique(np.asarray(groups), return_inverse=True)[1]
     order = np.lexsort((codes, group_codes))
     return cast("list[np.ndarray]", np.split(order, np.flatnonzero(np.diff(group_codes[order])) + 1))

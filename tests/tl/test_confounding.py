@@ -284,3 +284,12 @@ def test_krieg_batch_is_learnable_and_does_not_explain_cancer(shared_data):
     assert not row(result, "cancer", "batch")["is_predicted"]
     assert "not in new ones" in result.verdict
     assert tl.batch_removal(samples, "batch", n_permutations=19).loc[0, "p_value"] == 0.05
+
+
+def test_a_batch_that_only_one_class_has_is_named():
+    obs = pd.DataFrame({"label": list("ab") * 8, "batch": [1, None] * 8}, index=[f"s{i}" for i in range(16)])
+    samples = AnnData(np.random.default_rng(0).normal(size=(16, 3)), obs=obs)
+    with pytest.raises(
+        ValueError, match=r"same value 'a' in all 8 samples that have a batch: .*'batch'. is missing for 8"
+    ):
+        tl.confounding(samples, "label", batch_key="batch", cv=2)

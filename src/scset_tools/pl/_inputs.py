@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from scset_tools import _checks
+from scset_tools import _checks, _labels
 from scset_tools.pl._style import MARKERS, MISSING, MISSING_LABEL, OKABE_ITO, colors_of, point_handle, turns
 
 if TYPE_CHECKING:
@@ -64,14 +63,14 @@ def column(adata: AnnData, key: str, *, caller: str) -> pd.Series:
 
 def is_number(values: pd.Series) -> bool:
     """Whether a column is drawn on a scale; booleans and categories are not."""
-    return is_numeric_dtype(values) and not is_bool_dtype(values)
+    return _labels.is_number(values)
 
 
 def category_names(values: pd.Series) -> list[str]:
     """All categories of a column, in its order if it is categorical, otherwise sorted; present or not."""
     if isinstance(values.dtype, pd.CategoricalDtype):
-        return [str(v) for v in values.cat.categories]
-    return sorted({str(v) for v in values.dropna()})
+        return [_labels.name_of(v) for v in values.cat.categories]
+    return sorted({_labels.name_of(v) for v in values.dropna()})
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,8 @@ class Categories:
 def categories(values: pd.Series, *, colors: Iterable[str] | None = None) -> Categories:
     """Colours and shapes for a column; ``colors`` (scanpy's ``uns["<key>_colors"]``) win if there is one per category."""
     names = category_names(values)
-    labels = values.astype(object).where(values.notna(), MISSING_LABEL).astype(str).to_numpy(dtype=object)
+    text = values.astype(object).map(_labels.name_of, na_action="ignore")
+    labels = text.where(values.notna(), MISSING_LABEL).to_numpy(dtype=object)
     given = [] if colors is None else [str(c) for c in colors]
     if len(given) == len(names) and names:
         return Categories(names, given, ["o"] * len(names), labels)

@@ -140,6 +140,12 @@ def confounding(
         msg = f"{is_known.sum()} of {len(is_known)} samples have both {label_key!r} and {batch_key!r}; at least 3 are needed."
         raise ValueError(msg)
     part = samples[is_known]
+    if part.obs[label_key].nunique() < 2 <= samples.obs[label_key].nunique():
+        msg = (
+            f"samples.obs[{label_key!r}] has the same value {str(part.obs[label_key].iloc[0])!r} in all {part.n_obs} samples that "
+            f"have a batch: samples.obs[{batch_key!r}] is missing for {len(is_known) - part.n_obs} of {len(is_known)}."
+        )
+        raise ValueError(msg)
     kind = read_target(part, label_key).kind
     kind = "class" if kind == "ordinal" else kind
     run = _Runner(part, groups_key, cv, n_repeats, n_permutations, tune, seed_of(rng))

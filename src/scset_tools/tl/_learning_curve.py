@@ -83,7 +83,12 @@ def learning_curve(
         Fold(subsample, fold.fold, subset, fold.test)
         for fold in folds
         for subsample in range(n_subsamples)
-        for subset in _nested(labels, fold.train, sizes, np.random.default_rng((seed, fold.fold, subsample)))
+        for subset in _nested(
+            labels,
+            fold.train[np.argsort(groups[fold.train], kind="stable")],
+            sizes,
+            np.random.default_rng((seed, fold.fold, subsample)),
+        )
     ]
     for part in cut:
         _check_fits(labels.take(part.train))

@@ -124,7 +124,12 @@ def replicate_robustness(
     score, expected = 1 - position / (n - 1), 1 - (n - own) / 2 / (n - 1)
     rng = np.random.default_rng(rng)
     # the groups move over all samples: a sample without replicate could have been in any of them
-    null = [1 - np.nanmean(_positions(d, ranks, rng.permutation(groups))) / (n - 1) for _ in range(n_permutations)]
+    place = read_groups(samples, None, np.arange(n))  # by name, so that the order of the rows does not matter
+    by_name = np.argsort(place)
+    null = [
+        1 - np.nanmean(_positions(d, ranks, rng.permutation(groups[by_name])[place])) / (n - 1)
+        for _ in range(n_permutations)
+    ]
     p_value = (
         (1 + np.sum(np.asarray(null) >= score.mean() - 1e-12)) / (1 + n_permutations) if n_permutations else np.nan
     )
@@ -340,7 +345,7 @@ def _retention_table(
 ) -> pd.DataFrame:
     labels = {key: _repeated_classes(samples, key) for key in _as_list(label_keys)}
     allowed = candidates(samples, groups_key=groups_key)
-    groups = None if groups_key is None else read_groups(samples, groups_key, np.arange(samples.n_obs))
+    groups = read_groups(samples, groups_key, np.arange(samples.n_obs))
     # one seed per label: all representations are compared on the same permutations
     seeds = np.random.default_rng(rng).integers(2**63, size=len(labels))
     reps = [("obsm", k) for k in _as_list(use_rep)] + [("obsp", k) for k in _as_list(obsp_key)] or [("obsm", "X")]
@@ -354,7 +359,7 @@ def _retention_table(
             require_reachable(is_candidate, y[:, None] == y[None, :], key)
             weights = neighbor_weights(d, n_neighbors, is_candidate=is_candidate, names=samples.obs_names[use])
             f1 = macro_f1(y, vote(weights, d, y), n_classes)
-            of_group = np.arange(len(y)) if groups is None else groups[use]
+            of_group = groups[use]
             warn_of_few_rearrangements(y, of_group, n_permutations, label_key=key, is_class=True)
             draw, null = np.random.default_rng(seed), []
             for _ in range(n_permutations):

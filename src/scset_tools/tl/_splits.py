@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from scset_tools import _checks
+from scset_tools._labels import name_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,10 +40,12 @@ def seed_of(rng: np.random.Generator | int | None) -> int:
 def read_groups(samples: AnnData, groups_key: str | None, rows: np.ndarray) -> np.ndarray:
     """Group codes of the given rows, shape (len(rows),); every sample its own group without a key.
 
+    Numbered by name: what is drawn by number does not depend on the order of the rows.
+
     Raises ValueError if the group of one of these samples is missing.
     """
     if groups_key is None:
-        return np.arange(len(rows))
+        return _ranks([str(name) for name in samples.obs_names[rows]])
     column = _checks.require_obs(samples, groups_key).iloc[rows]
     is_missing = column.isna().to_numpy()
     if is_missing.any():
@@ -51,7 +54,15 @@ def read_groups(samples: AnnData, groups_key: str | None, rows: np.ndarray) -> n
             f"(first: {_checks.first(column.index[is_missing])}). Give them a group, or leave them out."
         )
         raise ValueError(msg)
-    return pd.factorize(column.astype(object))[0].astype(np.int64)
+    codes, values = pd.factorize(column.astype(object))
+    return _ranks([name_of(v) for v in values])[codes]
+
+
+def _ranks(names: list[str]) -> np.ndarray:
+    """Place of each name in the order of all, equal ones as they come, (n,), int64."""
+    out = np.empty(len(names), dtype=np.int64)
+    out[np.argsort(np.array(names, dtype=object), kind="stable")] = np.arange(len(names))
+    return out
 
 
 def usable_cv(target: Target, groups: np.ndarray, cv: int) -> int:
@@ -154,7 +165,7 @@ def make_folds(strata: np.ndarray, groups: np.ndarray, *, cv: int, n_repeats: in
     for repeat in range(n_repeats):
         rng = np.random.default_rng((seed, repeat))
         if len(unique) == len(groups):
-            fold_of = _assign_samples(strata, cv, rng)
+            fold_of = _assign_samples(strata[np.argsort(codes)], cv, rng)[codes]  # in the order of their numbers
         else:
             fold_of = _assign_groups(strata, codes, cv, rng)[codes]
         folds += [Fold(repeat, k, np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k)) for k in range(cv)]
