@@ -35,7 +35,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import scset_tools as sst
-from scset_tools.tl._intervals import t_interval
+from scset_tools.tl._intervals import bounded_interval, t_interval
 
 QUIET: dict[str, Any] = {"enable_progress_bar": False, "accelerator": "cpu"}
 MODELS = {"maestro": sst.MAESTRO, "scset": sst.ScSet, "pascient": sst.PaSCient}
@@ -185,12 +185,15 @@ def varied(models: list[str], seeds: list[int], out: Path) -> None:
             }
             for c in (training, held_out)
         ]
+        names = [list(c.uns["truth"]["samples"]) for c in (training, held_out)]  # in the order of the truth
         rows = []
         for name, (train, test) in made.items():
             row = {"representation": name, "effective_rank": sst.tl.representation_health(test).effective_rank}
             for what in ("proportions", "shifts"):
-                ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 4, 15))).fit(train.X, truth[0][what])
-                row[what] = r2_score(truth[1][what], ridge.predict(test.X), multioutput="uniform_average")
+                ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 4, 15))).fit(
+                    train[names[0]].X, truth[0][what]
+                )
+                row[what] = r2_score(truth[1][what], ridge.predict(test[names[1]].X), multioutput="uniform_average")
             rows.append(row)
         append(pd.DataFrame(rows).assign(part="varied", seed=seed), out)
 
@@ -207,8 +210,13 @@ def append(rows: pd.DataFrame, out: Path) -> None:
 # ---- from the file to RESULTS.md
 
 
-def with_interval(values: pd.Series, ratio: float) -> str:
-    low, high = t_interval(values.to_numpy(float), test_train_ratio=ratio)
+def with_interval(values: pd.Series, ratio: float, n_samples: float | None = None) -> str:
+    """Mean and interval of a score between 0 and 1 of so many samples, or of a difference."""
+    x = values.to_numpy(float)
+    if n_samples is None:
+        low, high = t_interval(x, test_train_ratio=ratio)
+    else:
+        low, high = bounded_interval(x, (0.0, 1.0), n_units=n_samples, test_train_ratio=ratio)
     return f"{values.mean():.3f} ({low:.2f} to {high:.2f})"
 
 
@@ -217,11 +225,12 @@ def table_text(rows: pd.DataFrame) -> str:
     for name, part in rows[rows["part"] == "table"].groupby("cohort", sort=False):
         part = part.drop_duplicates(["representation", "seed", "fold"], keep="last")
         ratio, out = float((part["n_test"] / part["n_train"]).mean()), {}
+        n_samples = float((part["n_test"] + part["n_train"]).iloc[0])
         by_fold = part.set_index(["seed", "fold"])
         for label, own in by_fold.groupby("representation", sort=False):
             row = {
-                "weighted F1": with_interval(own["f1_weighted"], ratio),
-                "AUROC": with_interval(own["auroc"].dropna(), ratio) if own["auroc"].notna().any() else "-",
+                "weighted F1": with_interval(own["f1_weighted"], ratio, n_samples),
+                "AUROC": with_interval(own["auroc"].dropna(), ratio, n_samples) if own["auroc"].notna().any() else "-",
             }
             base = by_fold[by_fold["representation"] == f"{label}, untrained"]
             gain = (own["f1_weighted"] - base["f1_weighted"]).dropna() if len(base) else pd.Series(dtype=float)
