@@ -165,6 +165,7 @@ def test_import_table_lets_pass(path, source):
 FOREIGN_SIGNATURES = {
     "get_var_names": "scvi.model.base.BaseModelClass",
     "optimizer_step": "lightning.LightningModule",
+    "save": "scvi.model.base.BaseModelClass",
     "train": "torch.nn.Module",
 }
 
