@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import textwrap
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,6 @@ import scset_tools as sst
 from scset_tools.data._split import split_samples
 
 HELD_OUT_SHARE = 0.3
-SIZES = {"n_hidden": 64, "n_latent": 32, "n_inducing": 16, "n_cells": 100}
-SCHEDULE = {"batch_size": 8, "plan_kwargs": {"lr": 2e-3}, "enable_progress_bar": sys.stdout.isatty()}
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,14 @@ class Cohort:
     held_out: list[str]
     use_rep: str | None = None
     cell_type_key: str | None = None
-    max_epochs: int | None = None
 
 
 def built_in_cohorts() -> list[Cohort]:
     """Composition and perturbation cohorts: 24 and 48 samples to train on, 24 made of other cells held out."""
     cohorts = []
-    for name, make, n_training, max_epochs in (
-        ("composition", sst.datasets.composition_cohort, 24, 20),
-        ("perturbation", sst.datasets.perturbation_cohort, 48, 50),
+    for name, make, n_training in (
+        ("composition", sst.datasets.composition_cohort, 24),
+        ("perturbation", sst.datasets.perturbation_cohort, 48),
     ):
         train, test = make(n_samples=n_training, pool=(0, 2), rng=0), make(n_samples=24, pool=(1, 2), rng=1)
         for prefix, part in (("train", train), ("test", test)):
@@ -64,7 +62,7 @@ def built_in_cohorts() -> list[Cohort]:
             part.obs_names = prefix + "_" + part.obs_names
         adata = ad.concat([train, test])
         held_out = sorted(test.obs["sample"].unique())
-        cohorts.append(Cohort(name, adata, "sample", "subtype", held_out, None, "cell_type", max_epochs))
+        cohorts.append(Cohort(name, adata, "sample", "subtype", held_out, None, "cell_type"))
     return cohorts
 
 
@@ -113,17 +111,22 @@ def embed(cohort: Cohort, out: Path, *, max_epochs: int | None) -> tuple[ad.AnnD
     is_training = ~cohort.adata.obs[key].astype(str).isin(cohort.held_out).to_numpy()
     training = cohort.adata[is_training].copy()
     sst.MAESTRO.setup_anndata(training, key, use_rep=cohort.use_rep)
-    model = sst.MAESTRO(training, random_state=0, **SIZES)
+    model = sst.MAESTRO(training, random_state=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* is not trained")  # on purpose: the control
+        untrained = model.get_sample_representation(cohort.adata)
     print(
         f"\n{cohort.name}: training MAESTRO on {len(model.sample_names)} samples, {training.n_obs} cells, without labels",
         flush=True,
     )
-    model.train(max_epochs or cohort.max_epochs, train_size=1.0, seed=0, **SCHEDULE)
-    print(sst.tl.representation_health(model), flush=True)
+    model.train(max_epochs, seed=0, enable_progress_bar=sys.stdout.isatty())
     samples = model.to_sample_adata(cohort.adata)
     samples.obs["is_held_out"] = np.isin(samples.obs_names, cohort.held_out)
+    samples.obsm["X_untrained"] = untrained.loc[samples.obs_names].to_numpy()
     mean = sst.profiles.mean(cohort.adata, sample_key=key, use_rep=cohort.use_rep)
     samples.obsm["X_mean"] = mean[samples.obs_names].X
+    samples.uns["health"] = str(sst.tl.representation_health(model))
+    print(samples.uns["health"], flush=True)
     samples.write_h5ad(out / f"{cohort.name}_samples.h5ad")
     return samples, model
 
@@ -133,7 +136,11 @@ def evaluate(samples: ad.AnnData, cohort: Cohort) -> pd.DataFrame:
     label = samples.obs[cohort.label_key].astype(str).to_numpy()
     test = samples.obs["is_held_out"].to_numpy()
     rows = []
-    for name, key in (("MAESTRO", "X_maestro"), ("mean expression", "X_mean")):
+    for name, key in (
+        ("MAESTRO", "X_maestro"),
+        ("MAESTRO, untrained", "X_untrained"),
+        ("mean expression", "X_mean"),
+    ):
         x = samples.obsm[key]
         nearest = make_pipeline(StandardScaler(), KNeighborsClassifier(1)).fit(x[~test], label[~test]).predict(x[test])
         linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(x[~test], label[~test])
@@ -150,11 +157,16 @@ def evaluate(samples: ad.AnnData, cohort: Cohort) -> pd.DataFrame:
 
 
 def draw(samples: ad.AnnData, model: sst.MAESTRO, cohort: Cohort, out: Path) -> None:
-    """Figures: map of the samples, history, reconstruction, attention per cell type."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for ax, key, title in zip(axes, ("X_maestro", "X_mean"), ("MAESTRO", "mean expression"), strict=True):
-        sst.pl.sample_map(samples, color=cohort.label_key, use_rep=key, ax=ax)
+    """Figures: maps of the held-out samples over a sentence on their health, history, reconstruction, attention per cell type."""
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    held_out = samples[samples.obs["is_held_out"]].copy()
+    titles = ("MAESTRO", "MAESTRO, untrained", "mean expression")
+    for ax, key, title in zip(axes, ("X_maestro", "X_untrained", "X_mean"), titles, strict=True):
+        sst.pl.sample_map(held_out, color=cohort.label_key, use_rep=key, ax=ax)
         ax.set_title(title)
+        if ax is not axes[-1]:
+            ax.get_legend().remove()
+    figure.supxlabel("\n".join(textwrap.wrap(f"MAESTRO on its training samples: {samples.uns['health']}", 150)), fontsize=9)
     save(figure, out / f"{cohort.name}_samples.png")
     save(sst.pl.training_history(model).figure, out / f"{cohort.name}_history.png")
     cells = model.reconstruct(cohort.held_out[:3], adata=cohort.adata)
@@ -182,7 +194,7 @@ def main() -> None:
     parser.add_argument(
         "--max-epochs",
         type=int,
-        help="epochs of training (default: enough for the built-in cohorts, about 400 steps for your own)",
+        help="epochs of training (default: those of MAESTRO.train)",
     )
     parser.add_argument("--out", type=Path, default=Path("demo/output"), help="folder for the results")
     args = parser.parse_args()
