@@ -166,7 +166,9 @@ def draw(samples: ad.AnnData, model: sst.MAESTRO, cohort: Cohort, out: Path) -> 
         ax.set_title(title)
         if ax is not axes[-1]:
             ax.get_legend().remove()
-    figure.supxlabel("\n".join(textwrap.wrap(f"MAESTRO on its training samples: {samples.uns['health']}", 150)), fontsize=9)
+    figure.supxlabel(
+        "\n".join(textwrap.wrap(f"MAESTRO on its training samples: {samples.uns['health']}", 150)), fontsize=9
+    )
     save(figure, out / f"{cohort.name}_samples.png")
     save(sst.pl.training_history(model).figure, out / f"{cohort.name}_history.png")
     cells = model.reconstruct(cohort.held_out[:3], adata=cohort.adata)
