@@ -13,7 +13,7 @@ DOCS_OUT ?= docs/_build/html
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test demo docs lint format types bench build clean clean-env
+.PHONY: help env test fuzz demo docs lint format types bench build clean clean-env
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -36,6 +36,9 @@ env: $(VENV)/.installed-dev  ## everything a developer needs, in .venv
 
 test: $(VENV)/.installed-test  ## the test suite; PYTEST_ARGS="tests/nn -x" narrows it
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.installed-test  ## random data against plain copies; EXAMPLES=5000 is about five minutes of a processor
+	SCSET_TOOLS_FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/test_fuzz.py -q
 
 demo: $(VENV)/.installed  ## the demo, or your cohort: COHORT=file.h5ad SAMPLE_KEY=... LABEL_KEY=... [USE_REP=...] [GROUPS_KEY=...]
 	$(BIN)/python demo/demo.py --out demo/output \

@@ -159,6 +159,8 @@ def cohorts(draw: st.DrawFn) -> Cohort:
         "order": rng.permutation(len(sample)),
         "rng": rng,
     }
+    if odd["fault"] in ("cube", "text_column", "hidden", "complex"):
+        odd["place"] = {"cube": "obsm", "text_column": "frame"}.get(odd["fault"], "X")
     features = draw(st.lists(names, min_size=n_features, max_size=n_features, unique=True))
     ids = (
         draw(unique)
@@ -239,8 +241,6 @@ def odd(c: Cohort, folder: Path) -> ad.AnnData:
     if fault == "two":
         obs = pd.concat([obs, obs[["sample"]]], axis=1)
     place = o["place"]
-    if fault in ("text_column", "cube"):
-        place = "frame" if fault == "text_column" else "obsm"
     x = _fault_in(c.x, fault)
     obs, x = obs.iloc[order], x[order]
     obs.index = obs.index.astype(_dtype(o["cells"]))
@@ -249,13 +249,11 @@ def odd(c: Cohort, folder: Path) -> ad.AnnData:
         frame = pd.DataFrame(x, index=obs.index, columns=features)
         if fault == "text_column":
             frame[features[0]] = "text"
-        elif not np.isnan(x).any() and np.isfinite(x).all() and fault is None and o["storage"] == "int16":
+        elif fault is None and o["storage"] == "int16":
             frame = frame.astype("Int64")
         return _placed(c, frame, obs, features, place)
-    if place == "obsm":
-        if fault == "cube":
-            x = np.repeat(x[:, :, None], 2, axis=2)
-            return _placed(c, x, obs, features, place)
+    if fault == "cube":
+        return _placed(c, np.repeat(x[:, :, None], 2, axis=2), obs, features, place)
     return _placed(c, _stored(x, o["storage"], fault, folder), obs, features.astype(_dtype(o["features"])), place)
 
 
@@ -366,8 +364,6 @@ def _filed(x: np.ndarray, storage: str, folder: Path) -> Any:
 
 def source(c: Cohort, *, is_plain: bool) -> dict[str, str]:
     place = "X" if is_plain else c.odd["place"]
-    if not is_plain and c.odd["fault"] in ("text_column", "cube"):
-        place = "obsm"
     return {"X": {}, "layer": {"layer": "x"}}.get(place, {"use_rep": "x"})
 
 
@@ -381,12 +377,12 @@ def compute(c: Cohort, make: Any, *, is_plain: bool) -> pd.DataFrame:
         if task == "profile":
             assert samples.obs["n_cells"].tolist() == _sizes(c, samples.obs_names)
             return samples.to_df()
-        return sst.tl.probe(samples, "label", cv=2, n_repeats=1, tune=False).summary().to_frame()
+        return sst.tl.probe(samples, "label", cv=2, n_repeats=1, tune=False).folds.select_dtypes("number").fillna(-1.0)
     cls, arguments = MODELS[what]
     labels = {"labels_key": "label"} if what == "PaSCient" or task == "train" else {}
     if task == "query" and not is_plain:
         # set up on the plain copy, in the same place, so that the odd one is new to the model
-        known = c.odd["place"] if c.odd["fault"] not in ("text_column", "cube") else "obsm"
+        known = "obsm" if c.odd["fault"] == "cube" else c.odd["place"]
         base = plain(c)
         x = pd.DataFrame(base.X, index=base.obs_names, columns=base.var_names) if known == "frame" else base.X
         first = _placed(c, x, base.obs, base.var_names, known)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
+import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import zarr
 
 from scset_tools.data._features import check_features, describe_source, feature_moments
 from scset_tools.data._rows import Named, RowReader
@@ -114,3 +119,45 @@ def test_an_array_has_the_name_that_users_give_it():
     assert describe_source() == "adata.X"
     assert describe_source(layer="counts") == "adata.layers['counts']"
     assert describe_source(use_rep="X_pca") == "adata.obsm['X_pca']"
+
+
+@pytest.mark.filterwarnings("ignore:.*autosharding")
+@pytest.mark.parametrize("form", ["h5_dense", "h5_csr", "zarr"])
+def test_a_file_is_read_for_this_once_until_it_changes(form, tmp_path, monkeypatch):
+    read = []
+    chunks = RowReader.unchecked_chunks
+    monkeypatch.setattr(RowReader, "unchecked_chunks", lambda self: read.append(1) or chunks(self))
+    x = np.ones((20, 3), np.float32)
+
+    def opened(mode="r"):
+        if form == "zarr":
+            return zarr.open_group(tmp_path / "x.zarr", mode=mode)
+        return h5py.File(tmp_path / "x.h5", mode)
+
+    root = opened_new(form, tmp_path)
+    ad.io.write_elem(root, "x", sp.csr_matrix(x) if form == "h5_csr" else x)
+    close(root)
+    named = Named("adata.X", frame(20, "c"), frame(3, "g"))
+    for _ in range(2):  # another model, another opening of the same file
+        root = opened()
+        check_features(ad.io.sparse_dataset(root["x"]) if form == "h5_csr" else root["x"], named)
+        close(root)
+    assert len(read) == 1
+    time.sleep(0.02)  # clocks of file systems are coarse
+    root = opened("r+")
+    values = root["x/data"] if form == "h5_csr" else root["x"]
+    values[0] = np.nan
+    close(root)
+    root = opened()
+    with pytest.raises(ValueError, match=r"adata.X has \d values that are not finite"):
+        check_features(ad.io.sparse_dataset(root["x"]) if form == "h5_csr" else root["x"], named)
+    close(root)
+
+
+def opened_new(form, folder):
+    return zarr.open_group(folder / "x.zarr", mode="w") if form == "zarr" else h5py.File(folder / "x.h5", "w")
+
+
+def close(root):
+    if isinstance(root, h5py.File):
+        root.close()

@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from scset_tools.data import RowReader
+from scset_tools.data._rows import Named
 
 N, D = 30, 4
 STORAGES = [
@@ -142,3 +143,101 @@ def test_sparse_rows_hold_the_same_values_without_becoming_dense(storage, tmp_pa
         assert got.format == "csr"
         assert got.dtype == np.float32
         np.testing.assert_array_equal(got.toarray(), x[rows], err_msg=name)
+
+
+# ---- what is read is what any reader of the array would get
+
+
+def doubled(x: np.ndarray, share: np.ndarray) -> sp.csr_matrix:
+    """Every value in two entries of its row, columns in falling order."""
+    n, d = x.shape
+    columns = np.tile(np.r_[np.arange(d)[::-1], np.arange(d)], (n, 1)).astype(np.int64)
+    values = np.hstack([share[:, ::-1], x - share])
+    return sp.csr_matrix((values.ravel(), columns.ravel(), 2 * d * np.arange(n + 1)), shape=(n, d))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.int16])
+def test_entries_that_stand_twice_are_summed_without_overflow_and_the_source_stays(dtype):
+    x = np.random.default_rng(0).integers(2, 250, (N, D)).astype(dtype)
+    source = doubled(x, x // 2)
+    n_stored = source.nnz
+    rows = np.array([3, 0, 7, 3])
+    for form in (source, sp.csr_array(source), source.tocsc()):
+        reader = RowReader(form)
+        for got in (reader.csr(rows), sp.csr_array(reader(rows))):
+            np.testing.assert_array_equal(got.toarray(), x[rows])
+        assert reader.csr(rows).has_canonical_format
+        np.testing.assert_array_equal(np.concatenate([b for _, b in reader.chunks(4)]), x)
+    assert source.nnz == n_stored
+    twice = np.full((2, 1), 150, np.uint8)  # 300 is beyond the type that is stored
+    both = sp.csr_matrix((np.r_[150, 150, 1, 1].astype(np.uint8), [0, 0, 0, 0], [0, 2, 4]), shape=twice.shape)
+    assert RowReader(both)(np.arange(2)).ravel().tolist() == [300, 2]
+
+
+def test_a_row_order_and_a_whole_slice_do_not_change_the_source():
+    source = doubled(np.ones((N, D), np.float32), np.full((N, D), 0.25, np.float32))
+    before = source.indices.copy(), source.data.copy()
+    list(RowReader(source).unchecked_chunks())
+    np.testing.assert_array_equal(source.indices, before[0])
+    np.testing.assert_array_equal(source.data, before[1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_a_masked_value_is_missing_whatever_lies_under_the_mask(dtype):
+    x = np.ma.array(np.ones((N, D), dtype), mask=False)
+    np.testing.assert_array_equal(RowReader(x)(np.arange(N)), 1)
+    x[3, 1] = np.ma.masked
+    reader = RowReader(x, Named("adata.X", [f"c{i}" for i in range(N)], [f"g{i}" for i in range(D)]))
+    reader(np.arange(3))
+    with pytest.raises(
+        ValueError, match=r"adata.X has 1 values that are not finite \(first: cell 'c3', feature 'g1'\)"
+    ):
+        reader(np.arange(N))
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_matrices_objects_and_frames_are_numbers():
+    x = np.arange(N * D, dtype=np.float64).reshape(N, D)
+    frame = pd.DataFrame(x, columns=[f"f{i}" for i in range(D)])
+    for source in (np.asmatrix(x), x.astype(object), frame, frame.astype("Int64"), frame.astype(np.float16)):
+        np.testing.assert_array_equal(RowReader(source)([2, 0]), x[[2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        (np.full((2, 2), "a"), TypeError, "adata.obsm.'r'. is of dtype <U1, but must hold real numbers"),
+        (np.full((2, 2), 1j), TypeError, "complex128, but must hold real"),
+        (np.full((2, 2), "a", object), TypeError, "dtype object and holds what is no number"),
+        (np.zeros((2, 2, 2)), ValueError, r"must be cells x features, but has shape \(2, 2, 2\)"),
+        (
+            pd.DataFrame({"a": [1, 2], "t": ["x", "y"]}),
+            TypeError,
+            r"Column 't' of adata.obsm\['r'\] holds object values",
+        ),
+        (pd.DataFrame({"c": pd.Categorical([1, 2])}), TypeError, "Column 'c' of .* holds category values"),
+        (pd.DataFrame({"d": pd.to_datetime(["2020", "2021"])}), TypeError, "Column 'd' of .* holds datetime64"),
+    ],
+)
+def test_what_holds_no_numbers_is_named(source, error, message):
+    with pytest.raises(error, match=message):
+        RowReader(source, Named("adata.obsm['r']"))
+
+
+def test_missing_values_of_a_frame_are_found_where_they_are():
+    frame = pd.DataFrame({"a": pd.array([1, None, 3], dtype="Int64"), "b": [True, False, True]})
+    with pytest.raises(ValueError, match=r"not finite \(first: cell 1, feature 0\)"):
+        RowReader(frame)(np.arange(3))
+
+
+def test_large_finite_values_whose_sum_overflows_are_read():
+    x = np.full((N, D), 3e38, np.float32)
+    np.testing.assert_array_equal(RowReader(x)(np.arange(N)), x)
+    np.testing.assert_array_equal(RowReader(sp.csr_matrix(x)).csr(np.arange(N)).toarray(), x)
+
+
+def test_a_dask_array_of_unknown_length_is_told():
+    da = pytest.importorskip("dask.array")
+    x = da.from_array(np.ones((N, D)), chunks=(3, D))
+    with pytest.raises(ValueError, match=r"unknown chunk sizes. Call its compute_chunk_sizes\(\)"):
+        RowReader(x[da.from_array(np.ones(N, bool), chunks=3)])

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from scset_tools import _checks
-from scset_tools.data._index import SampleIndex
+from scset_tools.data._index import SampleIndex, order_by_name
 from scset_tools.data._rows import Named, RowReader
 
 BLOCK_VALUES = 2**23
@@ -106,8 +106,13 @@ class Cells:
         return int(np.clip(BLOCK_VALUES // max(self.n_features, 1), 1, BLOCK_ROWS))
 
     def draw(self, n: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """At most ``n`` cells, drawn uniformly without replacement, as (row numbers, dense block) in storage order."""
-        rows = self.rows
+        """At most ``n`` cells, drawn uniformly without replacement, as (row numbers, dense block).
+
+        They come in the order of a hash of their names, so that what is fitted to them does not know the order of rows; they
+        are read in storage order.
+        """
+        by_name = order_by_name(self.obs.index)
+        rows = by_name[self.codes[by_name] >= 0]
         if n is not None and n < len(rows):
             rows = rows[np.sort(rng.choice(len(rows), n, replace=False, shuffle=False))]
         codes = np.full_like(self.codes, -1)
@@ -115,9 +120,10 @@ class Cells:
         drawn = replace(self, codes=codes)
         drawn.__dict__["reader"] = self.reader
         x = np.empty((len(rows), self.n_features), dtype=np.float32)
+        place = np.argsort(rows)
         start = 0
         for block_rows, block in drawn.blocks():
-            x[start : start + len(block_rows)] = block
+            x[place[start : start + len(block_rows)]] = block
             start += len(block_rows)
         return rows, x
 
