@@ -9,6 +9,7 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 
 from scset_tools import profiles
+from scset_tools.data._index import order_by_name
 
 
 def _labels(profile: profiles.Profile, x: np.ndarray) -> np.ndarray:
@@ -63,10 +64,18 @@ def test_clusters_are_those_of_full_k_means() -> None:
 def test_share_of_cells_is_drawn_from_the_training_samples_only(adata: ad.AnnData) -> None:
     profile = profiles.KMeansFractions(sample_key="sample", n_clusters=1, n_fit_cells=20, rng=5)
     centre = profile.fit(adata, samples=["s0"]).cluster_centers_[0]
-    is_s0 = (adata.obs["sample"] == "s0").to_numpy()
-    rng = np.random.default_rng(5)
-    drawn = np.sort(rng.choice(40, 20, replace=False, shuffle=False))
-    np.testing.assert_allclose(centre, adata.X[is_s0][drawn].mean(0), rtol=1e-5)
+    by_name = order_by_name(adata.obs_names)
+    of_s0 = by_name[(adata.obs["sample"] == "s0").to_numpy()[by_name]]
+    drawn = np.random.default_rng(5).choice(40, 20, replace=False, shuffle=False)
+    np.testing.assert_allclose(centre, adata.X[of_s0[drawn]].mean(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["KMeansFractions", "KMeansMeans", "MixtureFractions", "OTKE", "KernelMean"])
+def test_order_of_rows_means_nothing_to_what_is_fitted_to_drawn_cells(adata: ad.AnnData, name: str) -> None:
+    profile = getattr(profiles, name)(sample_key="sample")
+    want = profile.fit_transform(adata)
+    other = profile.fit_transform(adata[np.random.default_rng(1).permutation(adata.n_obs)].copy())
+    np.testing.assert_allclose(other[want.obs_names].X, want.X, rtol=1e-4, atol=1e-5)
 
 
 def test_centred_log_ratio_of_clusters(adata: ad.AnnData) -> None:

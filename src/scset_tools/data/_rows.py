@@ -151,7 +151,15 @@ class RowReader:
         return x
 
     def complaint(self, n: int, rows: np.ndarray, columns: np.ndarray) -> ValueError:
-        """The error for ``n`` values that are not finite, the first of which are in these rows and columns."""
+        """The error for values that are not finite.
+
+        Parameters
+        ----------
+        n
+            How many there are.
+        rows, columns
+            Where the first of them are.
+        """
         shown = "; ".join(self.named.place(int(r), int(c)) for r, c in zip(rows, columns, strict=True))
         msg = (
             f"{self.named.array} has {n} values that are not finite (first: {shown}): missing, infinite, or beyond the range "
