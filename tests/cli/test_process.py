@@ -46,6 +46,10 @@ def test_interrupted_in_training(cohort, tmp_path, name, code):
         env=ENV,
         stderr=subprocess.PIPE,
         text=True,
+        # a test run under nohup, or in the background of a shell, hands down signals that are ignored
+        preexec_fn=lambda: signal.signal(
+            getattr(signal, name), signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+        ),
     )
     try:
         deadline = time.monotonic() + 120
@@ -83,7 +87,7 @@ def test_a_full_log_and_a_full_standard_output_end_with_5(cohort, tmp_path):
     assert (run.returncode, os.listdir(tmp_path)) == (5, []), run.stderr
     assert "The log /dev/full cannot be written: No space left on device" in run.stderr
     assert subprocess.run(fit, env=ENV, capture_output=True).returncode == 0
-    probe = [*COMMAND, "probe", str(tmp_path / "s.h5ad"), "condition", "--cv", "2", "--n-repeats", "1", "--no-tune"]
+    probe = [*COMMAND, "probe", str(tmp_path / "s.h5ad"), "subtype", "--cv", "2", "--n-repeats", "1", "--no-tune"]
     with open("/dev/full", "w") as full:
         run = subprocess.run(probe, env=ENV, stdout=full, stderr=subprocess.PIPE, text=True)
     assert run.returncode == 5, run.stderr

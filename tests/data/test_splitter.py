@@ -93,8 +93,9 @@ def test_strata_are_the_labels(manager, adata, register):
     condition = adata.obs.groupby("sample")["condition"].first()
     for names in splitter.names()[:2]:
         assert sorted(condition[names]) == ["case", "control"]
+    unlabelled = adata.copy()  # a manager does not hold its cells
     with pytest.raises(ValueError, match="stratify=True needs labels: give `labels_key`"):
-        SampleDataSplitter(register(adata.copy()), stratify=True)
+        SampleDataSplitter(register(unlabelled), stratify=True)
 
 
 def test_seed_comes_from_the_argument_then_from_the_settings_then_from_chance(manager, monkeypatch):

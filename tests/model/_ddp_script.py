@@ -39,8 +39,8 @@ def train(name: str, out: Path, **arguments) -> None:
     adata = make_cohort(arguments.pop("n_samples", 9))
     sst.MAESTRO.setup_anndata(adata, "sample")
     sizes = {"n_hidden": 8, "n_latent": 4, "n_inducing": 2, "n_layers": 1, "n_cells": 20, "n_heads": 2}
-    weight = arguments.pop("distillation_weight", 1.0)
-    model = sst.MAESTRO(adata, dropout_rate=0.1, random_state=0, distillation_weight=weight, **sizes)
+    build = {k: arguments.pop(k) for k in ("distillation_weight", "n_tokens", "standardize_latent") if k in arguments}
+    model = sst.MAESTRO(adata, dropout_rate=0.1, random_state=0, **sizes, **build)
     note = Note()
     callbacks = [note, *arguments.pop("callbacks", [])]
     how = {"devices": 2, "strategy": "ddp", "callbacks": callbacks, **arguments}
@@ -84,6 +84,7 @@ if __name__ == "__main__":
     best = SaveBestModel(load_best_on_end=True, dirpath=str(out / f"best{os.environ.get('LOCAL_RANK', 0)}"))
     train("drawn", out, max_epochs=3, seed=None, callbacks=[best], checkpoint_dir=out / "resume")
     plan = {"lr": 1e-30, "lr_schedule": "constant", "weight_decay": 0.0}  # nothing is learned
-    flat = {"plan_kwargs": plan, "distillation_weight": 0.0}
+    # without tokens and running means, which are not learned by gradient
+    flat = {"plan_kwargs": plan, "distillation_weight": 0.0, "n_tokens": 0, "standardize_latent": False}
     count_masks("masks", out)
     train("stopped", out, max_epochs=9, early_stopping=True, early_stopping_patience=2, **flat)

@@ -112,3 +112,13 @@ def test_width_that_heads_do_not_divide():
         LinearAttention(6, 4)
     assert LinearAttention(6, 4, dim_head=2)(torch.zeros(1, 3, 6)).shape == (1, 3, 6)
     assert LinearAttention.default_n_features(64) == 266
+
+
+def test_a_cell_without_keys_has_a_finite_gradient():
+    torch.manual_seed(0)
+    layer = LinearAttention(8, 2)
+    x = torch.randn(2, 3, 8, requires_grad=True)
+    is_real = torch.tensor([[True, True, False], [False, False, False]])
+    layer(x, is_real=is_real).square().sum().backward()
+    assert torch.isfinite(x.grad).all()
+    assert all(torch.isfinite(p.grad).all() for p in layer.parameters() if p.grad is not None)

@@ -157,8 +157,10 @@ class RowReader:
         ----------
         n
             How many there are.
-        rows, columns
-            Where the first of them are.
+        rows
+            Rows of the first of them.
+        columns
+            Their columns.
         """
         shown = "; ".join(self.named.place(int(r), int(c)) for r, c in zip(rows, columns, strict=True))
         msg = (

@@ -202,7 +202,9 @@ class LinearAttention(nn.Module):
         Shape (cells, queries, dim). Where there is no key, the bias of the last map alone.
         """
         phi_q = self._features(self._split(self.to_q(x)), is_query=True)
-        weight = (phi_q @ total.unsqueeze(-1)).clamp_min(torch.finfo(phi_q.dtype).tiny)
+        weight = phi_q @ total.unsqueeze(-1)
+        # 1 and not the smallest number where there is no key: its square, in the gradient, is 0
+        weight = torch.where(weight > 0, weight, torch.ones_like(weight))
         out = (phi_q @ context) / weight
         return self.to_out(out.transpose(1, 2).flatten(2))
 

@@ -159,7 +159,7 @@ def test_latents_against_loops(with_zeros):
     zeros = Zeros(blank, is_measured, is_there) if with_zeros else None
     with torch.no_grad():
         added, attention = latents(x, is_real, zeros)
-        importance, of_zeros = latents.importance(x, is_real, is_used, zeros)
+        importance, of_zeros = latents.importance(x, is_real, is_used, zeros=zeros)
         q = latents.to_q(latents.latents)
         for c in range(2):
             read = x[c][is_real[c]]

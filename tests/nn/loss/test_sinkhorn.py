@@ -429,5 +429,5 @@ def test_far_from_the_origin_the_cost_is_the_same(solver: str) -> None:
         (a, b) = (x + far).requires_grad_(), (y + 0.25 + far)
         value = loss(a, b)
         value.sum().backward()
-        assert float(value) == pytest.approx(float(near), rel=1e-4)
+        assert value.item() == pytest.approx(near.item(), rel=1e-4)
         assert a.grad.isfinite().all()

@@ -133,14 +133,22 @@ class LatentCrossAttention(nn.Module):
         scores = scores.masked_fill(~is_real[:, None, None, :], torch.finfo(scores.dtype).min)
         if zeros is None:
             return scores.softmax(-1), scores.new_zeros(scores.shape[:3]), scores.new_zeros(*scores.shape[1:3], 0)
-        blank = self._scores(self.norm_tokens(zeros.embedded).unsqueeze(0))[0]
+        dtype = scores.dtype
+        # in double precision: the gene with the highest score may be expressed in a cell, and so no candidate there, and what is left is
+        # then many orders of magnitude below the top, beyond the range of single precision
+        scores, blank = scores.double(), self._scores(self.norm_tokens(zeros.embedded).unsqueeze(0))[0].double()
         top_blank = blank.amax(-1)
         top = torch.maximum(scores.amax(-1), top_blank) if scores.shape[-1] else top_blank.expand(len(scores), -1, -1)
         on_tokens = (scores - top.unsqueeze(-1)).exp()
         of_gene = (blank - top_blank.unsqueeze(-1)).exp() * zeros.is_measured
         of_cell = (top_blank - top).exp()
         total = on_tokens.sum(-1) + of_cell * torch.einsum("cg,hng->chn", zeros.is_there.to(of_gene.dtype), of_gene)
-        return on_tokens / total.unsqueeze(-1), of_cell / total, of_gene
+        total = torch.where(total > 1e-100, total, torch.ones_like(total))  # a cell without anything to attend to
+        return (
+            (on_tokens / total.unsqueeze(-1)).to(dtype),
+            (of_cell / total).clamp_max(1e30).to(dtype),
+            of_gene.to(dtype),
+        )
 
     def _values(self, x: torch.Tensor) -> torch.Tensor:
         """Values of normalised tokens (cells, tokens, dim): (cells, heads, tokens, d)."""
@@ -156,7 +164,7 @@ class LatentCrossAttention(nn.Module):
 
     @torch.no_grad()
     def importance(
-        self, x: torch.Tensor, is_real: torch.Tensor, is_used: torch.Tensor, zeros: Zeros | None = None
+        self, x: torch.Tensor, is_real: torch.Tensor, is_used: torch.Tensor, *, zeros: Zeros | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Attention summed over heads, and over the latents used (cells, latents).
 

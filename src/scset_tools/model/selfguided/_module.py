@@ -223,7 +223,7 @@ class SelfGuidedMAEModule(SampleModule):
             return None
         latents = cast("LatentCrossAttention", self.encoder.latents)
         is_used = used_latents(seed, len(latents.latents))
-        return latents.importance(embedded, tokens.is_real, is_used, self._zeros(tokens))
+        return latents.importance(embedded, tokens.is_real, is_used, zeros=self._zeros(tokens))
 
     def hide(self, tokens: Tokens, embedded: torch.Tensor, seed: torch.Tensor) -> HiddenGenes:
         """Draw what is hidden of each cell, guided by the attention of a random half of the latents or not."""
