@@ -19,17 +19,16 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from scset_tools.data._batch import SampleBatch
 from scset_tools.model.maestro import MAESTROModule
-from scset_tools.model.maestro._presets import PRESETS
+from scset_tools.model.maestro._presets import PRESETS, RECIPE
 from scset_tools.model.maestro._views import student_views
 from scset_tools.nn import ptr_from_sizes
 
 N_MARKERS = 30
 # the recipe of the paper, in small
 DEFAULTS = {
-    "n_hidden": 128, "n_latent": 64, "n_inducing": 32, "n_heads": 4, "n_layers": 3, "n_cells": 1000,
+    **RECIPE, "n_hidden": 128, "n_latent": 64, "n_inducing": 32, "n_heads": 4, "n_layers": 3, "n_cells": 1000,
     "mask_rates": (0.2, 0.4, 0.6, 0.8), "masking": "block", "views": ("random",), "decoder": "sab", "reconstruct": "masked",
-    "reconstruction_weight": 1.0, "distillation_weight": 0.1, "n_prototypes": 256, "student_temperature": 0.1,
-    "distillation": "prototypes", "n_tokens": 0, "token_weight": 1.0, "standardize_latent": False, "one_rate": False, "unmasked_view": False,
+    "distillation_weight": 0.1, "token_weight": 1.0, "n_prototypes": 256, "student_temperature": 0.1,
     "teacher_temperature": 0.07, "center_momentum": 0.9, "ema_decay": 0.999, "dropout_rate": 0.0, "represent_with": "student",
 }  # fmt: skip
 

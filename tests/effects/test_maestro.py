@@ -10,14 +10,10 @@ import torch
 from sklearn.linear_model import RidgeCV
 
 import scset_tools as sst
+from scset_tools._spread import effective_rank
 from scset_tools.model.maestro._views import student_views
 
 QUICK = {"enable_progress_bar": False, "accelerator": "cpu", "seed": 0}
-
-
-def effective_rank(vectors: np.ndarray) -> float:
-    values = np.linalg.svd(vectors - vectors.mean(0), compute_uv=False) ** 2
-    return float(values.sum() ** 2 / (values**2).sum())
 
 
 @pytest.fixture(scope="module")

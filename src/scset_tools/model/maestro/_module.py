@@ -188,10 +188,10 @@ class MAESTROModule(SampleModule):
     def _distillation_loss(
         self, x: torch.Tensor, ptr: torch.Tensor, views: StudentViews, z: torch.Tensor
     ) -> torch.Tensor:
-        """KL of the student's views from the teacher, who sees all cells (eq. 11-14; the teacher is the target)."""
+        """Disagreement of the student's views with the teacher, who sees all cells: of geometry, or of prototypes (eq. 11-14)."""
         with torch.no_grad():
             target = self._join(self._encode_all(self.teacher.encoder, x, ptr), x, ptr)
-        if self.student.head is None:
+        if self._is_relational:
             by_view = z.unflatten(0, (-1, len(target)))  # (views of a sample, samples, n_latent)
             if self.unmasked_view:  # a view with hidden cells is not to look like the whole sample
                 by_view = by_view[:: len(by_view) // len(self.views)]
@@ -202,6 +202,10 @@ class MAESTROModule(SampleModule):
         if self.training and torch.is_grad_enabled():
             self.distillation.update_center(target)
         return value
+
+    @property
+    def _is_relational(self) -> bool:
+        return self.student.head is None
 
     def decode(self, views: StudentViews, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Decoded cells (n, features), which cells of the views they answer to (bool), and their boundaries (views + 1,)."""
@@ -218,7 +222,7 @@ class MAESTROModule(SampleModule):
         rows, ptr, log_weight = hide(x, views, self.hidden_token)
         encoded = self.student.encoder(rows, ptr, log_weight=log_weight)
         if self.training and torch.is_grad_enabled():
-            self._update_latent(encoded.detach()[: int(views.sample_of_view.max()) + 1])
+            self._update_latent(encoded.detach()[: views.n_samples])  # the first view of each sample
         is_visible = ~views.is_hidden
         return self._join(encoded, x[views.index[is_visible]], ptr_from_sizes(views.ptr.diff() - views.n_hidden))
 
@@ -254,10 +258,11 @@ class MAESTROModule(SampleModule):
         self.tokens.update(x, ptr)
 
     def after_step(self, step: int) -> None:
-        """Move the teacher towards the student (eq. 13), faster in the first steps."""
+        """Move the teacher towards the student (eq. 13); with prototypes faster in the first steps."""
         if self.teacher is not None:
-            is_slow = self.student.head is None  # the geometry of the first weights is what the student is held to
-            ema_update(self.teacher, self.student, self.ema_decay if is_slow else ema_decay_at(step, self.ema_decay))
+            # a slow teacher: the geometry of the first weights is what a relational student is held to
+            decay = self.ema_decay if self._is_relational else ema_decay_at(step, self.ema_decay)
+            ema_update(self.teacher, self.student, decay)
 
     # ---- inference
 
@@ -284,12 +289,14 @@ class MAESTROModule(SampleModule):
         encoded = self._scaled(stream_embed(self.encoder, lambda: self._standardized(pieces)))
         if self.tokens is None:
             return encoded
-        n_cells, sums = 0, torch.zeros((), dtype=torch.float64)
+        n_cells, sums = (
+            torch.zeros(1, dtype=torch.int64, device=encoded.device),
+            encoded.new_zeros((), dtype=torch.float64),
+        )
         for x in self._standardized(pieces):
             n_cells = n_cells + len(x)
-            sums = sums.to(x.device) + self.tokens.sums(x, ptr_from_sizes([len(x)]).to(x.device)).double()
-        sums = sums.to(encoded.dtype)
-        return encoded + self.token_weight * self.tokens.embed(sums, torch.tensor([n_cells], device=sums.device))
+            sums = sums + self.tokens.sums(x, ptr_from_sizes([len(x)]).to(x.device)).double()
+        return encoded + self.token_weight * self.tokens.embed(sums.to(encoded.dtype), n_cells)
 
     def attention(self, batch: SampleBatch) -> torch.Tensor:
         """Weight of each cell in the pooling of its sample, (cells, n_heads)."""

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from scset_tools.model._preset import Preset
 
+RECIPE = {
+    "reconstruction_weight": 1.0,
+    "distillation_weight": 1.0,
+    "distillation": "prototypes",
+    "n_tokens": 0,
+    "standardize_latent": False,
+    "one_rate": False,
+    "unmasked_view": False,
+}
+"""What the paper does otherwise than the defaults, whatever the size of the model."""
+
 
 def default() -> Preset:
     """The defaults, for a CPU: minutes for a cohort of some dozen samples."""
@@ -20,13 +31,7 @@ def paper() -> Preset:
             "n_heads": 4,
             "n_cells": 10_000,
             "n_prototypes": 1024,
-            "reconstruction_weight": 1.0,
-            "distillation_weight": 1.0,
-            "distillation": "prototypes",
-            "n_tokens": 0,
-            "standardize_latent": False,
-            "one_rate": False,
-            "unmasked_view": False,
+            **RECIPE,
         },
         train={
             "max_epochs": 324,

@@ -45,7 +45,9 @@ class StudentViews:
         Which seed of the decoder answers to each cell: a permutation of each view (Algorithm 1, step 6), (cells of all views,).
         Its position would tell the decoder which rows are hidden, and with it what they hold where rows are in order.
     sample_of_view
-        Position in the batch of the sample of each view, (views,), int64.
+        Position in the batch of the sample of each view, (views,), int64; the first ``n_samples`` views are one of each sample.
+    n_samples
+        Number of samples in the batch.
     """
 
     index: torch.Tensor
@@ -53,6 +55,7 @@ class StudentViews:
     is_hidden: torch.Tensor
     slot: torch.Tensor
     sample_of_view: torch.Tensor
+    n_samples: int
 
     @property
     def n_hidden(self) -> torch.Tensor:
@@ -125,6 +128,7 @@ def student_views(
         is_hidden=torch.cat(hidden),
         slot=torch.cat(slots),
         sample_of_view=torch.arange(n_samples, device=ptr.device).repeat(len(sizes)),
+        n_samples=n_samples,
     )
 
 
