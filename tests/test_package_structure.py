@@ -49,7 +49,7 @@ ROOMS = {
     "nn": Room(("nn",), never=("anndata", "pandas", "scvi", "lightning")),
     "data": Room((*CORE, "data")),
     "train": Room((*CORE, "nn", "train"), never=("anndata",)),
-    "model": Room((*CORE, "nn", "data", "train", "model._*")),
+    "model": Room((*CORE, "nn", "data", "train", "model._*", "model.supervise", "model.explain")),
     # reading rows needs no torch, and a second reader of backed files would be a second set of traps
     "profiles": Room((*CORE, "data._index", "data._rows", "profiles"), never=("torch",)),
     "pp": Room((*CORE, "data._index", "pp")),
@@ -70,7 +70,9 @@ def room_of(path: Path) -> Room | None:
         return ROOMS["core"]
     if parts == ("model", "__init__"):  # collects the models
         return Room((*ROOMS["model"].may, "model"))
-    if parts[0] == "model" and len(parts) > 2:  # a model knows its own folder, not its neighbours'
+    if (
+        parts[0] == "model" and len(parts) > 2
+    ):  # a model knows its own folder, not its neighbours'; explain knows supervise
         return Room((*ROOMS["model"].may, ".".join(parts[:2])))
     return ROOMS.get(parts[0])
 

@@ -1,0 +1,1 @@
+"""Labels of samples and cells, of every model: targets, heads, fitting and prediction."""
