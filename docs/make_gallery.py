@@ -83,6 +83,15 @@ def figures(rng: np.random.Generator):
     bars["ci_low"], bars["ci_high"] = bars["mean"] - 0.05, bars["mean"] + 0.05
     yield "benchmark_bars", pl.benchmark_bars(bars)
 
+    differences = bars[bars["label"] == "diagnosis"].iloc[1:].copy()
+    for column in ("mean", "ci_low", "ci_high"):
+        differences[column] -= bars["mean"].iloc[0]
+    yield "forest", pl.forest(differences.rename(columns={"mean": "difference"}).assign(baseline="mean"))
+
+    visits = markers[:20].copy()
+    visits.obs["visit"], visits.obs["donor"] = ["before", "after"] * 10, np.repeat(np.arange(10), 2)
+    yield "paired", pl.paired(visits, visits.var_names[0], "visit", paired_by="donor")
+
     curve = pd.DataFrame(
         [
             {"representation": r, "n_train": n, "score": top - 2 / n**0.8 + 0.02 * rng.normal()}

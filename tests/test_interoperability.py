@@ -9,6 +9,17 @@ import pytest
 import scset_tools as sst
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+def test_fewer_samples_than_scanpys_components():
+    """As documented, with the representation named; without it scanpy asks for 50 components of 48 samples."""
+    import scanpy as sc
+
+    few = ad.AnnData(np.random.default_rng(0).normal(size=(48, 60)).astype(np.float32))
+    few.obsm["X_model"] = few.X.copy()
+    sc.pp.neighbors(few, n_neighbors=10, use_rep="X_model")
+    assert few.obsp["distances"].shape == (48, 48)
+
+
 @pytest.fixture(scope="module")
 def samples():
     adata = sst.datasets.composition_cohort(n_samples=16, n_cells=60)

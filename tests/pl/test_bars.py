@@ -181,3 +181,21 @@ def test_errors_of_confounding():
         pl.confounding(confounders().assign(score=np.nan))
     with pytest.raises(KeyError, match=r"pl.confounding needs the columns \['target'\]"):
         pl.confounding(confounders().drop(columns="target"))
+
+
+def test_one_thing_has_one_colour_in_all_panels():
+    """By categories, and without them in the order of the benchmark, whatever comes first in a panel."""
+    table = summary(3)
+    colours = []
+    for is_rising in (True, False):
+        panel = table[table["metric"] == "accuracy"].sort_values("representation", ascending=is_rising)
+        panel = panel[panel["representation"] != "r1"]
+        for made in (
+            panel.assign(representation=pd.Categorical(panel["representation"], ["r0", "r1", "r2"])),
+            panel.copy(),
+        ):
+            if not isinstance(made["representation"].dtype, pd.CategoricalDtype):
+                made.attrs["order"] = {"representation": ["r0", "r1", "r2"]}
+            ax = pl.benchmark_bars(made)
+            colours.append({c.get_label(): to_hex(c[0].get_facecolor()).upper() for c in bars(ax)})
+    assert all(found == {"r0": OKABE_ITO[0], "r2": OKABE_ITO[2]} for found in colours)

@@ -153,3 +153,47 @@ def test_errors(samples):
         tl.association(samples, "two", use_rep="X_no")
     with pytest.raises(KeyError, match="'no' is not a column"):
         tl.association(samples, "no")
+
+
+def random_input(rng):
+    """A few samples and columns: ties, missing values, small groups, columns of one value."""
+    n, m = int(rng.integers(4, 25)), 5
+    x = rng.normal(size=(n, m))
+    x[:, 1] = x[:, 1].round()
+    x[:, 2] = rng.integers(0, 2, n)
+    x[rng.random(n) < 0.2, 3] = np.nan
+    x[:, 4] = np.where(rng.random(n) < 0.9, 0.0, x[:, 4])
+    y = np.concatenate([[0, 1], rng.integers(0, 2, n - 2)])
+    obs = pd.DataFrame({"two": np.array(list("ab"))[y], "three": rng.choice(list("xyz"), n), "age": rng.permutation(n)})
+    obs.index = [f"s{i}" for i in range(n)]
+    return AnnData(x, obs=obs)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("block", range(10))
+def test_a_thousand_columns_are_those_of_scipy_one_at_a_time(block):
+    n_tested = 0
+    for seed in range(7):
+        samples = random_input(np.random.default_rng((block, seed)))
+        for key in ("two", "three", "age"):
+            if samples.obs[key].nunique() < 2:
+                continue
+            out = tl.association(samples, key).set_index("feature")
+            for name in samples.var_names:
+                x, y = samples[:, name].X[:, 0], samples.obs[key].to_numpy()
+                x, y = x[~np.isnan(x)], y[~np.isnan(x)]
+                got = out.loc[name, "p_value"]
+                groups = [x[y == c] for c in np.unique(y)]
+                if len(x) == 0 or np.ptp(x) == 0 or len(groups) < 2 or (key == "age" and len(x) < 3):
+                    assert np.isnan(got)
+                    continue
+                if key == "age":
+                    expected = stats.spearmanr(x, y.astype(float))
+                elif samples.obs[key].nunique() == 2:
+                    expected = stats.mannwhitneyu(groups[1], groups[0])
+                else:
+                    expected = stats.kruskal(*groups)
+                assert got == pytest.approx(expected.pvalue, abs=1e-7)  # rounding, where rho is 1
+                assert out.loc[name, "statistic"] == pytest.approx(expected.statistic)
+                n_tested += 1
+    assert n_tested > 80

@@ -58,3 +58,28 @@ def test_bad_input(samples):
     with pytest.raises(ValueError, match="missing or infinite values in 1 of 9 samples"):
         sst.tl.distances(samples)
     assert "sample_distances" not in samples.obsp
+
+
+def test_blocks_of_rows_change_nothing(samples, monkeypatch):
+    monkeypatch.setattr("scset_tools.tl._distances._ROWS", 2)
+    for metric in ("euclidean", "seuclidean", "mahalanobis", "cityblock"):
+        sst.tl.distances(samples, "X_maestro", metric=metric)
+        x = samples.obsm["X_maestro"].astype(float)
+        np.testing.assert_allclose(
+            samples.obsp["maestro_distances"], squareform(pdist(x, metric)), rtol=1e-5, atol=1e-6
+        )
+    samples.obsm["X_maestro"][4] = 1.0
+    with pytest.raises(ValueError, match=r"'correlation' distance is not defined for .* of 9 samples"):
+        sst.tl.distances(samples, "X_maestro", metric="correlation")
+
+
+def test_memory_is_that_of_the_result(samples):
+    """Not the double-precision copies that scipy's condensed and square forms need: five times as much."""
+    import tracemalloc
+
+    many = ad.AnnData(np.random.default_rng(0).normal(size=(1500, 8)).astype(np.float32))
+    tracemalloc.start()
+    sst.tl.distances(many)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * many.obsp["sample_distances"].nbytes + 8 * 1500 * 256

@@ -6,11 +6,13 @@ from scset_tools.pl._clustermap import clustermap
 from scset_tools.pl._confounding import confounding
 from scset_tools.pl._denoising import denoising
 from scset_tools.pl._enrichment import enrichment
+from scset_tools.pl._forest import forest
 from scset_tools.pl._gene_heatmap import gene_heatmap
 from scset_tools.pl._generated import generated_composition
 from scset_tools.pl._learning_curve import learning_curve
 from scset_tools.pl._masking_frequency import masking_frequency
 from scset_tools.pl._neighbor_table import neighbor_table
+from scset_tools.pl._paired import paired
 from scset_tools.pl._proportions import proportions
 from scset_tools.pl._radar import radar
 from scset_tools.pl._ranked_scores import ranked_scores
@@ -26,11 +28,13 @@ __all__ = [
     "confounding",
     "denoising",
     "enrichment",
+    "forest",
     "gene_heatmap",
     "generated_composition",
     "learning_curve",
     "masking_frequency",
     "neighbor_table",
+    "paired",
     "proportions",
     "radar",
     "ranked_scores",

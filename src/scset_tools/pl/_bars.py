@@ -25,11 +25,13 @@ def grouped_bars(
 ) -> Axes:
     """A group of bars per value of ``group`` (top to bottom in order of appearance), a bar per value of ``hue``.
 
+    Colours go by the categories of ``hue`` (also those that do not occur), by the order that a result gave its table, or by appearance: what
+    is drawn in several panels has one colour in all of them.
     Intervals are read from ``ci_low`` and ``ci_high`` if there are such columns; a missing one leaves its bar without.
     ``extra`` are further legend entries.
     """
     groups = list(dict.fromkeys(table[group].astype(str)))
-    hues = list(dict.fromkeys(table[hue].astype(str)))
+    hues = hue_order(table, hue)
     has_intervals = {"ci_low", "ci_high"} <= set(table)
     at = table[group].astype(str).map(groups.index).to_numpy()
     bar = table[hue].astype(str).map(hues.index).to_numpy()
@@ -38,10 +40,12 @@ def grouped_bars(
     n_bars = np.array([len(set(bar[at == g])) for g in at])
     height = BAR / max(n_bars)
     y_of = at + (place - (n_bars - 1) / 2) * height
-    ax = axes_or_new(ax, size=(7.0, 1.1 + len(groups) * max(0.22 * len(hues), 0.35)))
+    ax = axes_or_new(ax, size=(7.0, 1.1 + len(groups) * max(0.22 * len(set(bar)), 0.35)))
     handles = []
     for i, (name, color, hatch) in enumerate(zip(hues, colors_of(len(hues)), turns(len(hues), HATCHES), strict=True)):
         rows, y = table[bar == i], y_of[bar == i]
+        if not len(rows):
+            continue
         x = rows[value].to_numpy(dtype=float)
         ax.barh(y, x, height=height * 0.92, color=color, hatch=hatch, edgecolor="white", linewidth=0, label=name)
         if has_intervals:
@@ -64,3 +68,13 @@ def grouped_bars(
     tidy(ax, grid="x")
     ax.tick_params(axis="y", length=0)
     return ax
+
+
+def hue_order(table: pd.DataFrame, hue: str) -> list[str]:
+    """Names of ``hue`` in the order of their colours: categories, ``table.attrs["order"]``, or appearance."""
+    present = list(dict.fromkeys(table[hue].astype(str)))
+    if isinstance(table[hue].dtype, pd.CategoricalDtype):
+        known = [str(c) for c in table[hue].cat.categories]
+    else:
+        known = [str(c) for c in table.attrs.get("order", {}).get(hue, [])]
+    return [*known, *(name for name in present if name not in known)]

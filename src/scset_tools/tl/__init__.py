@@ -4,6 +4,7 @@ from scset_tools.tl._association import association
 from scset_tools.tl._benchmark import benchmark
 from scset_tools.tl._benchmark_result import BenchmarkResult
 from scset_tools.tl._confounding import ConfoundingResult, confounding
+from scset_tools.tl._distance_tables import get_distance_table, read_distances
 from scset_tools.tl._distances import distances
 from scset_tools.tl._enrichment import enrichment
 from scset_tools.tl._gene_sets import read_gmt
@@ -23,6 +24,7 @@ from scset_tools.tl._probe_result import ProbeResult
 from scset_tools.tl._proportions import ProportionResult, retrieve_proportions
 from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._robustness import RobustnessResult, batch_removal, information_retention, replicate_robustness
+from scset_tools.tl._spare import SpareResult, spare
 from scset_tools.tl._subtypes import subtypes
 from scset_tools.tl._trajectory import TrajectoryResult, trajectory_correlation
 
@@ -35,6 +37,7 @@ __all__ = [
     "ProportionResult",
     "RepresentationHealth",
     "RobustnessResult",
+    "SpareResult",
     "TrajectoryResult",
     "association",
     "batch_removal",
@@ -44,6 +47,7 @@ __all__ = [
     "enrichment",
     "generated_composition",
     "generated_distances",
+    "get_distance_table",
     "get_distances",
     "get_representation",
     "group_scores",
@@ -53,10 +57,12 @@ __all__ = [
     "neighbor_accuracy",
     "neighbor_table",
     "probe",
+    "read_distances",
     "read_gmt",
     "replicate_robustness",
     "representation_health",
     "retrieve_proportions",
+    "spare",
     "subtypes",
     "trajectory_correlation",
     "transfer_labels",

@@ -1,4 +1,4 @@
-"""Which columns go with a label: one rank test per column, corrected over all of them."""
+"""Which columns go with a label: one test per column, of the design that the samples have, corrected over all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import pandas as pd
 from scipy import sparse, stats
 
 from scset_tools import _checks, _labels
+from scset_tools.tl._design_tests import design_table
+from scset_tools.tl._designs import Design, design_groups, read_design
 from scset_tools.tl._intervals import benjamini_hochberg
+from scset_tools.tl._permuted_tests import rank_p_values, warn_of_few
+from scset_tools.tl._result import check_level
+from scset_tools.tl._splits import read_groups, seed_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,11 +31,20 @@ def association(
     use_rep: str | None = None,
     obs_keys: Sequence[str] | None = None,
     test: str = "auto",
+    formula: str | None = None,
+    covariates: Sequence[str] | str | None = None,
+    groups_key: str | None = None,
+    paired_by: str | None = None,
+    blocks_key: str | None = None,
+    n_permutations: int = 0,
+    level: float = 0.95,
+    rng: np.random.Generator | int | None = 0,
 ) -> pd.DataFrame:
     """Test every column of a representation, or of ``obs``, against sample labels.
 
-    Reports only: nothing is written into ``samples``. The tests take samples as independent: with several samples per
-    donor, average them first or test one sample per donor.
+    Without a design, rank tests that take samples as independent. With ``covariates`` a linear model of each column; with ``groups_key``
+    (donors with several samples) one with a random intercept per donor; with ``paired_by`` a signed-rank test within donors.
+    Reports only: nothing is written into ``samples``.
 
     Parameters
     ----------
@@ -46,6 +60,27 @@ def association(
         Numeric columns of ``samples.obs`` to test instead.
     test
         ``"rank_sum"`` (two classes), ``"kruskal"`` (two or more), ``"spearman"`` (ordinal), or ``"auto"``: the first that fits.
+        With a design, ``"auto"`` only.
+    formula
+        The design as a sum of columns with at most one random intercept: ``"~ label + age + (1 | donor)"`` is the label ``label`` with
+        ``covariates=["age"]`` and ``groups_key="donor"``.
+    covariates
+        Columns of ``samples.obs`` that the label is adjusted for. Samples that miss one are left out.
+    groups_key
+        Column with the donor of each sample, some of whom have several: a linear mixed model by restricted maximum likelihood, and
+        Student's t (Wald's F) with the degrees of freedom of "containment", between donors for a label that is constant within all.
+    paired_by
+        Column with the donor (or pair) within whom two classes are compared: Wilcoxon's signed-rank test of the difference of their means.
+        Donors with one of the classes alone are left out.
+    blocks_key
+        Column (batch, site) within whose values labels are permuted. Needs ``n_permutations``.
+    n_permutations
+        Permutations for ``p_permutation``. Rank tests: labels trade places; ``covariates``: residuals do (Freedman and Lane 1983);
+        ``groups_key``: donors trade their labels whole; ``paired_by``: the two classes trade places within donors.
+    level
+        Confidence level of intervals.
+    rng
+        Seed or generator of the permutations.
 
     Returns
     -------
@@ -60,13 +95,31 @@ def association(
         - ``p_value``: two-sided; ``p_adjusted``: Benjamini-Hochberg over all rows of the table. Columns that are constant,
           or have values for one class only, cannot be tested: p-value and effect are NaN and they do not count.
 
+        With ``n_permutations`` also ``p_permutation``, which ``p_adjusted`` is then computed from. With a design (``test`` is ``"linear"``,
+        ``"mixed"`` or ``"signed_rank"``) also ``n_groups`` (donors; pairs, which ``n`` counts as well), ``df``, ``ci_low``, ``ci_high`` (of ``effect``) and
+        ``standardized``:
+
+        - ``statistic``: t, F for more than two classes, or the smaller sum of signed ranks;
+        - ``effect``: ``"coefficient"`` (second class less first, or per unit or level, in units of the column), ``"partial_eta_squared"`` for
+          more than two classes, or ``"median_difference"`` within pairs (Hodges and Lehmann), each with its interval;
+        - ``standardized``: the coefficient over the residual standard deviation, or the matched rank-biserial correlation.
+
     Raises
     ------
     KeyError
         If a column or key does not exist.
     ValueError
-        If a label has fewer than two values, if a column is infinite, if both ``use_rep`` and ``obs_keys`` are given, or if the
-        test does not fit.
+        If a label has fewer than two values, if a column is infinite, if both ``use_rep`` and ``obs_keys`` are given, if the
+        test does not fit, or if the design contradicts itself or cannot tell the label from its covariates.
+
+    Examples
+    --------
+    >>> import scset_tools as sst
+    >>> samples = sst.profiles.mean(sst.datasets.composition_cohort(n_samples=12, n_cells=40), sample_key="sample")
+    >>> samples.obs["age"] = [30, 41, 52, 33, 44, 55, 36, 47, 58, 39, 50, 61]
+    >>> table = sst.tl.association(samples, "subtype", covariates="age")
+    >>> sorted(table["test"].unique())
+    ['linear']
     """
     if test not in TESTS:
         msg = f"test must be one of {TESTS}, but is {test!r}."
@@ -81,10 +134,32 @@ def association(
         )
         raise ValueError(msg)
     keys = [label_keys] if isinstance(label_keys, str) else list(label_keys)
-    tables = [_test_label(samples, key, values, features, test) for key in keys]
+    check_level(level)
+    if n_permutations < 0 or (blocks_key is not None and not n_permutations):
+        msg = f"n_permutations={n_permutations} must be at least 0, and at least 1 with blocks_key={blocks_key!r}, which permutations stay within."
+        raise ValueError(msg)
+    design = read_design(
+        keys,
+        formula=formula,
+        covariates=covariates,
+        groups_key=groups_key,
+        paired_by=paired_by,
+        blocks_key=blocks_key,
+    )
+    options = {"n_permutations": n_permutations, "seed": seed_of(rng)}
+    if design.is_plain:
+        tables = [_test_label(samples, key, values, features, test, design, **options) for key in keys]
+    elif test != "auto":
+        msg = f"test={test!r} is a rank test of independent samples; a design (covariates, groups_key, paired_by) has its own: leave test out."
+        raise ValueError(msg)
+    else:
+        tables = [
+            design_table(samples, key, values, features=features, design=design, level=level, **options) for key in keys
+        ]
     out = pd.concat(tables, ignore_index=True)
-    out["p_adjusted"] = benjamini_hochberg(out["p_value"].to_numpy())
-    return out.sort_values(["p_value", "label_key", "feature"], kind="stable").reset_index(drop=True)
+    by = "p_permutation" if n_permutations else "p_value"
+    out["p_adjusted"] = benjamini_hochberg(out[by].to_numpy())
+    return out.sort_values([by, "p_value", "label_key", "feature"], kind="stable").reset_index(drop=True)
 
 
 def _columns(samples: AnnData, use_rep: str | None, obs_keys: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
@@ -140,11 +215,28 @@ def _read_label(samples: AnnData, key: str, test: str) -> tuple[np.ndarray, tupl
     return np.where(codes < 0, np.nan, codes), (), test
 
 
-def _test_label(samples: AnnData, key: str, values: np.ndarray, features: list[str], test: str) -> pd.DataFrame:
+def _test_label(
+    samples: AnnData,
+    key: str,
+    values: np.ndarray,
+    features: list[str],
+    test: str,
+    design: Design,
+    *,
+    n_permutations: int,
+    seed: int,
+) -> pd.DataFrame:
     y, classes, test = _read_label(samples, key, test)
     out = pd.DataFrame({"label_key": key, "feature": features, "test": test, "n": 0})
     out["statistic"], out["effect"], out["effect_name"] = np.nan, np.nan, _EFFECT[test]
     out["highest"], out["p_value"] = "", np.nan
+    if n_permutations:
+        out["p_permutation"] = np.nan
+        order = read_groups(samples, None, np.arange(samples.n_obs))
+        blocks = np.zeros(len(y)) if design.blocks_key is None else design_groups(samples, design.blocks_key)
+        y = np.where(blocks < 0, np.nan, y)  # a sample of no known block trades with no other
+        known = ~np.isnan(y)
+        warn_of_few(y[known], order[known], blocks[known], n_permutations=n_permutations, label_key=key)
     is_known = ~np.isnan(values) & ~np.isnan(y)[:, None]  # (samples, features)
     # columns with the same samples present are tested together: the usual case is one block. Columns with ties are tested apart
     # from those without: where there are no ties scipy takes the exact distribution, and one answer for all columns
@@ -163,6 +255,11 @@ def _test_label(samples: AnnData, key: str, values: np.ndarray, features: list[s
         out.loc[rows, "statistic"], out.loc[rows, "effect"], out.loc[rows, "p_value"] = statistic, effect, p_value
         if classes:
             out.loc[rows, "highest"] = np.asarray(classes)[highest]
+        if n_permutations:
+            who = {"order": order[is_present], "blocks": blocks[is_present]}
+            out.loc[rows, "p_permutation"] = rank_p_values(
+                x[:, is_varied], labels, is_class=test != "spearman", n_permutations=n_permutations, seed=seed, **who
+            )
     return out
 
 

@@ -99,7 +99,11 @@ class BenchmarkResult:
         out["rank"] = pd.Series(better, out.index).groupby([out["label"], out["probe"]]).rank(method="min")
         first = {k: i for i, k in enumerate(dict.fromkeys(zip(out["label"], out["probe"], strict=True)))}
         block = [first[k] for k in zip(out["label"], out["probe"], strict=True)]
-        return out.iloc[np.lexsort((out["rank"], block))].reset_index(drop=True)
+        out = out.iloc[np.lexsort((out["rank"], block))].reset_index(drop=True)
+        out.attrs["order"] = {
+            "representation": list(dict.fromkeys(self.results["representation"]))
+        }  # one colour each in all plots
+        return out
 
     def differences(
         self,

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from scset_tools import _keys
-from scset_tools.tl._representation import get_distances
+from scset_tools.tl._representation import get_representation, require_defined
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+_ROWS = 256
 
 
 def distances(
@@ -53,7 +57,22 @@ def distances(
     >>> samples.obsp["mean_distances"].shape
     (8, 8)
     """
-    matrix = get_distances(samples, use_rep=use_rep, metric=metric)
+    x = get_representation(samples, use_rep)
+    out = np.empty((len(x), len(x)), dtype=np.float32)
+    for start in range(0, len(x), _ROWS):  # what is held at once are the result and these rows, in double precision
+        rows = slice(start, start + _ROWS)
+        out[rows] = cdist(x[rows], x, metric=metric, **_scales(x, metric))
+    np.fill_diagonal(out, 0)
+    require_defined(out, metric, samples.obs_names)
     key = _keys.key(key_added or _keys.distances(use_rep))
-    samples.obsp[key] = matrix.astype(np.float32)
+    samples.obsp[key] = out
     samples.uns[key] = {"use_rep": use_rep or "X", "metric": metric}
+
+
+def _scales(x: np.ndarray, metric: str) -> dict[str, np.ndarray]:
+    """What a metric takes from all samples, and would otherwise take from the rows of a block."""
+    if metric == "seuclidean":
+        return {"V": x.var(axis=0, ddof=1)}
+    if metric == "mahalanobis":
+        return {"VI": np.linalg.inv(np.cov(x.T)).T.copy()}
+    return {}

@@ -8,10 +8,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
@@ -142,6 +142,7 @@ def fit_predict(
     tune: bool,
     is_distance: bool,
     seed: int,
+    n_free: int = 0,
 ) -> Prediction:
     """Scale, tune and fit on ``train``; predict ``test``. Nothing of ``test`` but its vectors is looked at.
 
@@ -159,6 +160,8 @@ def fit_predict(
         True if ``x`` holds distances.
     seed
         Seed of the inner folds and of the network's first weights.
+    n_free
+        Number of last columns of ``x`` (covariates) that a linear probe penalises hardly at all.
     """
     part = target.take(train)
     if part.is_event is not None and not part.is_event.any():  # nothing to learn from: no risk is higher than another
@@ -183,7 +186,9 @@ def fit_predict(
     if probe == "knn":
         model.set_params(n_neighbors=min(5, len(train)))
         grid = {"n_neighbors": [k for k in grid["n_neighbors"] if k <= n_fit]}
-    estimator = Pipeline([*_preprocessing(probe, x_train.shape, is_distance=is_distance), ("probe", model)])
+    estimator = Pipeline(
+        [*_preprocessing(probe, x_train.shape, is_distance=is_distance, n_free=n_free), ("probe", model)]
+    )
     with warnings.catch_warnings():
         # the optimiser's last digits change no conclusion here, and a fold is not the place to tell the user
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -206,10 +211,37 @@ def fit_predict(
     return Prediction(values, scores, params, bool(inner))
 
 
-def _preprocessing(probe: str, shape: tuple[int, int], *, is_distance: bool) -> list[tuple[str, BaseEstimator]]:
+class FreeColumns(TransformerMixin, BaseEstimator):
+    """Multiply the last columns, which is to divide their L2 penalty by the square: few covariates beside many features keep their say.
+
+    Parameters
+    ----------
+    n_free
+        Number of columns.
+    factor
+        What they are multiplied by.
+    """
+
+    def __init__(self, n_free: int, *, factor: float = 10.0) -> None:
+        self.n_free, self.factor = n_free, factor
+
+    def fit(self, x: np.ndarray, y: np.ndarray | None = None) -> Self:
+        """Learn nothing."""
+        return self
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """Scale a copy, (n, features)."""
+        return x * np.where(np.arange(x.shape[1]) < x.shape[1] - self.n_free, 1.0, self.factor)
+
+
+def _preprocessing(
+    probe: str, shape: tuple[int, int], *, is_distance: bool, n_free: int
+) -> list[tuple[str, BaseEstimator]]:
     if is_distance:
         return []
     steps: list[tuple[str, BaseEstimator]] = [("scale", StandardScaler())]
+    if probe in _ROTATED and n_free:
+        steps.append(("free", FreeColumns(n_free)))
     if probe in _ROTATED and shape[1] > shape[0]:
         # An L2 penalty keeps the weights in the span of the training vectors: turning these into their own coordinates
         # changes no prediction, and n numbers per sample are quicker than thousands.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,7 +11,9 @@ from joblib import Parallel, delayed
 from sklearn import config_context
 from threadpoolctl import threadpool_limits
 
+from scset_tools import _checks
 from scset_tools._labels import permute_labels, warn_of_few_rearrangements
+from scset_tools.tl._designs import covariate_matrix
 from scset_tools.tl._estimators import Prediction, check_probe, fit_predict, score
 from scset_tools.tl._metrics import LOWER_IS_BETTER, METRICS, PRIMARY
 from scset_tools.tl._probe_result import SCORE, ProbeResult
@@ -38,6 +40,7 @@ def probe(
     target: Literal["auto", "class", "ordinal", "continuous", "time_to_event"] = "auto",
     event_key: str | None = None,
     obsp_key: str | None = None,
+    covariates: Sequence[str] | str | None = None,
     metric: str | None = None,
     n_permutations: int = 0,
     rng: np.random.Generator | int | None = 0,
@@ -117,12 +120,23 @@ def probe(
     check_probe(probe, kind=labels.kind, label_key=label_key, is_distance=obsp_key is not None)
     metric = check_kind_metric(metric, labels.kind)
     x, name = read_input(samples, labels, use_rep=use_rep, obsp_key=obsp_key)
+    covariates = [covariates] if isinstance(covariates, str) else list(covariates or ())
+    known = None
+    if covariates:
+        used = {"label_key": label_key, "event_key": event_key, "obsp_key": obsp_key, "n_permutations": n_permutations}
+        known = read_covariates(samples, labels, covariates, **used)
+        x, name = np.column_stack([x, known]), f"{name} + {' + '.join(covariates)}"
     groups = read_groups(samples, groups_key, labels.rows)
     cv = usable_cv(labels, groups, cv)
     seed = seed_of(rng)
     folds = make_folds(labels.strata(cv), groups, cv=cv, n_repeats=n_repeats, seed=seed)
     require_events(labels, folds)
     run = {"x": x, "groups": groups, "probe": probe, "tune": tune, "is_distance": obsp_key is not None}
+    if known is not None:
+        run["n_free"] = known.shape[1]
+        alone = run_parallel(
+            [delayed(fit_fold)(labels, f, seed=seed, **run | {"x": known}) for f in folds], n_jobs=n_jobs
+        )
     fitted = run_parallel([delayed(fit_fold)(labels, f, seed=seed, **run) for f in folds], n_jobs=n_jobs)
     table = fold_table(labels, folds, fitted)
     null = np.zeros(0)
@@ -151,8 +165,45 @@ def probe(
         metric=metric,
         p_value=_p_value(table.loc[table["repeat"] == 0, metric], null, metric) if n_permutations else None,
         null=null,
+        covariates=tuple(covariates),
+        covariate_folds=None if known is None else fold_table(labels, folds, alone),
         _labels=labels,
     )
+
+
+def read_covariates(
+    samples: AnnData,
+    labels: Target,
+    covariates: Sequence[str],
+    *,
+    label_key: str,
+    event_key: str | None,
+    obsp_key: str | None,
+    n_permutations: int,
+) -> np.ndarray:
+    """Covariates of the labelled samples as columns of numbers, (n, columns); ValueError for what cannot be one."""
+    if obsp_key is not None or n_permutations:
+        why = (
+            "distances are no columns to add them to"
+            if obsp_key is not None
+            else "use result.added(), whose p-value is of the difference"
+        )
+        msg = f"covariates={list(covariates)} go with use_rep, without obsp_key and n_permutations: {why}."
+        raise ValueError(msg)
+    own = [key for key in covariates if key in (label_key, event_key)]
+    if own:
+        msg = f"{_checks.first(own)} is what is predicted, and cannot be a covariate."
+        raise ValueError(msg)
+    out = covariate_matrix(samples, covariates)[labels.rows]
+    is_bad = ~np.isfinite(out).all(axis=1)
+    if is_bad.any():
+        culprits = _checks.first(samples.obs_names[labels.rows[is_bad]])
+        msg = (
+            f"Covariates {_checks.first(covariates, 20)} are missing in {is_bad.sum()} of {len(out)} labelled samples (first: {culprits}). "
+            "Leave these samples out, or fill the values in."
+        )
+        raise ValueError(msg)
+    return out
 
 
 def check_kind_metric(metric: str | None, kind: str) -> str:
@@ -206,6 +257,7 @@ def fit_fold(
     tune: bool,
     is_distance: bool,
     seed: int,
+    n_free: int = 0,
 ) -> Prediction:
     """Fit and predict one fold. One BLAS thread, so that results are the same bits for any number of processes."""
     fold_seed = int(np.random.default_rng((seed, fold.repeat, fold.fold)).integers(2**31))
@@ -221,6 +273,7 @@ def fit_fold(
             tune=tune,
             is_distance=is_distance,
             seed=fold_seed,
+            n_free=n_free,
         )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from scset_tools.tl._estimators import score
-from scset_tools.tl._intervals import bootstrap_draws, bounded_interval, percentile_interval
+from scset_tools.tl._intervals import bootstrap_draws, bounded_interval, paired_difference, percentile_interval
 from scset_tools.tl._metrics import BOUNDS, METRICS
-from scset_tools.tl._result import check_level, independent_units, summarize
+from scset_tools.tl._result import check_level, independent_units, overlap_ratio, summarize
 from scset_tools.tl._targets import Target
 
 SCORE = "score_"
@@ -45,6 +45,10 @@ class ProbeResult:
         Share of permutations (the true labels counted as one) that score at least as well; None without permutations.
     null
         Score of each permutation, shape (n_permutations,).
+    covariates
+        Columns of ``obs`` that the probe read beside the representation.
+    covariate_folds
+        With covariates, as ``folds``, of a probe that read the covariates alone; see :meth:`added`.
     """
 
     folds: pd.DataFrame
@@ -62,6 +66,8 @@ class ProbeResult:
     metric: str
     p_value: float | None
     null: np.ndarray
+    covariates: tuple[str, ...]
+    covariate_folds: pd.DataFrame | None
     _labels: Target
 
     def __repr__(self) -> str:
@@ -119,6 +125,44 @@ class ProbeResult:
                 low, high = bounded_interval(draws[:, column], BOUNDS[metric], n_units=n_units[metric], level=level)
             out.loc[metric, ["ci_low", "ci_high"]] = low, high
         return out
+
+    def added(self, *, interval: Literal["corrected", "t"] = "corrected", level: float = 0.95) -> pd.DataFrame:
+        """What the representation adds to the covariates: paired differences of the two nested probes, fold by fold.
+
+        Parameters
+        ----------
+        interval
+            ``"corrected"`` for overlapping training parts (interval and test), or ``"t"``, which is too sure of itself.
+        level
+            Confidence level.
+
+        Returns
+        -------
+        One row per metric: ``metric``, ``with_covariates`` (mean of representation and covariates together), ``covariates_alone``,
+        ``difference`` (of errors, negative is better), ``sd``, ``ci_low``, ``ci_high``, ``p_value`` and ``n`` (folds).
+
+        Raises
+        ------
+        ValueError
+            If the probe had no covariates.
+        """
+        if self.covariate_folds is None:
+            msg = "This probe had no covariates: pass covariates=[...] to tl.probe."
+            raise ValueError(msg)
+        check_level(level)
+        groups = self.predictions.loc[self.predictions["repeat"] == 0, "group"].to_numpy()
+        n_units = independent_units(self._labels, groups)
+        ratio = overlap_ratio(self.folds) if interval == "corrected" else 0.0
+        rows = []
+        for metric in METRICS[self.target]:
+            full, alone = self.folds[metric].to_numpy(dtype=float), self.covariate_folds[metric].to_numpy(dtype=float)
+            found = paired_difference(
+                full, alone, level=level, test_train_ratio=ratio, bounds=BOUNDS[metric], n_units=n_units[metric]
+            )
+            is_both = ~np.isnan(full) & ~np.isnan(alone)
+            means = [values[is_both].mean() if is_both.any() else np.nan for values in (full, alone)]
+            rows.append({"metric": metric, "with_covariates": means[0], "covariates_alone": means[1], **found})
+        return pd.DataFrame(rows)
 
     def repeats(self) -> pd.DataFrame:
         """One row per repeat: the metrics of all its out-of-fold predictions together.

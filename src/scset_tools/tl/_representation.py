@@ -93,13 +93,7 @@ def get_distances(
     if obsp_key is None:
         x = get_representation(samples, use_rep)
         d = squareform(pdist(x, metric=metric), checks=False) if len(x) > 1 else np.zeros((1, 1))
-        if not np.isfinite(d).all():
-            bad = samples.obs_names[~np.isfinite(d).all(axis=1)]
-            msg = (
-                f"The {metric!r} distance is not defined for {len(bad)} of {len(x)} samples (first: {_checks.first(bad)}), "
-                "for example because their vectors are constant. Choose another metric, or leave these samples out."
-            )
-            raise ValueError(msg)
+        require_defined(d, metric, samples.obs_names)
         return d
     _checks.require_anndata(samples, caller="tl")
     if use_rep is not None:
@@ -116,8 +110,20 @@ def get_distances(
     if d.shape != (n, n):
         msg = f"{name} must have shape (n_samples, n_samples) = ({n}, {n}), but has shape {d.shape}."
         raise ValueError(msg)
-    _check_distances(d, name, samples.obs_names)
+    check_distances(d, name, samples.obs_names)
     return d
+
+
+def require_defined(d: np.ndarray, metric: str, names: pd.Index) -> None:
+    """Raise ValueError naming the samples for which computed distances (n, n) are not defined."""
+    is_bad = ~np.isfinite(d).all(axis=1)
+    if is_bad.any():
+        bad = names[is_bad]
+        msg = (
+            f"The {metric!r} distance is not defined for {len(bad)} of {len(d)} samples (first: {_checks.first(bad)}), "
+            "for example because their vectors are constant. Choose another metric, or leave these samples out."
+        )
+        raise ValueError(msg)
 
 
 def _to_float(values: Any, name: str) -> np.ndarray:
@@ -148,7 +154,7 @@ def _require_all_pairs(stored: sparse.spmatrix, name: str) -> None:
         raise ValueError(msg)
 
 
-def _check_distances(d: np.ndarray, name: str, sample_names: pd.Index) -> None:
+def check_distances(d: np.ndarray, name: str, sample_names: pd.Index) -> None:
     """Raise ValueError naming the samples for anything that is not a matrix of distances."""
     is_bad = ~np.isfinite(d).all(axis=1)
     if is_bad.any():
