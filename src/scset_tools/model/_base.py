@@ -223,6 +223,9 @@ class SampleModelClass(SavingMixin, RegisteredModel):
             trainer_kwargs={"accelerator": accelerator, "devices": devices, **trainer_kwargs},
         )
 
+    def _before_training(self, splitter: SampleDataSplitter) -> None:
+        """What a model takes from the training samples before the first step; not called where a run is resumed."""
+
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         """Steps of training by default: 400, or 20 passes over the samples where these are more, and 10,000 at most."""
         return min(10_000, max(400, 20 * splitter.n_batches()))

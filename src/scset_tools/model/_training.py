@@ -86,6 +86,8 @@ def run_training(
     if resume is not None and state is not None:
         resume.require_same_run(state)
         trainer_kwargs.setdefault("ckpt_path", str(resume.path))
+    if state is None:
+        model._before_training(splitter)
     if max_epochs is None:
         max_epochs = default_max_epochs(model._default_steps(splitter), splitter.n_batches())
     # as names and before training: a checkpoint of the model has them, and rows mean nothing in another AnnData

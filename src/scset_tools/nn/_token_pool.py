@@ -1,85 +1,98 @@
-"""What share of a sample's cells lies near each prototype, and how they lie there: a tokenizer that learns online."""
+"""What share of a sample's cells is of each kind, and how these cells lie: the kinds are those of a mixture of Gaussians."""
 
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
 import torch
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 __all__ = ["TokenPool"]
 
+MAX_COMPONENTS = 64
+"""Most principal components in which kinds of cells are told apart: a covariance of thousands of features is not to be had."""
+MIN_CELLS_PER_KIND = 4
+"""With fewer cells for each kind there is no mixture to fit."""
+REGULARIZATION = 0.05
+"""Added to the variance of each feature within a kind, as a share of its variance over all cells."""
+RARE = 0.05
+"""Square root of the share below which a kind counts no more for being rare."""
+
 
 class TokenPool(nn.Module):
-    r"""Pool the cells of a sample by prototypes of cells, and map the result to a vector.
+    r"""Pool the cells of a sample by kind, and map the result to a vector.
 
-    A cell x belongs to prototype :math:`c_k` with weight :math:`a_k(x) = \mathrm{softmax}_k(-s \lVert x - c_k \rVert^2 / v)`, where
-    v is the mean squared distance of a cell to its nearest prototype. A sample of n cells has the features
+    The kinds are the components of a Gaussian mixture of all cells with shares :math:`w_k`, means :math:`c_k` and one covariance
+    :math:`\Sigma`. A cell x is of kind k with probability
+    :math:`a_k(x) \propto w_k \exp(-\tfrac12 \lVert \Sigma^{-1/2} (x - c_k) \rVert^2)`. A sample of n cells has the features
 
-    .. math:: \sqrt{\tfrac{1}{n} \sum_i a_k(x_i)}, \qquad \tfrac{1}{n} \sum_i a_k(x_i) (x_i - c_k)
+    .. math:: p_k = \tfrac1n \sum_i a_k(x_i), \qquad s_k = \frac{\sum_i a_k(x_i) (x_i - c_k)}{\sum_i a_k(x_i) + \rho n}
 
-    (the share of each kind of cell, and the shift of its cells: the square root makes the variance of a share independent of its
-    size, and the second is the gradient of a mixture of Gaussians with respect to its means, a Fisher vector). They are
-    standardised over samples, so that a rare kind counts as much as a common one, and mapped to the vector by a random projection,
-    which keeps distances and is not learned.
+    (the share of each kind, and the shift of its cells, drawn towards zero where a kind has few of them: the adaptation of a
+    mixture's means to a sample by maximum a posteriori with relevance factor :math:`\rho n`; Reynolds et al. 2000). They enter as
+    :math:`p_k / \sqrt{w_k}` and :math:`\sqrt{w_k}\, s_k`, in which distances approximate the divergence between the mixtures of
+    two samples (Campbell et al. 2006), and are mapped to the vector along their principal components, by an isometry.
 
     Attention pools one weighted mean over all kinds of cells, in which a shift of one kind and the opposite shift of another
-    cancel. Here they stay apart. Prototypes, v and the standardisation are running means over the batches of :meth:`update`, not
-    learned by gradient; before the first one the prototypes are random.
+    cancel. Here they stay apart. Nothing is learned by gradient: :meth:`fit` finds the kinds, :meth:`calibrate` the map. Before,
+    the kinds are random.
 
     Parameters
     ----------
     n_input
         Number of features of a cell.
     n_tokens
-        Number of prototypes.
+        Number of kinds.
     n_latent
         Length of the vector.
-    sharpness
-        s; large values let a cell belong to its nearest prototype alone.
-    decay
-        Share of the running means that stays in an update.
+    relevance
+        :math:`\rho`, as a share of a sample's cells.
 
     Raises
     ------
     ValueError
-        If ``sharpness`` is not positive or ``decay`` is outside [0, 1).
+        If ``relevance`` is not positive.
     """
 
     prototypes: Tensor
-    spread: Tensor
-    share: Tensor
+    whitener: Tensor
+    log_weight: Tensor
     location: Tensor
-    variance: Tensor
-    n_updates: Tensor
+    project: Tensor
+    rotation: Tensor
+    is_fitted: Tensor
 
-    def __init__(
-        self, n_input: int, n_tokens: int, n_latent: int, *, sharpness: float = 2.0, decay: float = 0.95
-    ) -> None:
+    def __init__(self, n_input: int, n_tokens: int, n_latent: int, *, relevance: float = 0.01) -> None:
         super().__init__()
-        if sharpness <= 0:
-            raise ValueError(f"sharpness must be above 0, got {sharpness}.")
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must lie in [0, 1), got {decay}.")
-        self.sharpness, self.decay = sharpness, decay
-        n_features = n_tokens * (1 + n_input)
-        self.project = nn.Linear(n_features, n_latent, bias=False)
-        nn.init.normal_(self.project.weight, std=n_features**-0.5).requires_grad_(requires_grad=False)
+        if relevance <= 0:
+            raise ValueError(f"relevance must be above 0, got {relevance}.")
+        self.relevance = relevance
+        n_features, n_components = n_tokens * (1 + n_input), min(n_input, MAX_COMPONENTS)
         self.register_buffer("prototypes", torch.randn(n_tokens, n_input))
-        self.register_buffer("spread", torch.tensor(float(n_input)))
-        self.register_buffer("share", torch.full((n_tokens,), 1 / n_tokens))
+        # so that random prototypes share the cells among them, instead of one taking each
+        self.register_buffer("whitener", 2 * n_input**-0.5 * _orthogonal(n_input, n_components))
+        self.register_buffer("log_weight", torch.full((n_tokens,), -float(np.log(max(1, n_tokens)))))
         self.register_buffer("location", torch.zeros(n_features))
-        self.register_buffer("variance", torch.ones(n_features))
-        self.register_buffer("n_updates", torch.tensor(0))
+        self.register_buffer("project", _orthogonal(n_latent, n_features))
+        self.register_buffer("rotation", _orthogonal(n_latent, n_latent))
+        self.register_buffer("is_fitted", torch.tensor(False))  # noqa: FBT003
 
     def assign(self, x: Tensor) -> Tensor:
-        """Weight with which each cell belongs to each prototype, (cells, n_tokens); rows sum to one.
+        """Probability of each cell to be of each kind, (cells, n_tokens); rows sum to one.
 
         Parameters
         ----------
         x
             Cells, (cells, n_input).
         """
-        distance = _squared_distances(x, self.prototypes.to(x.dtype))
-        return torch.softmax(-self.sharpness / self.spread.to(x.dtype) * distance, dim=1)
+        whitener = self.whitener.to(x.dtype)
+        distance = _squared_distances(x @ whitener, self.prototypes.to(x.dtype) @ whitener)
+        return torch.softmax(self.log_weight.to(x.dtype) - 0.5 * distance, dim=1)
 
     def sums(self, x: Tensor, ptr: Tensor) -> Tensor:
         """Sums over the cells of each sample, which add up over pieces of it, (samples, n_tokens, 1 + n_input).
@@ -99,7 +112,7 @@ class TokenPool(nn.Module):
         return torch.cat([share, torch.stack(total) - share * self.prototypes.to(x.dtype)], dim=2)
 
     def features(self, sums: Tensor, n_cells: Tensor) -> Tensor:
-        """Square roots of shares, and shifts, of each sample, (samples, n_tokens * (1 + n_input)).
+        """Shares, and shifts, of each sample, (samples, n_tokens * (1 + n_input)).
 
         Parameters
         ----------
@@ -108,10 +121,10 @@ class TokenPool(nn.Module):
         n_cells
             Number of cells of each sample, (samples,).
         """
-        mean = sums / n_cells.clamp_min(1).to(sums.dtype)[:, None, None]
-        # the gradient of a root is infinite at 0
-        root = mean[..., 0].clamp_min(1e-6).sqrt()
-        return torch.cat([root, mean[..., 1:].flatten(1)], dim=1)
+        n = n_cells.clamp_min(1).to(sums.dtype)[:, None]
+        count = sums[..., 0]
+        shift = sums[..., 1:] / (count + self.relevance * n)[..., None]
+        return torch.cat([count / n, shift.flatten(1)], dim=1)
 
     def embed(self, sums: Tensor, n_cells: Tensor) -> Tensor:
         """The vector of each sample from its sums, (samples, n_latent).
@@ -124,8 +137,7 @@ class TokenPool(nn.Module):
             Number of cells of each sample, (samples,).
         """
         features = self.features(sums, n_cells)
-        scale = self.variance.to(features.dtype).add(1e-8).rsqrt()
-        return self.project((features - self.location.to(features.dtype)) * scale)
+        return (features - self.location.to(features.dtype)) @ self.project.to(features.dtype).T
 
     def forward(self, x: Tensor, ptr: Tensor) -> Tensor:
         """Embed every sample of a batch.
@@ -145,52 +157,93 @@ class TokenPool(nn.Module):
         return self.embed(self.sums(x, ptr), ptr.diff())
 
     @torch.no_grad()
-    def start(self, prototypes: Tensor) -> None:
-        """Set the prototypes, before the first update.
+    def fit(self, x: Tensor) -> None:
+        """Find the kinds of cells: a Gaussian mixture with one covariance, from the centres of k-means (scikit-learn's).
 
-        Parameters
-        ----------
-        prototypes
-            (n_tokens, n_input).
-        """
-        self.prototypes.copy_(prototypes)
-
-    @torch.no_grad()
-    def update(self, x: Tensor, ptr: Tensor) -> None:
-        """Move the running means towards those of a batch: prototypes to the cells that belong to them (online k-means).
+        With fewer than four cells for each kind, the kinds are around single cells.
 
         Parameters
         ----------
         x
-            Cells, (cells, n_input).
-        ptr
-            Boundaries of the samples, (samples + 1,).
+            Cells of all samples, (cells, n_input), at about unit variance.
         """
-        if not len(x):
+        n_tokens = len(self.prototypes)
+        cells = x.detach().double().cpu().numpy()
+        if len(cells) == 0:
             return
-        x = x.to(self.prototypes.dtype)
-        is_first = self.n_updates == 0
-        rate = torch.where(is_first, 1.0, 1 - self.decay).to(x)
-        distance, nearest = _squared_distances(x, self.prototypes).min(dim=1)
-        self.spread.lerp_(distance.mean().clamp_min(1e-6), rate)
-        # the nearest alone: soft weights would draw all prototypes towards the mean of all cells, step by step
-        weight = torch.nn.functional.one_hot(nearest, len(self.prototypes)).to(x.dtype)
-        share = weight.mean(dim=0)
-        mean = (weight.T @ x) / len(x) / share.clamp_min(1e-12)[:, None]
-        # a prototype moves as far as its share of the new cells among all that it stands for
-        step = rate * share / ((1 - rate) * self.share + rate * share).clamp_min(1e-12)
-        self.prototypes.add_(step[:, None] * (mean - self.prototypes))
-        self.share.lerp_(share, rate)
-        features = self.features(self.sums(x, ptr), ptr.diff())
-        if len(features) > 1:
-            self.location.lerp_(features.mean(dim=0), rate)
-            self.variance.lerp_((features - self.location).square().mean(dim=0), rate)
-        self.n_updates += 1
+        if len(cells) < MIN_CELLS_PER_KIND * n_tokens:
+            self.prototypes.copy_(torch.from_numpy(cells[np.arange(n_tokens) % len(cells)]))
+            return
+        components = np.eye(cells.shape[1])
+        if cells.shape[1] > MAX_COMPONENTS:
+            n_components = min(MAX_COMPONENTS, len(cells))
+            components = np.zeros((cells.shape[1], MAX_COMPONENTS))
+            components[:, :n_components] = PCA(n_components, random_state=0).fit(cells).components_.T
+        reduced = cells @ components
+        with warnings.catch_warnings():
+            # equal cells make fewer kinds than asked for, and the last digits of a mixture do not matter
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            start = KMeans(n_tokens, n_init=3, random_state=0).fit(reduced).cluster_centers_
+            mixture = GaussianMixture(
+                n_tokens,
+                covariance_type="tied",
+                means_init=start,
+                reg_covar=REGULARIZATION,
+                max_iter=50,
+                random_state=0,
+            ).fit(reduced)
+        weight = mixture.predict_proba(reduced)
+        total = weight.sum(axis=0)[:, None]
+        # a kind without cells stays where k-means, or the mean of all cells, put it
+        means = np.where(total > 0, weight.T @ cells / np.maximum(total, 1e-300), cells.mean(axis=0))
+        self.prototypes.copy_(torch.from_numpy(means))
+        self.whitener.copy_(torch.from_numpy(components @ mixture.precisions_cholesky_))
+        self.log_weight.copy_(torch.from_numpy(np.log(np.maximum(mixture.weights_, 1e-12))))
+
+    @torch.no_grad()
+    def calibrate(self, sums: Tensor, n_cells: Tensor) -> None:
+        """Find the map from features to vectors, which gives these samples unit variance on average over dimensions.
+
+        It keeps all directions in which features vary if ``n_latent`` allows it, or the largest, and fills up with random ones:
+        new samples may vary along directions that these did not.
+
+        Parameters
+        ----------
+        sums
+            From :meth:`sums`, of all samples.
+        n_cells
+            Number of cells of each sample, (samples,).
+        """
+        features = self.features(sums.double(), n_cells).cpu().numpy()
+        n_tokens, n_input = self.prototypes.shape
+        n_latent = len(self.rotation)
+        root = np.sqrt(features[:, :n_tokens].mean(axis=0))
+        weight = np.concatenate([1 / np.maximum(root, RARE), np.repeat(root, n_input)])
+        location = features.mean(axis=0)
+        x = (features - location) * weight
+        size = np.sqrt(np.square(x).sum(axis=1).mean())
+        _, value, axes = np.linalg.svd(x, full_matrices=False)
+        axes = axes[value > 1e-9 * max(1e-300, value.max(initial=0.0))][:n_latent] if size > 0 else axes[:0]
+        n_more = min(n_latent, x.shape[1]) - len(axes)
+        if n_more > 0:
+            other = np.random.default_rng(0).standard_normal((n_more, x.shape[1]))
+            other -= other @ axes.T @ axes
+            axes = np.concatenate([axes, np.linalg.qr(other.T)[0].T])
+        projected = self.rotation[:, : len(axes)].double().cpu().numpy() @ (axes * weight)
+        self.location.copy_(torch.from_numpy(location))
+        self.project.copy_(torch.from_numpy(projected * (np.sqrt(n_latent) / size if size > 0 else 1.0)))
+        self.is_fitted.fill_(value=True)
 
     def extra_repr(self) -> str:
         """Sizes, as torch prints them."""
         n_tokens, n_input = self.prototypes.shape
-        return f"n_input={n_input}, n_tokens={n_tokens}, sharpness={self.sharpness}"
+        return f"n_input={n_input}, n_tokens={n_tokens}, relevance={self.relevance}"
+
+
+def _orthogonal(n_rows: int, n_columns: int) -> Tensor:
+    """A random matrix whose rows, or columns if these are fewer, are orthonormal."""
+    out = torch.empty(n_rows, n_columns)
+    return nn.init.orthogonal_(out) if out.numel() else out
 
 
 def _squared_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -19,7 +19,11 @@ from scset_tools.model.maestro._decoder import DECODERS
 from scset_tools.model.maestro._module import MAESTROModule
 from scset_tools.model.maestro._presets import PRESETS
 from scset_tools.model.maestro._reconstruction import reconstruct_samples
+from scset_tools.model.maestro._tokens import fit_tokens
 from scset_tools.model.maestro._views import MASKINGS, VIEWS
+
+CELLS_OF_TOKENS = 1_000
+"""Most cells of a sample that its shares and shifts are measured on before training."""
 
 
 class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
@@ -239,6 +243,13 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
             )
             raise ValueError(msg)
         super().train(max_epochs, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
+
+    def _before_training(self, splitter: SampleDataSplitter) -> None:
+        """Fit the kinds of cells to the training samples, once: a model that is trained further keeps them."""
+        if self.module.tokens is None or bool(self.module.tokens.is_fitted):
+            return
+        dataset = self._dataset(self.adata, CELLS_OF_TOKENS, seed=splitter.seed)
+        fit_tokens(self.module, dataset, dataset.index.positions(splitter.names()[0]))
 
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         """120 steps, or 10 passes over the samples where these are more, and 10,000 at most."""

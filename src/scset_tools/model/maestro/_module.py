@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput
-from sklearn.cluster import KMeans
 from torch import nn
 
 from scset_tools.data._batch import SampleBatch
@@ -30,8 +29,6 @@ from scset_tools.nn import (
 )
 from scset_tools.nn.loss import DistillationLoss, RelationalLoss, SinkhornLoss
 
-MAX_CELLS_OF_K_MEANS = 8_192
-"""Most cells of the first step that prototypes start from."""
 LATENT_DECAY = 0.95
 """Share of the running location and scale of the vectors that stays in a step."""
 MAX_TEACHER_CELLS = {"cpu": 8_192, "cuda": 131_072}
@@ -166,8 +163,6 @@ class MAESTROModule(SampleModule):
             one_rate=self.one_rate,
             unmasked=self.unmasked_view,
         )
-        if self.training and torch.is_grad_enabled():
-            self._update_tokens(x, views, batch.ptr)
         z = self.encode_views(x, views)
         total = z.new_zeros((), dtype=torch.float32)
         metrics = {}
@@ -244,18 +239,6 @@ class MAESTROModule(SampleModule):
         variance = encoded.var(dim=0, correction=0).mean().clamp_min(1e-12)
         self.latent_scale.copy_(self.latent_scale.square().lerp(variance, rate).sqrt())
         self.n_steps += 1
-
-    def _update_tokens(self, x: torch.Tensor, views: StudentViews, ptr: torch.Tensor) -> None:
-        """Start the prototypes from k-means of the cells of the first step, and let them follow the cells of every step."""
-        if self.tokens is None:
-            return
-        if int(self.tokens.n_updates) == 0:
-            cells = x[views.index[: int(views.ptr[len(ptr) - 1])]][:MAX_CELLS_OF_K_MEANS].float()
-            n_tokens = len(self.tokens.prototypes)
-            if len(cells) > n_tokens:
-                k_means = KMeans(n_tokens, n_init=3, random_state=0).fit(cells.cpu().numpy())
-                self.tokens.start(torch.from_numpy(k_means.cluster_centers_).to(x.device))
-        self.tokens.update(x, ptr)
 
     def after_step(self, step: int) -> None:
         """Move the teacher towards the student (eq. 13); with prototypes faster in the first steps."""
