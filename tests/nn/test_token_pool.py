@@ -110,7 +110,9 @@ def test_vectors_keep_the_distances_between_samples_at_unit_variance(cells):
 def test_a_short_vector_keeps_the_largest_directions():
     torch.manual_seed(0)
     pool = TokenPool(3, 4, 2)
-    cells = torch.randn(4000, 3) + torch.randn(40, 1, 3).repeat(1, 100, 1).reshape(-1, 3) * torch.tensor([3.0, 0.1, 0.1])
+    cells = torch.randn(4000, 3) + torch.randn(40, 1, 3).repeat(1, 100, 1).reshape(-1, 3) * torch.tensor(
+        [3.0, 0.1, 0.1]
+    )
     ptr = ptr_from_sizes([100] * 40)
     pool.fit(cells)
     pool.calibrate(pool.sums(cells, ptr), ptr.diff())

@@ -31,8 +31,8 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
 
     A student encoder sees crops of each sample, one whole and one with a part of its cells hidden. It learns to reconstruct what is
     hidden (optimal transport between sets), and to see in a crop what a teacher, its own slow moving average, sees in all cells:
-    which samples are alike, and by how much. Beside its attention a tokenizer learns the kinds of cells online and pools each kind
-    by itself. Made for cytometry; any numeric features of cells serve. The paper's recipe is ``preset("paper")``; the user guide says
+    which samples are alike, and by how much. Beside its attention, cells are pooled by kind; the kinds are those of a
+    mixture of the training cells. Made for cytometry; any numeric features of cells serve. The paper's recipe is ``preset("paper")``; the user guide says
     what the defaults change and why.
 
     Parameters
@@ -48,7 +48,8 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
     n_cells
         Most cells of a student's crop; a smaller sample is taken whole.
     n_tokens
-        Number of kinds of cells that the tokenizer tells apart (:class:`~scset_tools.nn.TokenPool`); 0 leaves it out, as the paper does.
+        Number of kinds of cells that the tokenizer tells apart (:class:`~scset_tools.nn.TokenPool`), found in the training samples
+        before the first step; 0 leaves it out, as the paper does.
     token_weight
         Weight of what the tokens say against what attention pools, in standard deviations between samples.
     standardize_latent
