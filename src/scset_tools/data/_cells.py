@@ -170,10 +170,7 @@ class GeneDataset(SampleDataset):
         self._labels_of_cells = (
             np.full(self.reader.n_rows, -1) if labels is None else np.asarray(labels, dtype=np.int64)
         )
-        self._sample_of_row = np.empty(self.reader.n_rows, np.int64)
-        self._sample_of_row[self.index.order] = np.repeat(np.arange(len(self.index)), self.index.sizes)
-        self._place = np.empty(self.reader.n_rows, np.uint64)
-        self._place[self.index.order] = np.concatenate([np.arange(n) for n in self.index.sizes]).astype(np.uint64)
+        self._sample_and_place: tuple[np.ndarray, np.ndarray] | None = None
         self._seeds_of: tuple[int, np.ndarray] | None = None
 
     def _batch(self, samples: Sequence[int], rows: list[np.ndarray], epoch: int) -> Any:
@@ -215,8 +212,19 @@ class GeneDataset(SampleDataset):
         if self._seeds_of is None or self._seeds_of[0] != epoch:
             keys = [np.random.SeedSequence((self.seed, epoch, i)).generate_state(1, np.uint64)[0] for i in self._ids]
             self._seeds_of = epoch, np.asarray(keys, dtype=np.uint64)
+        sample, place = self._places()
         # modules hash their seeds, so neighbours in this sequence share nothing
-        return (self._seeds_of[1][self._sample_of_row[rows]] + self._place[rows] * _STEP).view(np.int64)
+        return (self._seeds_of[1][sample[rows]] + place[rows] * _STEP).view(np.int64)
+
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sample of each cell, and its place in it; by name, unless nothing is drawn."""
+        if self._sample_and_place is None:
+            index = self.index if self._is_in_row_order else self.by_name
+            sample, place = np.empty(self.reader.n_rows, np.int64), np.empty(self.reader.n_rows, np.uint64)
+            sample[index.order] = np.repeat(np.arange(len(index)), index.sizes)
+            place[index.order] = np.concatenate([np.arange(n) for n in index.sizes]).astype(np.uint64)
+            self._sample_and_place = sample, place
+        return self._sample_and_place
 
 
 class MixedCellDataset(GeneDataset):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ class SampleDataset(Dataset):
 
     The cells of a sample come in an order that is made from their names, and what is drawn for a cell goes by its place in
     this order: a batch is the same whatever the order of the rows. From files, rows are read in the order in which they lie.
+    Where nothing is drawn for a cell, :meth:`in_row_order` spares the time that this takes.
 
     Parameters
     ----------
@@ -47,7 +48,10 @@ class SampleDataset(Dataset):
         manager.validate()
         codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SAMPLE_KEY)).ravel().astype(np.int64)
         names = manager.get_state_registry(REGISTRY_KEYS.SAMPLE_KEY).categorical_mapping
-        self.index = SampleIndex.from_codes(codes, names, by_name=_order_by_name(manager))
+        self.index = SampleIndex.from_codes(codes, names)
+        self._manager: SampleManager | None = manager  # until the order of names is asked for
+        self._by_name: SampleIndex | None = None
+        self._is_in_row_order = False
         self.reader = manager.reader()
         self.n_cells, self.seed = n_cells, int(seed)
         self.is_sparse = sparse and self.reader.is_sparse
@@ -69,16 +73,50 @@ class SampleDataset(Dataset):
         """Number of cells that each sample gives, shape (samples,)."""
         return self.index.sizes if self.n_cells is None else np.minimum(self.index.sizes, self.n_cells)
 
+    @property
+    def by_name(self) -> SampleIndex:
+        """The cells of each sample in the order of their names."""
+        if self._by_name is None:
+            manager = cast("SampleManager", self._manager)
+            codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SAMPLE_KEY)).ravel()
+            self._by_name = SampleIndex.from_codes(codes, self.index.names, by_name=_order_by_name(manager))
+            self._manager = None
+        return self._by_name
+
+    def in_row_order(self) -> SampleDataset:
+        """The same cells in the order in which they lie: for whatever does not depend on the order of a sample's cells.
+
+        Cells that are drawn are the same ones; the order of names is made for draws alone, once for an AnnData.
+        """
+        out = object.__new__(type(self))  # copy() would prepare it, as for another process
+        out.__dict__.update(self.__dict__)
+        out._is_in_row_order = True
+        return out
+
     def rows_of(self, sample: int, epoch: int = 0) -> np.ndarray:
         """Rows of the cells drawn from a sample in an epoch, in the order of a batch."""
         return self._drawn(sample, (epoch, self._ids[sample]))
 
     def _drawn(self, sample: int, key: tuple[int, ...]) -> np.ndarray:
-        rows = self.index.cells(sample)
-        if self.n_cells is None or len(rows) <= self.n_cells:
+        n = int(self.index.sizes[sample])
+        takes_all = self.n_cells is None or n <= self.n_cells
+        if takes_all and self._is_in_row_order:
+            return self.index.cells(sample)
+        rows = self.by_name.cells(sample)
+        if takes_all:
             return rows
         rng = np.random.default_rng((self.seed, *key))
-        return rows[np.sort(rng.choice(len(rows), self.n_cells, replace=False))]
+        rows = rows[np.sort(rng.choice(n, cast("int", self.n_cells), replace=False))]
+        return np.sort(rows) if self._is_in_row_order else rows
+
+    def prepare(self) -> None:
+        """Make the order of names, if it is needed: once here, not in each worker."""
+        if self.n_cells is not None or not self._is_in_row_order:
+            _ = self.by_name
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.prepare()
+        return {**self.__dict__, "_manager": None}  # the cells stay where they are
 
     def __getitem__(self, key: tuple[int, Sequence[int]]) -> SampleBatch:
         epoch, samples = key

@@ -43,6 +43,8 @@ def sample_loader(
     )
     loader_kwargs.setdefault("num_workers", settings.dl_num_workers)
     loader_kwargs.setdefault("persistent_workers", settings.dl_persistent_workers and loader_kwargs["num_workers"] > 0)
+    if loader_kwargs["num_workers"]:
+        dataset.prepare()
     # a loader without a generator of its own draws from the global one whenever it is iterated, which shifts dropout
     generator = torch.Generator().manual_seed(dataset.seed)
     return DataLoader(dataset, sampler=sampler, batch_size=None, generator=generator, **loader_kwargs)

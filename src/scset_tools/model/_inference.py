@@ -71,6 +71,7 @@ def _run(
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Numbers of samples, rows of their cells, and what comes out for them."""
     module.eval()
+    dataset = dataset.in_row_order()  # a vector does not depend on the order of cells
     distinct = np.unique(positions)
     is_large = dataset.sizes[distinct] > MAX_CELLS
     loader = sample_loader(dataset, distinct[~is_large], batch_size=batch_size, max_cells=MAX_CELLS)
@@ -83,5 +84,4 @@ def _run(
             for piece in dataset.chunks(sample, MAX_CELLS):
                 yield piece.to(module.device)
 
-        # pieces come in the order of rows
-        yield [sample], np.sort(dataset.rows_of(sample)), on_pieces(pieces).float().cpu().numpy()
+        yield [sample], dataset.rows_of(sample), on_pieces(pieces).float().cpu().numpy()
