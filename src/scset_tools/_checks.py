@@ -46,8 +46,12 @@ def require_anndata(adata: object, *, caller: str) -> None:
 
 def obs_frame(adata: AnnData) -> pd.DataFrame:
     """``adata.obs`` as a DataFrame, read into memory if it was opened lazily."""
-    obs: Any = adata.obs
-    return obs.to_memory() if type(obs).__name__ == "Dataset2D" else obs
+    return in_memory(adata.obs)
+
+
+def in_memory(table: Any) -> Any:
+    """A table that was opened lazily (``anndata.experimental.read_lazy``) as a DataFrame; anything else as it is."""
+    return table.to_memory() if type(table).__name__ == "Dataset2D" else table
 
 
 def require_obs(adata: AnnData, key: str) -> pd.Series:
@@ -62,8 +66,8 @@ def obs_column(obs: Any, key: str) -> pd.Series:
     if key not in obs.columns:
         msg = f"{key!r} is not a column of adata.obs. Columns: {first(obs.columns, 20)}."
         raise KeyError(msg)
-    if type(obs).__name__ == "Dataset2D":  # opened lazily: this column alone is read
-        obs = obs[[key]].to_memory()
+    if type(obs).__name__ == "Dataset2D":  # this column alone is read
+        obs = in_memory(obs[[key]])
     column = obs[key]
     if isinstance(column, pd.DataFrame):
         msg = f"adata.obs has {column.shape[1]} columns named {key!r}. Rename or drop all but one of them."
@@ -84,7 +88,7 @@ def require_obsm(adata: AnnData, key: str) -> Any:
     if key not in adata.obsm:
         msg = f"{key!r} is not in adata.obsm. Keys: {first(adata.obsm.keys(), 20)}."
         raise KeyError(msg)
-    return adata.obsm[key]
+    return in_memory(adata.obsm[key])
 
 
 def require_layer(adata: AnnData, key: str) -> Any:

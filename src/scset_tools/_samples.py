@@ -130,16 +130,16 @@ def sample_obs(adata: AnnData, sample_key: str) -> pd.DataFrame:
     obs = _checks.obs_frame(adata)
     codes, names = sample_codes(_checks.require_obs(adata, sample_key), sample_key)
     first_cell = np.unique(codes, return_index=True)[1]
-    labels = [str(c) for c in obs.columns]
+    labels = list(obs.columns)  # mostly text; a number stays one, which no file holds, the cells' own no more than theirs
     twice = {c for c in labels if labels.count(c) > 1} if len(set(labels)) < len(labels) else set()
     if twice:
         warnings.warn(
-            f"adata.obs has several columns of one name: {_checks.first(sorted(twice))}. They are left out of the samples.",
+            f"adata.obs has several columns of one name: {_checks.first(sorted(twice, key=str))}. They are left out of the samples.",
             stacklevel=2,
         )
     kept = {}
     for position, label in enumerate(labels):
-        if label.startswith("_scvi") or label == sample_key or label in twice:
+        if str(label).startswith("_scvi") or label == sample_key or label in twice:
             continue
         column = obs.iloc[:, position]
         try:
@@ -169,10 +169,10 @@ def storable(column: pd.Series) -> pd.Series:
         categories = column.cat.categories
         is_number = isinstance(categories.dtype, np.dtype) and categories.dtype.kind in "biuf"
         return column if is_number else column.cat.rename_categories(_distinct_text(categories))
-    if isinstance(column.dtype, BaseMaskedDtype) or (
-        isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf"
-    ):
-        return column
+    if isinstance(column.dtype, BaseMaskedDtype):  # anndata writes no nullable floats
+        return column.astype(np.float64) if column.dtype.kind == "f" else column
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        return column if column.dtype.itemsize <= 8 else column.astype(np.float64)
     values, has_missing = column.astype(object), bool(column.isna().any())
     kind = pd.api.types.infer_dtype(values, skipna=True)
     if kind == "boolean":
@@ -229,13 +229,13 @@ def sample_adata(
     if samples is not None:
         obs = obs.loc[list(samples)]
     columns_of_obs = list(obs.columns)
-    obs = obs.rename(columns=_keys.key).rename_axis(index=_keys.key(sample_key))
+    obs = obs.rename(columns=lambda c: _keys.key(c) if isinstance(c, str) else c).rename_axis(index=_keys.key(sample_key))
     columns = pd.Index(_keys.features(name, x.shape[1]) if features is None else as_text(features), dtype=object)
     var = pd.DataFrame(index=columns if columns.is_unique else make_index_unique(columns))
     x = np.asarray(x, dtype=np.float32)
     out = AnnData(x, obs=obs, var=var)
     out.obsm[_keys.representation(name)] = x.copy()
-    _keys.remember(out.uns, [*columns_of_obs, sample_key, name])
+    _keys.remember(out.uns, [*filter(lambda c: isinstance(c, str), columns_of_obs), sample_key, name])
     out.uns[_keys.key(name)] = writable(provenance)
     out.uns[_keys.SAMPLE_LEVEL] = {"sample_key": sample_key, "version": __version__}
     return out

@@ -117,7 +117,7 @@ class CellObsmField(ObsmField):
         del kept  # of columns of obs
         if self.attr_key not in adata.obsm:
             return KeyError, f"{self.where} is gone"
-        difference = self._difference(state, adata.obsm[self.attr_key])
+        difference = self._difference(state, _checks.in_memory(adata.obsm[self.attr_key]))
         return None if difference is None else (ValueError, difference.rstrip("."))
 
     def _difference(self, state: dict, array: Any) -> str | None:

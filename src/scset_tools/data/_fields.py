@@ -11,7 +11,7 @@ Nothing is written to ``adata.obs``: what there is one of for each cell goes to 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -60,6 +60,12 @@ class _Column:
             for i in differs[:3]
         )
         return ValueError, f"adata.obs[{key!r}] differs in {len(differs)} of {len(now)} cells ({shown})"
+
+    def get_summary_stats(self, state_registry: dict) -> dict:
+        """Number of categories; scvi-tools' own count sorts them, which numbers beside text do not allow."""
+        if CategoricalObsField.CATEGORICAL_MAPPING_KEY not in state_registry:
+            return cast("dict", super().get_summary_stats(state_registry))  # type: ignore[misc]
+        return {self.count_stat_key: len(state_registry[CategoricalObsField.CATEGORICAL_MAPPING_KEY])}  # type: ignore[attr-defined]
 
     def _state(self, codes: np.ndarray, names: np.ndarray, column: pd.Series | None) -> dict:
         return {

@@ -133,7 +133,10 @@ class RowReader:
             return np.ascontiguousarray(_filled(x), dtype=np.float32)
 
     def _csr(self, x: Any) -> sparse.csr_array:
-        x = sparse.csr_array(_filled(_in_memory(x)))
+        x = _filled(_in_memory(x))
+        if not sparse.issparse(x) and x.dtype == np.float16:  # of which scipy makes no sparse array
+            x = x.astype(np.float32)
+        x = sparse.csr_array(x)
         if self._is_canonical:
             x.has_canonical_format = True
         elif not x.has_canonical_format:
@@ -195,6 +198,7 @@ def row_major(source: Any, where: str = "The array") -> Any:
     ValueError
         If it is not two-dimensional, or a dask array of unknown length.
     """
+    source = _checks.in_memory(source)
     if isinstance(source, pd.DataFrame):
         return _numbers_of(source, where)
     if isinstance(source, np.matrix):
