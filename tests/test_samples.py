@@ -274,3 +274,30 @@ def test_a_column_n_cells_of_the_user_is_kept():
     assert list(samples.obs["n_cells_in_obs"]) == [5000, 6000]
     adata.obs["n_cells"] = [2, 2, 1]
     assert list(sst.profiles.Mean(sample_key="Sample/ID").fit_transform(adata).obs["n_cells"]) == [2, 1]
+
+
+def test_nullable_floats_are_written_as_floats(cells, tmp_path):
+    cells.obs["dose"] = pd.array(np.repeat([0.5, None, 2.0], [3, 4, 2]), dtype="Float64")
+    cells.obs["long"] = np.repeat(np.array([1, 2, 3], dtype=np.longdouble), [3, 4, 2])
+    samples = mean(cells)
+    samples.write_h5ad(tmp_path / "samples.h5ad")
+    obs = ad.read_h5ad(tmp_path / "samples.h5ad").obs
+    np.testing.assert_array_equal(obs["dose"], [0.5, np.nan, 2.0])
+    np.testing.assert_array_equal(obs["long"], [1, 2, 3])
+
+
+def test_a_column_that_is_called_by_a_number_keeps_it(cells):
+    cells.obs[5] = 1.0
+    cells.obs["5"] = 2.0
+    assert {5, "5"} <= set(mean(cells).obs.columns)
+
+
+def test_a_lazily_read_frame_of_features_is_read(cells, tmp_path):
+    cells.obsm["rep"] = pd.DataFrame(cells.X, index=cells.obs_names, columns=["a", "b"])
+    want = mean(cells, use_rep="rep")
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    lazy = ad.experimental.read_lazy(tmp_path / "cells.h5ad")
+    got = mean(lazy, use_rep="rep")
+    np.testing.assert_array_equal(got.X, want.X)
+    assert list(got.var_names) == ["a", "b"]
+    sst.MAESTRO.setup_anndata(lazy, "sample", use_rep="rep")

@@ -91,6 +91,52 @@ def require_obsm(adata: AnnData, key: str) -> Any:
     return in_memory(adata.obsm[key])
 
 
+def numbers_of(frame: pd.DataFrame, where: str) -> np.ndarray:
+    """Columns of a DataFrame as numbers, missing as NaN."""
+    columns = []
+    for position, name in enumerate(frame.columns):
+        column = frame.iloc[:, position]
+        try:
+            if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype.kind in "mMcSU":
+                raise TypeError(column.dtype)
+            columns.append(column.to_numpy(dtype=np.float64, na_value=np.nan))
+        except (TypeError, ValueError) as error:
+            values = first(column.dropna().unique(), 3)
+            msg = f"Column {str(name)!r} of {where} holds {column.dtype} values {values}, but must hold numbers."
+            raise TypeError(msg) from error
+    return np.stack(columns, axis=1) if columns else np.zeros((len(frame), 0))
+
+
+def filled(x: Any) -> Any:
+    """A masked value is a missing one, whatever lies under the mask."""
+    if not isinstance(x, np.ma.MaskedArray):
+        return x
+    return x.astype(np.float64).filled(np.nan) if np.ma.is_masked(x) else np.asarray(x)
+
+
+def dense(values: Any, name: str) -> np.ndarray:
+    """A dense float64 copy of whatever AnnData stores; what is masked or missing is NaN.
+
+    Raises
+    ------
+    ValueError
+        If it does not hold real numbers.
+    """
+    if isinstance(values, pd.DataFrame):
+        return numbers_of(values, name)
+    if not hasattr(values, "toarray") and hasattr(values, "to_memory"):  # backed sparse or dask
+        values = values.to_memory()
+    values = filled(values.toarray() if hasattr(values, "toarray") else values)
+    if getattr(getattr(values, "dtype", None), "kind", "f") in "cmM":
+        msg = f"{name} is of dtype {values.dtype}, but must hold real numbers."
+        raise ValueError(msg)
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"{name} must hold numbers, but converting it failed: {error}."
+        raise ValueError(msg) from error
+
+
 def require_layer(adata: AnnData, key: str) -> Any:
     """The array ``adata.layers[key]``, or a KeyError that lists the layers there are."""
     if key not in adata.layers:

@@ -130,7 +130,9 @@ def sample_obs(adata: AnnData, sample_key: str) -> pd.DataFrame:
     obs = _checks.obs_frame(adata)
     codes, names = sample_codes(_checks.require_obs(adata, sample_key), sample_key)
     first_cell = np.unique(codes, return_index=True)[1]
-    labels = list(obs.columns)  # mostly text; a number stays one, which no file holds, the cells' own no more than theirs
+    labels = list(
+        obs.columns
+    )  # mostly text; a number stays one, which no file holds, the cells' own no more than theirs
     twice = {c for c in labels if labels.count(c) > 1} if len(set(labels)) < len(labels) else set()
     if twice:
         warnings.warn(
@@ -229,7 +231,9 @@ def sample_adata(
     if samples is not None:
         obs = obs.loc[list(samples)]
     columns_of_obs = list(obs.columns)
-    obs = obs.rename(columns=lambda c: _keys.key(c) if isinstance(c, str) else c).rename_axis(index=_keys.key(sample_key))
+    obs = obs.rename(columns=lambda c: _keys.key(c) if isinstance(c, str) else c).rename_axis(
+        index=_keys.key(sample_key)
+    )
     columns = pd.Index(_keys.features(name, x.shape[1]) if features is None else as_text(features), dtype=object)
     var = pd.DataFrame(index=columns if columns.is_unique else make_index_unique(columns))
     x = np.asarray(x, dtype=np.float32)

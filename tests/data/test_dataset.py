@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zlib
 
 import anndata as ad
@@ -10,7 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
+from scset_tools.data import _dataset
 from scset_tools.data._dataset import SampleDataset
+from scset_tools.data._index import order_by_name
 
 
 def in_order(adata, name):
@@ -120,6 +123,30 @@ def test_pieces_of_a_sample_make_up_its_batch(adata, register, size, n_cells):
     assert torch.equal(torch.cat([p.rows for p in pieces]), whole.rows[by_row])
     assert torch.equal(torch.cat([p.x for p in pieces]), whole.x[by_row])
     assert torch.equal(torch.cat([p.covariates["batch"] for p in pieces]), whole.covariates["batch"][by_row])
+
+
+@pytest.mark.parametrize("n_cells", [None, 4])
+def test_rows_as_they_lie_are_the_same_cells(adata, register, n_cells):
+    dataset = SampleDataset(register(adata, batch_key="batch"), n_cells=n_cells, seed=3)
+    batch, by_row = dataset[1, [3, 0, 2]], dataset.in_row_order()[1, [3, 0, 2]]
+    assert torch.equal(batch.ptr, by_row.ptr)
+    for start, end in zip(batch.ptr[:-1], batch.ptr[1:], strict=True):
+        order = start + batch.rows[start:end].argsort()
+        assert torch.equal(batch.rows[order], by_row.rows[start:end])
+        assert torch.equal(batch.x[order], by_row.x[start:end])
+        assert torch.equal(batch.covariates["batch"][order], by_row.covariates["batch"][start:end])
+
+
+def test_the_order_of_names_is_made_for_draws_alone_and_before_it_travels(adata, register, monkeypatch):
+    calls = []
+    monkeypatch.setattr(_dataset, "order_by_name", lambda names: calls.append(1) or order_by_name(names))
+    dataset = SampleDataset(register(adata))
+    _ = dataset.in_row_order()[0, [0, 1]]
+    assert not calls
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert len(calls) == 1
+    assert torch.equal(copy[0, [2]].rows, dataset[0, [2]].rows)
+    assert len(calls) == 1
 
 
 def test_backed_rows_land_in_their_sample(adata, register, tmp_path):

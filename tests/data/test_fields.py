@@ -281,3 +281,11 @@ def test_cells_without_signal_are_refused_if_the_model_says_so(adata):
         CellLayerField("X", None, forbid_zero_cells=True).register_field(adata)
     with pytest.raises(ValueError, match=r"adata.obsm\['X_rep'\] has 1 cells whose features are all zero"):
         CellObsmField("X", "X_rep", forbid_zero_cells=True).register_field(adata)
+
+
+def test_classes_may_be_numbers_beside_text(adata):
+    adata.obs["grade"] = adata.obs["sample"].map({"a": 1, "b": "none", "c": 2.5, "d": 1}).astype(object)
+    field = SampleLabelField("labels", "grade", "sample")
+    state = field.register_field(adata)
+    assert list(state["categorical_mapping"]) == [1, 2.5, "none"]
+    assert field.get_summary_stats(state) == {"n_labels": 3}

@@ -241,3 +241,10 @@ def test_a_dask_array_of_unknown_length_is_told():
     x = da.from_array(np.ones((N, D)), chunks=(3, D))
     with pytest.raises(ValueError, match=r"unknown chunk sizes. Call its compute_chunk_sizes\(\)"):
         RowReader(x[da.from_array(np.ones(N, bool), chunks=3)])
+
+
+def test_half_precision_is_read_as_sparse_rows_too():
+    x = np.array([[0, 1.5], [2, 0]], dtype=np.float16)
+    got = RowReader(x).csr(np.array([1, 0]))
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got.toarray(), [[2, 0], [0, 1.5]])

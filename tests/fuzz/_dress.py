@@ -10,7 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from _cohort import Cohort, id_values
+from _drawn import Cohort, id_values
 
 NOT_FINITE = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf, "beyond": 1e39}
 
@@ -68,9 +68,7 @@ def odd(c: Cohort, folder: Path) -> ad.AnnData:
     elif fault == "cube":
         adata = placed(np.repeat(x[:, :, None], 2, axis=2), obs, features, place)
     else:
-        adata = placed(
-            _stored(x, o["storage"], fault, folder), obs, features.astype(_dtype(o["features"])), place
-        )
+        adata = placed(_stored(x, o["storage"], fault, folder), obs, features.astype(_dtype(o["features"])), place)
     return _through_file(adata, o["file"], folder)
 
 

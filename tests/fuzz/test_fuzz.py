@@ -19,7 +19,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from _cohort import Cohort, cohorts
+from _drawn import Cohort, cohorts
 from _dress import odd, plain
 from hypothesis import HealthCheck, given, settings
 
@@ -65,7 +65,12 @@ PROFILES = {
 BLIND = ("Fractions", "NumberOfCells", "RandomVector")
 """Profiles that read no features."""
 TASKS = [*(("embed", m) for m in MODELS), *(("query", m) for m in MODELS), *(("profile", p) for p in PROFILES)]
-TASKS += [*[("probe", "Mean")] * 4, ("probe", "NumberOfCells"), *(("train", m) for m in MODELS), ("annotate", "MAESTRO")]
+TASKS += [
+    *[("probe", "Mean")] * 4,
+    ("probe", "NumberOfCells"),
+    *(("train", m) for m in MODELS),
+    ("attribute", "MAESTRO"),
+]
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 
 
@@ -86,7 +91,7 @@ def compute(c: Cohort, make: Any, folder: Path, *, is_plain: bool) -> pd.DataFra
         require_sound(c, samples, folder)
         return samples.to_df() if task == "profile" else probed(c, samples)
     cls, arguments = MODELS[what]
-    labels = {"labels_key": c.keys["label"]} if what == "PaSCient" or task in ("train", "annotate") else {}
+    labels = {"labels_key": c.keys["label"]} if what == "PaSCient" or task in ("train", "attribute") else {}
     # set up on the plain copy, in the same place, so that the odd one is new to the model
     is_new = task == "query" and not is_plain
     first = plain(c, "obsm" if c.odd["fault"] == "cube" else c.odd["place"]) if is_new else make()
@@ -94,10 +99,8 @@ def compute(c: Cohort, make: Any, folder: Path, *, is_plain: bool) -> pd.DataFra
     model = cls(first, random_state=0, **arguments)
     if task == "train":
         model.train(max_epochs=1, batch_size=4, train_size=1.0, seed=0, accelerator="cpu", **QUIET)
-    if task == "annotate":
-        model.annotate_attributions(c.keys["label"], n_cells=3, n_steps=2)
-        key = sst._keys.attribution("maestro", c.keys["label"], c.odd["positive"])
-        return first.obs[[key]].set_axis(["attribution"], axis=1)
+    if task == "attribute":
+        return model.get_attributions(c.keys["label"], n_cells=3, n_steps=2).cells.iloc[:, [1]].set_axis(["x"], axis=1)
     samples = model.to_sample_adata(make() if task == "query" else None)
     require_sound(c, samples, folder)
     return samples.to_df()
@@ -137,12 +140,13 @@ def is_looked_at(c: Cohort) -> bool:
     if fault in OF_FEATURES:
         return what not in BLIND
     if fault in OF_LABELS:
-        reads_labels = task in ("train", "annotate", "probe") or what == "PaSCient"
+        reads_labels = task in ("train", "attribute", "probe") or what == "PaSCient"
         if fault == "other_class":  # a class like others to whoever learns them
-            return task == "query" and what == "PaSCient"
+            is_number = task == "probe" and c.odd["family"] in ("number", "levels")
+            return is_number or (task == "query" and what == "PaSCient")
         if fault == "infinite_label":
-            return task == "probe" and c.odd["family"] == "number"
-        # a column that varies is left out of the samples
+            is_unseen = task == "query" and what == "PaSCient"
+            return is_unseen or (task == "probe" and c.odd["family"] in ("number", "levels"))
         return reads_labels
     return fault != "no_type" or "cell_type_key" in PROFILES.get(what, {})
 
@@ -152,7 +156,6 @@ def check(c: Cohort) -> None:
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as name:
         warnings.simplefilter("ignore")
         folder = Path(name)
-        c.odd["positive"] = "1" if c.odd["family"] == "binary" else c.classes[1]
         try:
             want = compute(c, lambda: plain(c), folder, is_plain=True)
         except ValueError as error:  # a class with one member, say: then so must the odd one

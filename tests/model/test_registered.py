@@ -325,6 +325,12 @@ def test_training_that_diverges_stops_at_once_and_names_the_samples(kind, monkey
     assert len(calls) == 3
 
 
+def test_a_loss_that_cannot_be_computed_names_the_samples():
+    model = build("maestro", make_cohort())
+    with pytest.raises(ValueError, match=r"The loss .*Samples of the batch: \['s0.*lower the learning rate"):
+        model.train(**{**FIT, "max_epochs": 3, "batch_size": 2, "plan_kwargs": {"lr": 1e30}})
+
+
 def test_a_last_step_that_spoils_the_weights_is_told():
     model = build("maestro", make_cohort())
     with pytest.raises(ValueError, match=r"not finite|The loss is"):

@@ -293,3 +293,14 @@ def test_a_batch_that_only_one_class_has_is_named():
         ValueError, match=r"same value 'a' in all 8 samples that have a batch: .*'batch'. is missing for 8"
     ):
         tl.confounding(samples, "label", batch_key="batch", cv=2)
+
+
+def test_keys_that_no_file_holds_are_found_by_their_names():
+    samples = cohort(biology=3.0)
+    want = tl.confounding(samples, "disease", batch_key="batch", covariate_keys=["n_cells"], **FAST)
+    # as a sample-level table holds them
+    samples.obs = samples.obs.rename(
+        columns={"disease": "disease%2Fstate", "batch": "batch%2Fday", "n_cells": "n%2Fcells"}
+    )
+    got = tl.confounding(samples, "disease/state", batch_key="batch/day", covariate_keys=["n/cells"], **FAST)
+    np.testing.assert_allclose(got.table["score"], want.table["score"])

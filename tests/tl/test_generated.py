@@ -132,3 +132,10 @@ def test_bad_input():
     true.obs.loc["c3", "type"] = np.nan
     with pytest.raises(ValueError, match=r"adata.obs\['type'\] is missing for 1"):
         tl.transfer_labels(made, true, "type")
+
+
+def test_labels_are_written_under_a_key_that_files_hold(tmp_path):
+    reference, new = cells([[50, 30, 20]]), unlabelled([[5, 6, 7]])
+    tl.transfer_labels(new, reference, "type", key_added="type/fine")
+    new.write_h5ad(tmp_path / "new.h5ad")
+    assert ad.read_h5ad(tmp_path / "new.h5ad").obs["type%2Ffine"].value_counts().to_dict() == {"A": 5, "B": 6, "C": 7}

@@ -41,8 +41,13 @@ def test_representation_refuses_what_it_cannot_read(samples: AnnData) -> None:
     with pytest.raises(ValueError, match=r"2 of 6 samples \(first: \['s1', 's4'\]\)"):
         get_representation(samples)
     samples.obsm["X_text"] = pd.DataFrame({"a": list("abcdef")}, index=samples.obs_names)
-    with pytest.raises(ValueError, match="must hold numbers"):
+    with pytest.raises(
+        TypeError, match=r"Column 'a' of samples\.obsm\['X_text'\] holds object values .* must hold numbers"
+    ):
         get_representation(samples, "X_text")
+    samples.obsm["X_complex"] = np.full((6, 1), 1 + 2j)
+    with pytest.raises(ValueError, match="complex128, but must hold real numbers"):
+        get_representation(samples, "X_complex")
     with pytest.raises(KeyError, match=r"samples.X is empty.*X_a"):
         get_representation(AnnData(obs=samples.obs, obsm={"X_a": samples.obsm["X_a"]}))
     samples.obsm["X_none"] = np.zeros((6, 0))
@@ -97,3 +102,14 @@ def test_stored_distances_are_checked(samples: AnnData) -> None:
     samples.X[3] = 0
     with pytest.raises(ValueError, match=r"'cosine' distance is not defined for .* of 6 samples"):
         get_distances(samples, metric="cosine")
+
+
+@pytest.mark.parametrize("kind", ["Int64", "masked"])
+def test_what_is_missing_is_not_read_as_what_lies_there(samples: AnnData, kind: str) -> None:
+    if kind == "Int64":
+        samples.obsm["X_odd"] = pd.DataFrame({"a": pd.array([1, 2, None, 4, 5, 6], "Int64")}, index=samples.obs_names)
+    else:
+        samples.obsm["X_odd"] = np.ma.masked_equal(np.arange(6.0)[:, None], 2)
+        assert isinstance(samples.obsm["X_odd"], np.ma.MaskedArray)
+    with pytest.raises(ValueError, match=r"missing or infinite values in 1 of 6 samples \(first: \['s2'\]\)"):
+        get_representation(samples, "X_odd")

@@ -130,10 +130,10 @@ class RowReader:
         if sparse.issparse(x):
             x = self._csr(x).toarray()
         with np.errstate(over="ignore"):  # said with the name of the cell, when looked at
-            return np.ascontiguousarray(_filled(x), dtype=np.float32)
+            return np.ascontiguousarray(_checks.filled(x), dtype=np.float32)
 
     def _csr(self, x: Any) -> sparse.csr_array:
-        x = _filled(_in_memory(x))
+        x = _checks.filled(_in_memory(x))
         if not sparse.issparse(x) and x.dtype == np.float16:  # of which scipy makes no sparse array
             x = x.astype(np.float32)
         x = sparse.csr_array(x)
@@ -200,7 +200,7 @@ def row_major(source: Any, where: str = "The array") -> Any:
     """
     source = _checks.in_memory(source)
     if isinstance(source, pd.DataFrame):
-        return _numbers_of(source, where)
+        return _checks.numbers_of(source, where)
     if isinstance(source, np.matrix):
         source = np.asarray(source)
     shape = tuple(getattr(source, "shape", ()))
@@ -213,7 +213,7 @@ def row_major(source: Any, where: str = "The array") -> Any:
     kind = getattr(getattr(source, "dtype", None), "kind", "f")
     if kind == "O" and isinstance(source, np.ndarray):
         try:
-            source = _filled(source).astype(np.float64)
+            source = _checks.filled(source).astype(np.float64)
         except (TypeError, ValueError) as error:
             msg = f"{where} is of dtype object and holds what is no number: {error}. Convert it to float."
             raise TypeError(msg) from error
@@ -224,31 +224,8 @@ def row_major(source: Any, where: str = "The array") -> Any:
         return source if source.format == "csr" else source.tocsr()
     if getattr(source, "format", None) == "csc":  # a dataset on disk, of which every slice of rows would read all
         return source.to_memory().tocsr()
-    return _filled(source)
-
-
-def _numbers_of(frame: pd.DataFrame, where: str) -> np.ndarray:
-    """Columns of a DataFrame as numbers, missing as NaN."""
-    columns = []
-    for position, name in enumerate(frame.columns):
-        column = frame.iloc[:, position]
-        try:
-            if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype.kind in "mMcSU":
-                raise TypeError(column.dtype)
-            columns.append(column.to_numpy(dtype=np.float64, na_value=np.nan))
-        except (TypeError, ValueError) as error:
-            values = _checks.first(column.dropna().unique(), 3)
-            msg = f"Column {str(name)!r} of {where} holds {column.dtype} values {values}, but must hold numbers."
-            raise TypeError(msg) from error
-    return np.stack(columns, axis=1) if columns else np.zeros((len(frame), 0))
+    return _checks.filled(source)
 
 
 def _in_memory(x: Any) -> Any:
     return x.compute() if hasattr(x, "compute") else x  # dask
-
-
-def _filled(x: Any) -> Any:
-    """A masked value is a missing one, whatever lies under the mask."""
-    if not isinstance(x, np.ma.MaskedArray):
-        return x
-    return x.astype(np.float64).filled(np.nan) if np.ma.is_masked(x) else np.asarray(x)

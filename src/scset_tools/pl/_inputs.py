@@ -46,7 +46,7 @@ def representation(samples: AnnData, use_rep: str | None, *, caller: str) -> np.
     if values is None or not samples.n_obs:
         msg = f"{name} is empty (samples: {samples.n_obs}). Name a key of samples.obsm with use_rep."
         raise ValueError(msg)
-    matrix = np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float64)
+    matrix = _checks.dense(values, name)
     bad = np.asarray(~np.isfinite(matrix).all(axis=1))
     if bad.any():
         culprits = _checks.first(samples.obs_names[bad].tolist())

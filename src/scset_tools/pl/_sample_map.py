@@ -24,6 +24,7 @@ from scset_tools.pl._style import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
@@ -86,12 +87,12 @@ def sample_map(
     if color is None:
         for shape in dict.fromkeys(shapes):
             points(ax, xy[shapes == shape], size=size, c="#0072B2", marker=shape)
-    elif is_number(column(samples, color, caller="pl.sample_map")):
-        _scatter_numbers(ax, xy, shapes, samples=samples, color=color, size=size)
-        if samples.obs[color].isna().any():
+    elif is_number(shown := column(samples, color, caller="pl.sample_map")):
+        _scatter_numbers(ax, xy, shapes, shown=shown, color=color, size=size)
+        if shown.isna().any():
             sections.append((color, [point_handle(MISSING_LABEL, color=MISSING)]))
     else:
-        groups = categories(samples.obs[color], colors=stored_colors(samples, color))
+        groups = categories(shown, colors=stored_colors(samples, color))
         if style is not None and not fits_palette(len(groups.names)):
             msg = (
                 f"{color!r} has {len(groups.names)} categories: past 8 they need the shapes that style={style!r} takes."
@@ -142,10 +143,10 @@ def _shapes(samples: AnnData, style: str) -> tuple[np.ndarray, list[Line2D]]:
 
 
 def _scatter_numbers(
-    ax: Axes, xy: np.ndarray, shapes: np.ndarray, *, samples: AnnData, color: str, size: float
+    ax: Axes, xy: np.ndarray, shapes: np.ndarray, *, shown: pd.Series, color: str, size: float
 ) -> None:
     """Points on a colour scale that leaves missing values grey."""
-    values = samples.obs[color].to_numpy(dtype=float, na_value=np.nan)
+    values = shown.to_numpy(dtype=float, na_value=np.nan)
     is_known = np.isfinite(values)
     scale = Normalize(values[is_known].min(), values[is_known].max()) if is_known.any() else Normalize(0, 1)
     for shape in dict.fromkeys(shapes):

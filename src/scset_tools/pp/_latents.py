@@ -54,7 +54,7 @@ def highly_variable_latents(
     """
     _checks.require_anndata(adata, caller="pp.highly_variable_latents")
     values = _checks.require_obsm(adata, use_rep)
-    x = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+    x = _checks.dense(values, f"adata.obsm[{use_rep!r}]")
     if x.ndim != 2 or not np.isfinite(x).all():
         msg = f"adata.obsm[{use_rep!r}] must be cells x latents with finite values, found shape {x.shape}."
         raise ValueError(msg)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, stats
+from scipy import stats
 
 from scset_tools import _checks, _labels
 from scset_tools.tl._design_tests import design_table
@@ -181,8 +181,7 @@ def _columns(samples: AnnData, use_rep: str | None, obs_keys: Sequence[str] | No
         names = list(samples.var_names)
     else:
         names = [f"{use_rep}_{j}" for j in range(matrix.shape[1])]
-    matrix = matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
-    return matrix.astype(np.float64), names
+    return _checks.dense(matrix, "samples.X" if use_rep is None else f"samples.obsm[{use_rep!r}]"), names
 
 
 def _number_column(samples: AnnData, key: str) -> np.ndarray:

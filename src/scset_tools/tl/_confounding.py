@@ -130,33 +130,32 @@ def confounding(
     covariates = (
         [k for k in _DEFAULT_COVARIATES if k in samples.obs] if covariate_keys is None else list(covariate_keys)
     )
-    for key in (label_key, batch_key, *covariates):
-        _checks.require_obs(samples, key)
+    columns = {key: _checks.require_obs(samples, key) for key in (label_key, batch_key, *covariates)}
     if batch_key == label_key:
         msg = f"label_key and batch_key are the same column {label_key!r}: pass two."
         raise ValueError(msg)
-    is_known = (samples.obs[label_key].notna() & samples.obs[batch_key].notna()).to_numpy()
+    is_known = (columns[label_key].notna() & columns[batch_key].notna()).to_numpy()
     if is_known.sum() < 3:
         msg = f"{is_known.sum()} of {len(is_known)} samples have both {label_key!r} and {batch_key!r}; at least 3 are needed."
         raise ValueError(msg)
-    part = samples[is_known]
-    if part.obs[label_key].nunique() < 2 <= samples.obs[label_key].nunique():
+    part, known = samples[is_known], {key: column[is_known] for key, column in columns.items()}
+    if known[label_key].nunique() < 2 <= columns[label_key].nunique():
         msg = (
-            f"samples.obs[{label_key!r}] has the same value {str(part.obs[label_key].iloc[0])!r} in all {part.n_obs} samples that "
+            f"samples.obs[{label_key!r}] has the same value {str(known[label_key].iloc[0])!r} in all {part.n_obs} samples that "
             f"have a batch: samples.obs[{batch_key!r}] is missing for {len(is_known) - part.n_obs} of {len(is_known)}."
         )
         raise ValueError(msg)
     kind = read_target(part, label_key).kind
     kind = "class" if kind == "ordinal" else kind
     run = _Runner(part, groups_key, cv, n_repeats, n_permutations, tune, seed_of(rng))
-    batch = as_text(part.obs[batch_key])
+    batch = as_text(known[batch_key])
     if batch.nunique() < 2:
         msg = (
             f"samples.obs[{batch_key!r}] has the same value in all {len(batch)} labelled samples: nothing to confound."
         )
         raise ValueError(msg)
     groups = read_groups(part, groups_key, np.arange(part.n_obs))
-    overlap, counts = label_batch_overlap(part.obs[label_key], batch, groups=groups, kind=kind, seed=run.seed)
+    overlap, counts = label_batch_overlap(known[label_key], batch, groups=groups, kind=kind, seed=run.seed)
     is_separable = bool(overlap["share_mixed"].iloc[0] > 0)
     if obsp_key is None:
         rep, how = get_representation(part, use_rep), "vectors"
@@ -167,8 +166,8 @@ def confounding(
     with _each_warning_once():
         # groups that are the batches leave no batch to learn from: the batch alone is then tested on single samples
         batch_groups = None if _is_same(groups, batch) else groups_key
-        rows = [run(label_key, kind, batch_key, _design(part.obs[batch_key], as_classes=True), groups_key=batch_groups)]
-        rows += [run(label_key, kind, key, _design(part.obs[key]), groups_key=groups_key) for key in covariates]
+        rows = [run(label_key, kind, batch_key, _design(known[batch_key], as_classes=True), groups_key=batch_groups)]
+        rows += [run(label_key, kind, key, _design(known[key]), groups_key=groups_key) for key in covariates]
         rows.append(run(label_key, kind, "random vector", noise, groups_key=groups_key))
         rows.append(run(label_key, kind, _REP, rep, groups_key=groups_key, how=how))
         rows.append(run(label_key, kind, _REP, rep, groups_key=batch_key, how=how))

@@ -10,7 +10,7 @@ import ot
 import pandas as pd
 from scipy.spatial.distance import cdist, pdist
 
-from scset_tools import _checks
+from scset_tools import _checks, _keys
 from scset_tools._samples import sample_of_cells
 from scset_tools.tl._knn import FairNeighborsClassifier
 from scset_tools.tl._representation import get_representation
@@ -116,7 +116,8 @@ def transfer_labels(
     text = labels.astype(str).to_numpy()
     voted = FairNeighborsClassifier(min(n_neighbors, len(known))).fit(known, text).predict(new)
     names = labels.cat.categories.astype(str) if isinstance(labels.dtype, pd.CategoricalDtype) else np.unique(text)
-    adata.obs[key_added or label_key] = pd.Categorical(voted, categories=list(names))
+    _keys.remember(adata.uns, [key_added or label_key])
+    adata.obs[_keys.key(key_added or label_key)] = pd.Categorical(voted, categories=list(names))
 
 
 def generated_composition(

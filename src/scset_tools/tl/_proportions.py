@@ -173,8 +173,7 @@ def _read_proportions(samples: AnnData, proportions: pd.DataFrame | str) -> pd.D
     if isinstance(proportions, str):
         stored = _checks.require_obsm(samples, proportions)
         if not isinstance(stored, pd.DataFrame):
-            dense: Any = stored.toarray() if hasattr(stored, "toarray") else stored
-            stored = pd.DataFrame(np.asarray(dense), index=samples.obs_names)
+            stored = pd.DataFrame(_checks.dense(stored, f"samples.obsm[{proportions!r}]"), index=samples.obs_names)
         proportions = stored
     if not isinstance(proportions, pd.DataFrame):
         msg = f"proportions must be a DataFrame (samples x cell types) or a key of obsm, not {type(proportions).__name__}."

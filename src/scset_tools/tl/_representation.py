@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ def get_representation(samples: AnnData, use_rep: str | None = None) -> np.ndarr
             raise KeyError(msg)
     else:
         name, values = f"samples.obsm[{use_rep!r}]", _checks.require_obsm(samples, use_rep)
-    x = _to_float(values, name)
+    x = _checks.dense(values, name)
     if x.ndim != 2 or x.shape[0] != samples.n_obs:
         msg = f"{name} must have shape (n_samples={samples.n_obs}, n_features), but has shape {x.shape}."
         raise ValueError(msg)
@@ -106,7 +106,7 @@ def get_distances(
     n = samples.n_obs
     if sparse.issparse(stored):
         _require_all_pairs(stored, name)
-    d = _to_float(stored, name)
+    d = _checks.dense(stored, name)
     if d.shape != (n, n):
         msg = f"{name} must have shape (n_samples, n_samples) = ({n}, {n}), but has shape {d.shape}."
         raise ValueError(msg)
@@ -124,22 +124,6 @@ def require_defined(d: np.ndarray, metric: str, names: pd.Index) -> None:
             "for example because their vectors are constant. Choose another metric, or leave these samples out."
         )
         raise ValueError(msg)
-
-
-def _to_float(values: Any, name: str) -> np.ndarray:
-    """A dense float64 copy of whatever AnnData stores."""
-    if sparse.issparse(values):
-        values = values.toarray()
-    elif isinstance(values, pd.DataFrame):
-        values = values.to_numpy()
-    elif hasattr(values, "to_memory"):  # backed sparse or dask
-        values = values.to_memory()
-        values = values.toarray() if sparse.issparse(values) else values
-    try:
-        return np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        msg = f"{name} must hold numbers, but converting it failed: {error}."
-        raise ValueError(msg) from error
 
 
 def _require_all_pairs(stored: sparse.spmatrix, name: str) -> None:

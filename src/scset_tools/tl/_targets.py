@@ -135,7 +135,7 @@ def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event
         way_out = "To predict classes, pass target='class'." if kind == "continuous" else ""
         values = _labels.read_numbers(column, kind=kind, way_out=way_out)
     if kind == "time_to_event":
-        event = _events(samples.obs[event_key].iloc[rows], str(event_key))
+        event = _events(_checks.require_obs(samples, str(event_key)).iloc[rows], str(event_key))
         _check_times(values, event, column)
     elif len(np.unique(values)) < 2:
         msg = (

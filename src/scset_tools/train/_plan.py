@@ -109,7 +109,12 @@ class SampleTrainingPlan(pl.LightningModule):
         self._step(batch, "test")
 
     def _step(self, batch: Any, part: str) -> torch.Tensor:
-        out = self.module.loss(batch)
+        try:
+            out = self.module.loss(batch)
+        except torch.linalg.LinAlgError as error:  # of a matrix that is no longer finite
+            raise ValueError(
+                self._complaint(f"The loss cannot be computed in step {self.global_step} ({part}): {error}", batch)
+            ) from error
         if not torch.isfinite(out.loss):
             raise ValueError(
                 self._complaint(f"The loss is {float(out.loss.detach())} in step {self.global_step} ({part})", batch)

@@ -19,7 +19,20 @@ STORAGES += ["masked", "matrix", "csr", "csr_int", "csr_float64", "csr_array", "
 STORAGES += ["twice", "unsorted", "explicit_zeros", "h5_dense", "h5_csr", "h5_csc", "zarr", "dask", "dask_csr"]
 PLACES = ["X", "layer", "obsm", "frame"]
 NAME_TYPES = ["object", "string", "str", "category"]
-COLUMNS = ["lists", "dicts", "mixed", "date", "missing", "Int64", "interval", "bool_or_none", "bytes", "twice", "tuple", "nan"]
+COLUMNS = [
+    "lists",
+    "dicts",
+    "mixed",
+    "date",
+    "missing",
+    "Int64",
+    "interval",
+    "bool_or_none",
+    "bytes",
+    "twice",
+    "tuple",
+    "nan",
+]
 FILES = ["h5ad", "backed", "lazy", "zarr"]
 LABELS = {
     "class": ["object", "category", "string", "unused", "backwards", "cat_of_string"],
@@ -28,7 +41,19 @@ LABELS = {
     "number": ["float", "float32", "Float64", "decimal", "object", "text", "int"],
 }
 """How the labels of each family may be held; the plain copy holds text, 0 and 1, ordered categories, and floats."""
-FAULTS = ["nan", "inf", "-inf", "beyond", "hidden", "no_sample", "same_text", "list_ids", "text_column", "cube", "complex"]
+FAULTS = [
+    "nan",
+    "inf",
+    "-inf",
+    "beyond",
+    "hidden",
+    "no_sample",
+    "same_text",
+    "list_ids",
+    "text_column",
+    "cube",
+    "complex",
+]
 FAULTS += ["two", "varies", "list_labels", "infinite_label", "no_type", "other_class"]
 
 
@@ -84,6 +109,10 @@ def cohorts(draw: st.DrawFn, tasks: list[tuple[str, str]]) -> Cohort:
         "order": rng.permutation(len(sample)),
         "rng": rng,
     }
+    if odd["fault"] == "hidden":  # anndata's views have no masks
+        odd["is_view"] = False
+    if odd["storage"] == "object":  # text after a file
+        odd["file"] = None
     if odd["fault"] in ("hidden", "same_text", "no_sample", "list_ids", "list_labels"):  # not after a file
         odd["file"] = None
     if odd["fault"] in ("cube", "text_column", "hidden", "complex"):
