@@ -278,8 +278,8 @@ class MAESTROModule(SampleModule):
         )
         for x in self._standardized(pieces):
             n_cells = n_cells + len(x)
-            sums = sums + self.tokens.sums(x, ptr_from_sizes([len(x)]).to(x.device))
-        return encoded + self.token_weight * self.tokens.embed(sums, n_cells)
+            sums = sums + self.tokens.sums(x, ptr_from_sizes([len(x)]).to(x.device)).double()
+        return encoded + self.token_weight * self.tokens.embed(sums.to(encoded.dtype), n_cells)
 
     def attention(self, batch: SampleBatch) -> torch.Tensor:
         """Weight of each cell in the pooling of its sample, (cells, n_heads)."""
