@@ -19,7 +19,8 @@ class LinearProbe:
     """Scores ``z @ weight + bias`` of each class, from a logistic regression on standardised vectors."""
 
     def __init__(self, vectors: np.ndarray, labels: np.ndarray) -> None:
-        fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(vectors, labels)
+        # to the end: where it stops early, rounding of the vectors would decide where
+        fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000, tol=1e-8)).fit(vectors, labels)
         scaler, regression = fitted[0], fitted[1]
         coef, intercept = (
             regression.coef_ / scaler.scale_,
