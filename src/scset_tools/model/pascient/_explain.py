@@ -249,7 +249,7 @@ class ExplainMixin(ModelMixin):
     @staticmethod
     def _of_class(cells: AnnData, dataset: SampleDataset, chosen: Target, name: str) -> np.ndarray:
         """Whether each sample is of a class, (samples,)."""
-        codes = _labels.match_classes(cells.obs[chosen.name], chosen.classes, allow_new=True)
+        codes = _labels.match_classes(_checks.require_obs(cells, chosen.name), chosen.classes, allow_new=True)
         return dataset.index.first(codes) == chosen.classes.index(name)
 
     def _explain(

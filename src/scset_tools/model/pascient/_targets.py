@@ -44,7 +44,9 @@ def read_kinds(obs: pd.DataFrame, labels_key: str | Sequence[str] | Mapping[str,
                 raise ValueError(msg)
     else:
         keys = [labels_key] if isinstance(labels_key, str) else [str(k) for k in labels_key]
-        kinds = {key: _labels.guess_kind(obs[key]) if key in obs else "class" for key in keys}
+        kinds = {
+            key: _labels.guess_kind(_checks.obs_column(obs, key)) if key in obs.columns else "class" for key in keys
+        }
     if not kinds:
         msg = "labels_key is empty: name at least one column of adata.obs, or leave it out."
         raise ValueError(msg)
