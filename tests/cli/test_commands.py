@@ -136,6 +136,78 @@ def test_benchmark_of_cells_and_of_vectors(run, cohort, samples, tmp_path):
     assert pd.read_csv(tmp_path / "v.tsv", sep="\t")["representation"].tolist() == ["X"]
 
 
+def test_benchmark_without_methods_compares_the_usual_ones(run, cohort, samples):
+    options = ["--cv", 3, "--n-repeats", 1, "--no-tune"]
+    of_cells = run("benchmark", cohort, "subtype", "-s", "sample", *options)
+    assert of_cells.code == 0, of_cells.err
+    assert all(name in of_cells.out for name in _methods.BENCHMARKED)
+    assert "comparing mean, kmeans_fractions, number_of_cells" in of_cells.err
+    of_vectors = run("benchmark", samples, "subtype", *options)
+    assert of_vectors.code == 0, of_vectors.err
+    assert "comparing X, X_mean" in of_vectors.err
+
+
+def test_benchmark_gives_cell_types_to_models_that_read_them(monkeypatch):
+    setup = {"cell_type_key": "cell_type", "labels_key": "subtype", "layer": None}
+    how = {"setup": setup, "build": {}, "train": {}, "seed": 0}
+    assert _commands._entry("pascient", "sample", **how).setup == {
+        "cell_type_key": "cell_type",
+        "labels_key": "subtype",
+    }
+    assert _commands._entry("maestro", "sample", **how).setup == {"labels_key": "subtype"}
+
+
+# ---- options from a file
+
+
+def test_options_from_a_file_and_the_command_line_wins(run, cohort, tmp_path):
+    config, out = tmp_path / "run.toml", tmp_path / "s.h5ad"
+    lines = [f'output = "{out}"', 'sample-key = "sample"', "seed = 5", "overwrite = true", "[probe]", "cv = 3"]
+    config.write_text("\n".join(lines))
+    assert run("fit", "random_vector", cohort, "--config", config).code == 0
+    first = ad.read_h5ad(out).X
+    np.testing.assert_array_equal(
+        first, sst.profiles.RandomVector(sample_key="sample", rng=5).fit_transform(ad.read_h5ad(cohort)).X
+    )
+    assert run("fit", "random_vector", cohort, "--seed", 6, "--config", config).code == 0
+    assert not np.array_equal(first, ad.read_h5ad(out).X)
+
+
+def test_tables_lists_and_commands_of_a_file(run, cohort, tmp_path):
+    config = tmp_path / "run.json"
+    of_command = {"build": SMALL["maestro"], "max_epochs": 1, "accelerator": "cpu", "cells": str(cohort)}
+    config.write_text(json.dumps({"sample_key": "sample", "fit": {**of_command, "output": str(tmp_path / "s.h5ad")}}))
+    ended = run("fit", "--config", config, "maestro")
+    assert ended.code == 0, ended.err
+    assert ad.read_h5ad(tmp_path / "s.h5ad").n_obs == 8
+    config.write_text(json.dumps({"method": ["mean", "random_vector"], "cv": 3, "n_repeats": 1, "no_tune": True}))
+    ended = run("benchmark", cohort, "subtype", "-s", "sample", "--config", config)
+    assert ended.code == 0, ended.err
+    assert "comparing mean, random_vector" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        ("sede = 1", 2, "fit has no option 'sede'. There are: "),
+        ("seed = [1, 2]", 2, "seed takes one value, not a list"),
+        ("[seed]\na = 1", 2, "seed takes one value, not a table"),
+        ("seed = ", 4, "is no valid TOML"),
+        ('seed = "many"', 2, "--seed"),
+    ],
+)
+def test_a_file_of_options_that_is_wrong(run, cohort, tmp_path, text, code, message):
+    config = tmp_path / "run.toml"
+    config.write_text(text)
+    ended = run("fit", "mean", cohort, "-s", "sample", "-o", tmp_path / "s.h5ad", "--config", config)
+    assert (ended.code, message in ended.err) == (code, True), ended.err
+
+
+def test_shells_complete_methods():
+    assert _methods.starting_with_method("sc") == ["scset"]
+    assert _methods.starting_with_compared("maes") == ["maestro", "maestro-untrained"]
+
+
 # ---- how commands end
 
 
@@ -154,11 +226,39 @@ def test_benchmark_of_cells_and_of_vectors(run, cohort, samples, tmp_path):
         (["fit", "maestro", "CELLS", "-s", "sample", "-o", "OUT", "--build", "n_latent"], 2, "takes name=value"),
         (["fit", "mean", "CELLS", "-s", "sample", "-o", "OUT", "--max-epochs", "3"], 3, "mean is a profile"),
         (["fit", "mean", "CELLS", "-s", "sample", "-o", "OUT", "--save-model", "DIR"], 3, "leave out --save-model"),
-        (["fit", "fractions", "CELLS", "-s", "sample", "-o", "OUT"], 3, "fractions needs --cell-type-key"),
+        (["fit", "fractions", "CELLS", "-s", "sample", "-o", "OUT"], 2, "fractions needs --cell-type-key"),
         (["fit", "mean", "nowhere.h5ad", "-s", "sample", "-o", "OUT"], 4, "nowhere.h5ad is no file"),
         (["fit", "mean", "CELLS", "-s", "sample", "-o", "nowhere/x.h5ad"], 5, "cannot be written: No such file"),
         (["fit", "mean", "CELLS", "-s", "sample", "-o", "CELLS"], 5, "is there already"),
         (["embed", "nowhere", "CELLS", "-o", "OUT"], 4, "no folder of a saved model"),
+        (
+            ["fit", "maestro", "CELLS", "-s", "sample", "-o", "OUT", "--accelerator", "gpu"],
+            2,
+            "--accelerator gpu: torch",
+        ),
+        (["fit", "maestro", "CELLS", "-s", "sample", "-o", "OUT", "--accelerator", "gpus"], 2, "takes cpu, gpu or auto"),
+        (
+            ["benchmark", "CELLS", "subtype", "-s", "sample", "-m", "maestro", "--accelerator", "gpu"],
+            2,
+            "finds no GPU here",
+        ),
+        (
+            ["fit", "pascient", "CELLS", "-s", "sample", "-o", "OUT"],
+            2,
+            "pascient learns from labels: name their column with --labels-key",
+        ),
+        (["fit", "maestro", "CELLS", "-s", "sample", "-o", "OUT", "--preset", "papr"], 2, "error: --preset 'papr' is not one of"),
+        (
+            ["fit", "maestro", "CELLS", "-s", "sample", "-o", "OUT", "--cell-type-key", "cell_type"],
+            2,
+            "MAESTRO takes no --cell-type-key",
+        ),
+        (
+            ["benchmark", "CELLS", "subtype", "-s", "sample", "-m", "mean", "--cell-type-key", "cell_type"],
+            2,
+            "--cell-type-key: none of ['mean'] reads cell types",
+        ),
+        (["fit", "mean", "CELLS", "-s", "sample", "-o", "OUT", "--config", "no.toml"], 4, "no.toml cannot be read"),
         (["probe", "SAMPLES", "nolabel"], 3, "'nolabel' is not a column"),
         (["benchmark", "SAMPLES", "subtype", "-m", "X_no"], 3, "neither in obsm nor in obsp"),
         (["benchmark", "CELLS", "subtype", "-s", "sample", "-m", "means"], 2, "'means' is not a method"),

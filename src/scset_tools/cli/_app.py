@@ -30,7 +30,6 @@ app = typer.Typer(
     help="Samples as sets of cells: one vector per sample from an h5ad file of cells, and what that vector knows.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -65,7 +64,12 @@ def _top(
     "Example: scset-tools fit maestro cohort.h5ad --sample-key sample -o samples.h5ad --save-model maestro_model",
 )
 def fit(
-    method: Annotated[str, typer.Argument(help="Name of a model or profile.", show_default=False)],
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a model or profile.", show_default=False, autocompletion=_methods.starting_with_method
+        ),
+    ],
     cells: Annotated[
         Path, typer.Argument(metavar="CELLS.H5AD", help="Cells of the cohort.", readable=False, show_default=False)
     ],
@@ -102,6 +106,7 @@ def fit(
     seed: o.Seed = 0,
     backed: o.Backed = False,
     overwrite: o.Overwrite = False,
+    config: o.Config = None,
     log: o.Log = None,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -160,6 +165,7 @@ def embed(
     ] = False,
     backed: o.Backed = False,
     overwrite: o.Overwrite = False,
+    config: o.Config = None,
     log: o.Log = None,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -212,6 +218,7 @@ def probe(
         Path | None, typer.Option(metavar="FILE", help="Out-of-fold predictions: .csv, .tsv or .json.")
     ] = None,
     overwrite: o.Overwrite = False,
+    config: o.Config = None,
     log: o.Log = None,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -265,7 +272,16 @@ def benchmark(
     ],
     labels: Annotated[list[str], typer.Argument(help="Columns of obs to predict.", show_default=False)],
     *,
-    method: Annotated[list[str], typer.Option("--method", "-m", help="What to compare; may be repeated.")],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="What to compare; may be repeated.",
+            show_default=f"{', '.join(_methods.BENCHMARKED)}; of sample vectors X and all of obsm",
+            autocompletion=_methods.starting_with_compared,
+        ),
+    ] = None,
     sample_key: o.MaybeSampleKey = None,
     groups_key: o.GroupsKey = None,
     use_rep: o.UseRep = None,
@@ -293,6 +309,7 @@ def benchmark(
         Path | None, typer.Option(metavar="FILE", help="Bars with intervals: .png, .pdf or .svg.")
     ] = None,
     overwrite: o.Overwrite = False,
+    config: o.Config = None,
     log: o.Log = None,
     quiet: o.Quiet = False,
     debug: o.Debug = False,

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from scset_tools.cli._session import Session
 
 
+READS = ("use_rep", "layer", "labels_key", "batch_key")
+"""What every model and profile may be told to read."""
+
+
 def read(path: Path, session: Session, *, is_backed: bool = False) -> AnnData:
     """Read a file and say what is in it."""
     session.say(f"reading {path}")
@@ -67,6 +71,10 @@ def fit(
 ) -> None:
     """Fit a method to all samples of a file and write their vectors."""
     _methods.require_method(method)
+    if method in _methods.models():
+        _methods.require_labels(method, setup, build)
+        _methods.require_accelerator(train.get("accelerator", "auto"))
+        _preset(_methods.model_class(method), preset)  # a wrong name is told before the cohort is read
     with output(out, overwrite=overwrite) as place, output(save_model, overwrite=overwrite, is_folder=True) as folder:
         adata = read(cells, session, is_backed=is_backed)
         _checks.require_obs(adata, sample_key)
@@ -172,7 +180,7 @@ def benchmark(
     labels: Sequence[str],
     *,
     session: Session,
-    methods: Sequence[str],
+    methods: Sequence[str] | None,
     sample_key: str | None,
     setup: dict[str, Any],
     build: dict[str, Any],
@@ -186,8 +194,13 @@ def benchmark(
 ) -> pd.DataFrame:
     """Compare representations on the same folds: keys of sample vectors, or methods that are fitted in each fold."""
     if sample_key is not None:
+        methods = methods or list(_methods.BENCHMARKED)
         for name in methods:
             _methods.require_method(name.removesuffix(_methods.UNTRAINED))
+            if name in _methods.models():
+                _methods.require_labels(name, setup, build)
+                _methods.require_accelerator(train.get("accelerator", "auto"))
+        _require_used(methods, setup)
     with (
         output(out, overwrite=overwrite) as place,
         output(folds, overwrite=overwrite) as folds_place,
@@ -196,6 +209,8 @@ def benchmark(
         adata = read(data, session)
         from scset_tools import tl
 
+        methods = methods or ["X", *adata.obsm]
+        session.say(f"comparing {', '.join(methods)}")
         entries: Any = list(methods)
         if sample_key is not None:
             _checks.require_obs(adata, sample_key)
@@ -222,14 +237,22 @@ def _entry(name: str, sample_key: str, *, setup: dict, build: dict, train: dict,
     from scset_tools.model import ModelProfile
 
     quiet = {"enable_progress_bar": False, "seed": seed, **train}
-    reads = ("use_rep", "layer", "labels_key", "batch_key")
+    cls = _methods.model_class(name.removesuffix(_methods.UNTRAINED))
+    reads = [*READS, *(["cell_type_key"] if _methods.takes_cell_types(name) else [])]
     return ModelProfile(
-        _methods.model_class(name.removesuffix(_methods.UNTRAINED)),
+        cls,
         sample_key=sample_key,
         setup={key: setup[key] for key in reads if setup.get(key) is not None},
         build={"random_state": seed, **build},
         train=None if name.endswith(_methods.UNTRAINED) else quiet,
     )
+
+
+def _require_used(methods: Sequence[str], setup: dict[str, Any]) -> None:
+    """Raise if cell types are given and no method reads them."""
+    if setup.get("cell_type_key") is not None and not any(_methods.takes_cell_types(name) for name in methods):
+        msg = f"--cell-type-key: none of {_checks.first(methods, 40)} reads cell types. Leave it out, or add -m fractions."
+        raise CommandError(msg, ExitCode.USAGE)
 
 
 def _preset(cls: Any, name: str | None) -> dict[str, dict[str, Any]]:
@@ -238,7 +261,11 @@ def _preset(cls: Any, name: str | None) -> dict[str, dict[str, Any]]:
     if not hasattr(cls, "preset"):
         msg = f"{cls.__name__} has no presets."
         raise CommandError(msg, ExitCode.REQUEST)
-    found = cls.preset(name)
+    try:
+        found = cls.preset(name)
+    except ValueError as error:
+        msg = f"--preset {str(error).removeprefix('name=')}"
+        raise CommandError(msg, ExitCode.USAGE) from error
     return {"model": found.model, "train": found.train}
 
 

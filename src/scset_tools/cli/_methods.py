@@ -32,6 +32,13 @@ PROFILES = {
 """Name on the command line, which is that of the function, and class in :mod:`scset_tools.profiles`; a test compares."""
 
 
+BENCHMARKED = ("mean", "kmeans_fractions", "number_of_cells")
+"""What `benchmark` compares on cells unless told otherwise: two profiles that are hard to beat, and a control."""
+
+LEARN_FROM_LABELS = ("pascient",)
+"""Models that have nothing to learn from without labels."""
+
+
 def models() -> dict[str, str]:
     """Name on the command line and public name of every model: those that the package loads from its models."""
     lazy = scset_tools._LAZY
@@ -71,7 +78,7 @@ def profile(name: str, **offered: Any) -> Any:
     missing = [key for key, p in takes.items() if p.default is p.empty and key in offered and offered[key] is None]
     if missing:
         msg = f"{name} needs {', '.join('--' + key.replace('_', '-') for key in missing)}."
-        raise CommandError(msg, ExitCode.REQUEST)
+        raise CommandError(msg, ExitCode.USAGE)
     return cls(**{key: value for key, value in offered.items() if key in takes and value is not None})
 
 
@@ -79,6 +86,42 @@ def require_method(name: str) -> None:
     """Raise unless this is the name of a model or of a profile."""
     if name not in models() and name not in PROFILES:
         raise _unknown("method", name, [*sorted(models()), *PROFILES])
+
+
+def require_labels(name: str, setup: dict[str, Any], build: dict[str, Any]) -> None:
+    """Raise where a model that learns from labels is given none; PaSCient may contrast cell types instead."""
+    if name in LEARN_FROM_LABELS and setup.get("labels_key") is None and not build.get("contrastive_weight"):
+        raise CommandError(f"{name} learns from labels: name their column with --labels-key.", ExitCode.USAGE)
+
+
+def require_accelerator(name: str) -> None:
+    """Raise where there is no such device, before Lightning does in many lines."""
+    if name not in ("auto", "cpu", "gpu", "cuda"):
+        raise CommandError(f"--accelerator takes cpu, gpu or auto, but was given {name!r}.", ExitCode.USAGE)
+    if name in ("gpu", "cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            msg = f"--accelerator {name}: torch {torch.__version__} finds no GPU here. Pass --accelerator cpu, or auto."
+            raise CommandError(msg, ExitCode.USAGE)
+
+
+def takes_cell_types(name: str) -> bool:
+    """Whether a model or profile reads ``cell_type_key``."""
+    name = name.removesuffix(UNTRAINED)
+    function = getattr(scset_tools.profiles, PROFILES[name]) if name in PROFILES else model_class(name).setup_anndata
+    return "cell_type_key" in inspect.signature(function).parameters
+
+
+def starting_with_method(incomplete: str) -> list[str]:
+    """Methods of `fit`, for the completion of the shell."""
+    return [name for name in (*sorted(models()), *PROFILES) if name.startswith(incomplete)]
+
+
+def starting_with_compared(incomplete: str) -> list[str]:
+    """The same with untrained models, for `benchmark`."""
+    names = [variant for name in sorted(models()) for variant in (name, name + UNTRAINED)]
+    return [name for name in (*names, *PROFILES) if name.startswith(incomplete)]
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> CommandError:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from scset_tools.cli._config import read_config
+
 SampleKey = Annotated[
     str, typer.Option("--sample-key", "-s", metavar="COLUMN", help="Column of obs with the sample of each cell.")
 ]
@@ -64,6 +66,16 @@ Repeats = Annotated[int, typer.Option("--n-repeats", min=1, help="Times that the
 NoTune = Annotated[bool, typer.Option("--no-tune", help="Take default hyperparameters of the probe.")]
 Backed = Annotated[bool, typer.Option("--backed", help="Leave X on disk: for cohorts larger than memory.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that are there already.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        is_eager=True,
+        callback=read_config,
+        help="Options from a .toml or .json file; what is on the command line wins.",
+    ),
+]
 Log = Annotated[
     Path | None, typer.Option("--log", metavar="FILE", help="Append events to this file, one JSON object per line.")
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scset_tools.cli._session import Session
+
+
+OWN_OPTIONS = ("use_rep", "layer", "labels_key", "batch_key", "cell_type_key")
+"""Arguments of ``setup_anndata`` that have an option of their own on the command line."""
 
 
 class ReportEpochs(Callback):
@@ -60,6 +65,10 @@ def fit_model(
     setup, build, train
         Arguments of ``setup_anndata``, of the constructor and of ``train``.
     """
+    takes = inspect.signature(cls.setup_anndata).parameters
+    refused = [f"--{name.replace('_', '-')}" for name in setup if name in OWN_OPTIONS and name not in takes]
+    if refused:
+        raise CommandError(f"{cls.__name__} takes no {', '.join(refused)}.", ExitCode.USAGE)
     _require_known("--setup", cls.setup_anndata, setup)
     _require_known("--build", cls.__init__, build)
     cls.setup_anndata(cells, **setup)
@@ -74,8 +83,6 @@ def fit_model(
 
 def _require_known(option: str, function: Any, given: dict[str, Any]) -> None:
     """A mistyped argument of a constructor is told with the names that there are."""
-    import inspect
-
     parameters = inspect.signature(function).parameters
     hidden = ("self", "cls", "adata", "registry", "kwargs")
     known = [name for name in parameters if name not in hidden]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import rich.pretty  # noqa: F401  (scvi-tools prints a set-up through it, and rich 15 no longer loads it by itself)
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
 

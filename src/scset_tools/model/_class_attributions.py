@@ -10,13 +10,14 @@ import pandas as pd
 
 from scset_tools import _keys
 from scset_tools._samples import as_text
+from scset_tools._short_repr import ShortRepr
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-@dataclass(frozen=True)
-class Attributions:
+@dataclass(frozen=True, repr=False)
+class Attributions(ShortRepr):
     """Contributions to the scores of classes, from the mean cell as the baseline.
 
     Attributes

@@ -10,13 +10,14 @@ import pandas as pd
 
 from scset_tools import _checks, _keys
 from scset_tools._samples import as_text
+from scset_tools._short_repr import ShortRepr
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-@dataclass(frozen=True)
-class SampleAttributions:
+@dataclass(frozen=True, repr=False)
+class SampleAttributions(ShortRepr):
     """Attributions to a score of samples; positive values speak for the target.
 
     Attributes

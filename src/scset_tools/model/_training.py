@@ -16,6 +16,7 @@ from scset_tools.model._health import MIN_SAMPLES, TwoDraws
 from scset_tools.model._runner import SampleTrainRunner
 from scset_tools.train import ExpectedTime, ResumeCheckpoint, SaveBestModel, StopAtPlateau, WatchHealth
 from scset_tools.train._health import METRICS as HEALTH
+from scset_tools.train._quiet import without_adverts
 from scset_tools.train._run_folder import alone_in, require_room
 
 MONITOR = "loss_validation"
@@ -92,7 +93,7 @@ def run_training(
         max_epochs = default_max_epochs(model._default_steps(splitter), splitter.n_batches())
     # as names and before training: a checkpoint of the model has them, and rows mean nothing in another AnnData
     model.train_samples_, model.validation_samples_, model.test_samples_ = splitter.names()
-    with warnings.catch_warnings():
+    with without_adverts():
         # said whether or not it was asked for, and not true: here every process sees all validation samples
         warnings.filterwarnings("ignore", message="early_stopping was automatically disabled")
         runner = SampleTrainRunner(
@@ -106,7 +107,7 @@ def run_training(
     model.history_, model.is_trained_ = None, False
     is_first = resume is not None and runner.trainer.is_global_zero
     try:
-        with warnings.catch_warnings(), alone_in(resume.path.parent) if resume and is_first else nullcontext():
+        with without_adverts(), alone_in(resume.path.parent) if resume and is_first else nullcontext():
             # a teacher is in eval mode on purpose; the plan puts the rest in training mode
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
             runner()

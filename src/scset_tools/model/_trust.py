@@ -16,6 +16,7 @@ from scipy import stats
 from scset_tools import _checks
 from scset_tools._labels import name_of, permute_labels
 from scset_tools._samples import sample_of_cells
+from scset_tools._short_repr import ShortRepr
 
 if TYPE_CHECKING:
     from scset_tools.model._sample_attributions import SampleAttributions
@@ -24,8 +25,8 @@ MAX_LISTED = 5_000
 """Up to this many labelings are listed and drawn without replacement."""
 
 
-@dataclass(frozen=True)
-class TrustResult:
+@dataclass(frozen=True, repr=False)
+class TrustResult(ShortRepr):
     """Attributions of several seeds beside those of permuted labels.
 
     Attributes

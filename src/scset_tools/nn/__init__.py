@@ -1,5 +1,6 @@
 """Networks and losses for sets of vectors; torch alone."""
 
+from scset_tools.nn import loss
 from scset_tools.nn._attention import ISAB, MAB, PMA, SAB
 from scset_tools.nn._attribution import (
     IntegratedGradients,

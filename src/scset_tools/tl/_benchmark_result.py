@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._intervals import benjamini_hochberg, paired_difference
 from scset_tools.tl._metrics import BOUNDS, LOWER_IS_BETTER
 from scset_tools.tl._probe import check_kind_metric
@@ -22,8 +23,8 @@ KEYS = ["label", "probe", "representation"]
 """What tells the rows of a benchmark apart, besides the fold."""
 
 
-@dataclass(frozen=True)
-class BenchmarkResult:
+@dataclass(frozen=True, repr=False)
+class BenchmarkResult(ShortRepr):
     """Scores of representations on identical folds.
 
     Attributes

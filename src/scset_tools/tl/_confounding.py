@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _labels
+from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._intervals import bootstrap_draws, bounded_interval, percentile_interval
 from scset_tools.tl._overlap import as_text, label_batch_overlap
 from scset_tools.tl._probe import probe
@@ -28,8 +29,8 @@ _DEFAULT_COVARIATES = ("n_cells", "depth")
 _REP, _PREDICTOR, _BATCH = "representation", "X_predictor", "_batch"
 
 
-@dataclass(frozen=True)
-class ConfoundingResult:
+@dataclass(frozen=True, repr=False)
+class ConfoundingResult(ShortRepr):
     """What predicts a label, what a representation predicts, and whether label and batch can be told apart.
 
     Attributes

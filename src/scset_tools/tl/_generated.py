@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from scset_tools import _checks, _keys
 from scset_tools._samples import sample_of_cells
+from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._knn import FairNeighborsClassifier
 from scset_tools.tl._representation import get_representation
 
@@ -22,8 +23,8 @@ MAX_FOR_BANDWIDTH = 2000
 """Cells from whose distances the width of the kernel is taken."""
 
 
-@dataclass(frozen=True)
-class GeneratedComposition:
+@dataclass(frozen=True, repr=False)
+class GeneratedComposition(ShortRepr):
     """Proportions of cell types among the true and the generated cells of samples.
 
     Attributes

@@ -14,6 +14,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, recall_score
 
 from scset_tools import _checks, _labels
+from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._representation import get_distances
 from scset_tools.tl._splits import read_groups
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-@dataclass(frozen=True)
-class NeighborTable:
+@dataclass(frozen=True, repr=False)
+class NeighborTable(ShortRepr):
     """Labels of the nearest neighbours of the samples of each class.
 
     Attributes

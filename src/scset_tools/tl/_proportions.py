@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from scset_tools import _checks
+from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._estimators import N_INNER_FOLDS
 from scset_tools.tl._representation import get_representation
 from scset_tools.tl._softmax import SoftmaxRegression
@@ -35,8 +36,8 @@ _ALPHAS = {
 }
 
 
-@dataclass(frozen=True)
-class ProportionResult:
+@dataclass(frozen=True, repr=False)
+class ProportionResult(ShortRepr):
     """Predicted proportions of cell types.
 
     Attributes

@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 
 from scset_tools import _checks
 from scset_tools._labels import permute_labels, warn_of_few_rearrangements
+from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._metrics import chance_corrected_f1
 from scset_tools.tl._neighbors import candidates, class_codes, neighbor_weights, require_reachable, vote
 from scset_tools.tl._representation import get_distances
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 Keys = str | Sequence[str] | None
 
 
-@dataclass(frozen=True)
-class RobustnessResult:
+@dataclass(frozen=True, repr=False)
+class RobustnessResult(ShortRepr):
     """How near the replicates of a sample are.
 
     Attributes

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _labels
+from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._distance_tables import in_sample_order
 from scset_tools.tl._intervals import benjamini_hochberg
 from scset_tools.tl._neighbors import candidates
@@ -31,8 +32,8 @@ RELEVANT_WEIGHT = 2 / 3
 """Share of the relevant covariates in SPARE's total; the technical ones have the rest."""
 
 
-@dataclass(frozen=True)
-class SpareResult:
+@dataclass(frozen=True, repr=False)
+class SpareResult(ShortRepr):
     """SPARE's scores of representations, as published and corrected.
 
     Attributes

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from scset_tools import _checks
 from scset_tools._labels import permute_labels, warn_of_few_rearrangements
+from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._splits import read_groups
 from scset_tools.tl._targets import read_target
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 METHODS = ("pca", "diffusion", "dpt")
 
 
-@dataclass(frozen=True)
-class TrajectoryResult:
+@dataclass(frozen=True, repr=False)
+class TrajectoryResult(ShortRepr):
     """An ordering of the samples and its agreement with a covariate.
 
     Attributes
