@@ -114,23 +114,44 @@ def test_columns_compressed_on_disk_are_read_once(tmp_path):
     np.testing.assert_array_equal(reader([3, 1]), x[[3, 1]])
 
 
-def test_rows_of_a_file_in_one_piece_are_one_slice():
+def test_rows_of_a_file_that_lie_together_are_read_in_ranges():
     class Spy:
-        shape = (N, D)
+        shape = (1000, 2)
 
         def __init__(self):
+            self.x = np.random.default_rng(0).random(self.shape).astype(np.float32)
             self.asked = []
 
         def __getitem__(self, rows):
             self.asked.append(rows)
-            return np.zeros((N, D))[rows]
+            return self.x[rows]
 
+    rng = np.random.default_rng(1)
     spy = Spy()
     reader = RowReader(spy)
     reader(np.array([6, 5, 7]))
-    reader(np.array([9, 2]))
-    assert spy.asked[0] == slice(5, 8)
-    assert spy.asked[1].tolist() == [2, 9]
+    assert spy.asked == [slice(5, 8)]
+    # two whole samples and one that is drawn from, in an order of their own
+    parts = np.arange(600, 650), np.arange(100, 160), np.sort(rng.choice(np.arange(300, 400), 50, replace=False))
+    rows = rng.permutation(np.concatenate(parts))
+    spy.asked.clear()
+    np.testing.assert_array_equal(reader(rows), spy.x[rows])
+    assert spy.asked == [slice(part.min(), part.max() + 1) for part in sorted(parts, key=min)]
+    # scattered ones are asked for by number
+    rows = rng.choice(np.arange(0, 1000, 20), 30, replace=False)
+    spy.asked.clear()
+    np.testing.assert_array_equal(reader(rows), spy.x[rows])
+    assert len(spy.asked) == 1
+    assert spy.asked[0].tolist() == sorted(rows)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_what_lies_between_the_wanted_rows_is_not_looked_at(storage, tmp_path):
+    source, x = make(storage, tmp_path)
+    reader = RowReader(source)
+    every_other = np.arange(0, N, 2)
+    np.testing.assert_array_equal(reader(every_other[::-1]), x[every_other[::-1]])
+    np.testing.assert_array_equal(reader.csr(every_other).toarray(), x[every_other])
 
 
 @pytest.mark.parametrize("storage", STORAGES)

@@ -13,6 +13,11 @@ from scipy import sparse
 from scset_tools import _checks
 from scset_tools.data._reopen import InFile, located
 
+MAX_GAP = 16
+"""Most rows from one wanted row of an array on disk to the next, for the rows between them to be read along."""
+MIN_ROWS_OF_RANGE = 8
+"""Fewest rows of a range, on average, for reading by ranges: below, each wanted row is asked for."""
+
 
 @dataclass(frozen=True)
 class Named:
@@ -100,11 +105,27 @@ class RowReader:
         if len(rows) == 0:
             return convert(np.zeros((0, self.n_features), dtype=np.float32))
         distinct, position = np.unique(rows, return_inverse=True)  # h5py wants increasing, distinct indices
-        lo, hi = int(distinct[0]), int(distinct[-1]) + 1
-        is_one_piece = hi - lo == len(distinct)  # a file stored by sample: one slice is far quicker than fancy indices
-        x = self._finite(convert(self.source[lo:hi] if is_one_piece else self.source[distinct]), distinct)
+        x = self._finite(self._in_ranges(distinct, convert), distinct)
         in_order = len(distinct) == len(rows) and bool((np.diff(position) > 0).all())
         return x if in_order else x[position]
+
+    def _in_ranges(self, rows: np.ndarray, convert: Callable[[Any], Any]) -> Any:
+        """Ascending rows of an array on disk: range by range where they lie close together, else one by one.
+
+        A range is read whole and the rows are picked in memory, which is far quicker than to ask for each: a cohort stored by
+        sample gives one range per sample, also where cells are drawn from it.
+        """
+        ends = np.flatnonzero(np.diff(rows) > MAX_GAP) + 1
+        if (len(ends) + 1) * MIN_ROWS_OF_RANGE > len(rows) and len(ends):
+            return convert(self.source[rows])
+        parts = []
+        for part in np.split(rows, ends):
+            lo, hi = int(part[0]), int(part[-1]) + 1
+            x = _in_memory(self.source[lo:hi])
+            parts.append(convert(x if hi - lo == len(part) else x[part - lo]))
+        if len(parts) == 1:
+            return parts[0]
+        return sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
 
     @staticmethod
     def rows_per_chunk(n_features: int, n_bytes: int = 2**26) -> int:
