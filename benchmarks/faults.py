@@ -29,6 +29,7 @@ import scset_tools as sst
 from scset_tools.train import ResumeCheckpoint
 
 SIZES = {"n_hidden": 8, "n_latent": 4, "n_inducing": 2, "n_layers": 1, "n_cells": 10, "n_heads": 2, "dropout_rate": 0.1}
+SHORT = {"max_epochs": 1, "batch_size": 4, "enable_progress_bar": False, "accelerator": "cpu", "watch_health": False}
 FIT = {"batch_size": 4, "train_size": 0.75, "enable_progress_bar": False, "accelerator": "cpu", "seed": 0}
 
 
@@ -158,7 +159,7 @@ def two_at_once(place: Path, n: int) -> str:
 def memory(n_folds: int, n_models: int) -> tuple[str, str]:
     """Growth of the resident memory over folds of a benchmark and over models."""
     adata = make_cohort(12, n_features=2000)
-    profile = sst.model.ModelProfile(sst.MAESTRO, sample_key="sample", build={**SIZES, "random_state": 0})
+    profile = sst.model.ModelProfile(sst.MAESTRO, sample_key="sample", build={**SIZES, "random_state": 0}, train=SHORT)
     how = {"sample_key": "sample", "cv": 2, "tune": False, "progress": False}
 
     def folds(n: int) -> None:
