@@ -18,7 +18,6 @@ import numpy as np
 from _timing import hardware_line
 from scipy import sparse
 
-from scset_tools.data import _rows
 from scset_tools.data._rows import RowReader
 
 N_SAMPLES, BATCH = 40, 16
@@ -62,9 +61,9 @@ def main() -> None:
                     np.concatenate([s * each + np.sort(rng.choice(each, n, replace=False)) for s in samples])
                 )
             by_range = rate(reader, batches)
-            kept, _rows.MAX_GAP = _rows.MAX_GAP, 0  # no range but of one row: each is asked for
-            one_by_one = rate(reader, batches)
-            _rows.MAX_GAP = kept
+            one_by_one = rate(
+                RowReader(reader.source, max_gap=0), batches
+            )  # no range but of one row: each is asked for
             print(
                 f"{name}: {by_range:,.0f} cells/s by range, {one_by_one:,.0f} row by row, {by_range / one_by_one:.1f}x"
             )

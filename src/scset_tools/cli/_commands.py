@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -280,3 +281,40 @@ def _require_no_training(
 
 def _means(summary: pd.DataFrame) -> dict[str, float]:
     return {str(m): float(v) for m, v in zip(summary["metric"], summary["mean"], strict=True)}
+
+
+def prepare(
+    sources: Sequence[Path],
+    *,
+    session: Session,
+    out: Path,
+    sample_key: Sequence[str],
+    join: str,
+    layer: str | None,
+    merge: bool,
+) -> None:
+    """Write the cells of several files to one store."""
+    from scset_tools.pp import write_store
+
+    for source in sources:
+        if not source.exists():
+            msg = f"{source} is no file."
+            raise CommandError(msg, ExitCode.UNREADABLE)
+    if out.exists():
+        msg = f"{out} is there already. Take another name, or remove it."
+        raise CommandError(msg, ExitCode.UNWRITABLE)
+    if not os.access(out.absolute().parent, os.W_OK):
+        msg = f"{out} cannot be written: {out.absolute().parent} is no folder that may be written to."
+        raise CommandError(msg, ExitCode.UNWRITABLE)
+    session.say(f"preparing {len(sources)} files")
+    write_store(
+        sources,
+        out,
+        sample_key=sample_key[0] if len(sample_key) == 1 else sample_key,
+        join=join,  # type: ignore[arg-type]
+        layer=layer,
+        same_names="merge" if merge else "raise",
+        progress=session.shows_progress,
+    )
+    session.event("write", path=out)
+    session.say(f"writing {out}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def read_cells(path: Path, *, is_backed: bool = False) -> AnnData:
-    """Read an h5ad file, or say why it cannot be read.
+    """Read an h5ad file, or a zarr folder with its values left on disk, or say why it cannot be read.
 
     Parameters
     ----------
@@ -27,6 +27,13 @@ def read_cells(path: Path, *, is_backed: bool = False) -> AnnData:
     is_backed
         Whether ``X`` stays on disk.
     """
+    if path.is_dir() and path.suffix == ".zarr":
+        from scset_tools.pp import read_store
+
+        try:
+            return read_store(path)
+        except (ValueError, OSError) as error:
+            raise CommandError(str(error), ExitCode.UNREADABLE) from error
     if not path.is_file():
         msg = f"{path} is {'a folder' if path.is_dir() else 'no file'}."
         raise CommandError(msg, ExitCode.UNREADABLE)

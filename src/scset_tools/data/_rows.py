@@ -13,8 +13,6 @@ from scipy import sparse
 from scset_tools import _checks
 from scset_tools.data._reopen import InFile, located
 
-MAX_GAP = 16
-"""Most rows from one wanted row of an array on disk to the next, for the rows between them to be read along."""
 MIN_ROWS_OF_RANGE = 8
 """Fewest rows of a range, on average, for reading by ranges: below, each wanted row is asked for."""
 
@@ -59,6 +57,8 @@ class RowReader:
         zarr file opened in backed mode, zarr array, dask array (dense or of sparse chunks).
     named
         How messages name it.
+    max_gap
+        Most rows from one wanted row of an array on disk to the next, for the rows between them to be read along.
 
     Notes
     -----
@@ -67,7 +67,8 @@ class RowReader:
     because picking rows from CSC visits every non-zero value.
     """
 
-    def __init__(self, source: Any, named: Named | None = None) -> None:
+    def __init__(self, source: Any, named: Named | None = None, *, max_gap: int = 16) -> None:
+        self.max_gap = max_gap
         self.named = named = Named() if named is None else named
         self.source = source = row_major(source, named.array)
         self.is_out_of_core = not (isinstance(source, np.ndarray) or sparse.issparse(source))
@@ -115,7 +116,7 @@ class RowReader:
         A range is read whole and the rows are picked in memory, which is far quicker than to ask for each: a cohort stored by
         sample gives one range per sample, also where cells are drawn from it.
         """
-        ends = np.flatnonzero(np.diff(rows) > MAX_GAP) + 1
+        ends = np.flatnonzero(np.diff(rows) > self.max_gap) + 1
         if (len(ends) + 1) * MIN_ROWS_OF_RANGE > len(rows) and len(ends):
             return convert(self.source[rows])
         parts = []

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 
-import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 __all__ = ["TokenPool"]
 
 MAX_COMPONENTS = 64
 """Most principal components in which kinds of cells are told apart: a covariance of thousands of features is not to be had."""
-MIN_CELLS_PER_KIND = 4
-"""With fewer cells for each kind there is no mixture to fit."""
-REGULARIZATION = 0.05
-"""Added to the variance of each feature within a kind, as a share of its variance over all cells."""
 RARE = 0.05
 """Square root of the share below which a kind counts no more for being rare."""
 
@@ -39,8 +30,8 @@ class TokenPool(nn.Module):
     two samples (Campbell et al. 2006), and are mapped to the vector along their principal components, by an isometry.
 
     Attention pools one weighted mean over all kinds of cells, in which a shift of one kind and the opposite shift of another
-    cancel. Here they stay apart. Nothing is learned by gradient: :meth:`fit` finds the kinds, :meth:`calibrate` the map. Before,
-    the kinds are random.
+    cancel. Here they stay apart. Nothing is learned by gradient: :meth:`set_kinds` takes the components of a mixture, :meth:`calibrate` finds
+    the map. Before, the kinds are random.
 
     Parameters
     ----------
@@ -76,7 +67,7 @@ class TokenPool(nn.Module):
         self.register_buffer("prototypes", torch.randn(n_tokens, n_input))
         # so that random prototypes share the cells among them, instead of one taking each
         self.register_buffer("whitener", 2 * n_input**-0.5 * _orthogonal(n_input, n_components))
-        self.register_buffer("log_weight", torch.full((n_tokens,), -float(np.log(max(1, n_tokens)))))
+        self.register_buffer("log_weight", torch.full((n_tokens,), -math.log(max(1, n_tokens))))
         self.register_buffer("location", torch.zeros(n_features))
         self.register_buffer("project", _orthogonal(n_latent, n_features))
         self.register_buffer("rotation", _orthogonal(n_latent, n_latent))
@@ -157,48 +148,21 @@ class TokenPool(nn.Module):
         return self.embed(self.sums(x, ptr), ptr.diff())
 
     @torch.no_grad()
-    def fit(self, x: Tensor) -> None:
-        """Find the kinds of cells: a Gaussian mixture with one covariance, from the centres of k-means (scikit-learn's).
-
-        With fewer than four cells for each kind, the kinds are around single cells.
+    def set_kinds(self, means: Tensor, whitener: Tensor, log_weight: Tensor) -> None:
+        r"""Take the components of a mixture as the kinds of cells.
 
         Parameters
         ----------
-        x
-            Cells of all samples, (cells, n_input), at about unit variance.
+        means
+            Their means, (n_tokens, n_input).
+        whitener
+            :math:`\Sigma^{-1/2}`, in which differences count: (n_input, components of :attr:`whitener`).
+        log_weight
+            Logarithms of their shares, (n_tokens,).
         """
-        n_tokens = len(self.prototypes)
-        cells = x.detach().double().cpu().numpy()
-        if len(cells) == 0:
-            return
-        if len(cells) < MIN_CELLS_PER_KIND * n_tokens:
-            self.prototypes.copy_(torch.from_numpy(cells[np.arange(n_tokens) % len(cells)]))
-            return
-        components = np.eye(cells.shape[1])
-        if cells.shape[1] > MAX_COMPONENTS:
-            n_components = min(MAX_COMPONENTS, len(cells))
-            components = np.zeros((cells.shape[1], MAX_COMPONENTS))
-            components[:, :n_components] = PCA(n_components, random_state=0).fit(cells).components_.T
-        reduced = cells @ components
-        with warnings.catch_warnings():
-            # equal cells make fewer kinds than asked for, and the last digits of a mixture do not matter
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            start = KMeans(n_tokens, n_init=3, random_state=0).fit(reduced).cluster_centers_
-            mixture = GaussianMixture(
-                n_tokens,
-                covariance_type="tied",
-                means_init=start,
-                reg_covar=REGULARIZATION,
-                max_iter=50,
-                random_state=0,
-            ).fit(reduced)
-        weight = mixture.predict_proba(reduced)
-        total = weight.sum(axis=0)[:, None]
-        # a kind without cells stays where k-means, or the mean of all cells, put it
-        means = np.where(total > 0, weight.T @ cells / np.maximum(total, 1e-300), cells.mean(axis=0))
-        self.prototypes.copy_(torch.from_numpy(means))
-        self.whitener.copy_(torch.from_numpy(components @ mixture.precisions_cholesky_))
-        self.log_weight.copy_(torch.from_numpy(np.log(np.maximum(mixture.weights_, 1e-12))))
+        self.prototypes.copy_(means)
+        self.whitener.copy_(whitener)
+        self.log_weight.copy_(log_weight)
 
     @torch.no_grad()
     def calibrate(self, sums: Tensor, n_cells: Tensor) -> None:
@@ -214,24 +178,25 @@ class TokenPool(nn.Module):
         n_cells
             Number of cells of each sample, (samples,).
         """
-        features = self.features(sums.double(), n_cells).cpu().numpy()
+        features = self.features(sums.double(), n_cells)
         n_tokens, n_input = self.prototypes.shape
         n_latent = len(self.rotation)
-        root = np.sqrt(features[:, :n_tokens].mean(axis=0))
-        weight = np.concatenate([1 / np.maximum(root, RARE), np.repeat(root, n_input)])
-        location = features.mean(axis=0)
+        root = features[:, :n_tokens].mean(dim=0).sqrt()
+        weight = torch.cat([1 / root.clamp_min(RARE), root.repeat_interleave(n_input)])
+        location = features.mean(dim=0)
         x = (features - location) * weight
-        size = np.sqrt(np.square(x).sum(axis=1).mean())
-        _, value, axes = np.linalg.svd(x, full_matrices=False)
-        axes = axes[value > 1e-9 * max(1e-300, value.max(initial=0.0))][:n_latent] if size > 0 else axes[:0]
+        size = float(x.square().sum(dim=1).mean().sqrt())
+        _, value, axes = torch.linalg.svd(x, full_matrices=False)
+        axes = axes[value > 1e-9 * size * len(x) ** 0.5][:n_latent] if size > 0 else axes[:0]
         n_more = min(n_latent, x.shape[1]) - len(axes)
         if n_more > 0:
-            other = np.random.default_rng(0).standard_normal((n_more, x.shape[1]))
-            other -= other @ axes.T @ axes
-            axes = np.concatenate([axes, np.linalg.qr(other.T)[0].T])
-        projected = self.rotation[:, : len(axes)].double().cpu().numpy() @ (axes * weight)
-        self.location.copy_(torch.from_numpy(location))
-        self.project.copy_(torch.from_numpy(projected * (np.sqrt(n_latent) / size if size > 0 else 1.0)))
+            seeded = torch.Generator().manual_seed(0)
+            other = torch.randn(n_more, x.shape[1], generator=seeded, dtype=x.dtype).to(x.device)
+            other = other - other @ axes.T @ axes
+            axes = torch.cat([axes, torch.linalg.qr(other.T)[0].T])
+        projected = self.rotation[:, : len(axes)].double() @ (axes * weight)
+        self.location.copy_(location)
+        self.project.copy_(projected * (n_latent**0.5 / size if size > 0 else 1.0))
         self.is_fitted.fill_(value=True)
 
     def extra_repr(self) -> str:

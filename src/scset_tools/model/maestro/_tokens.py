@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +24,53 @@ MAX_CELLS = 20_000
 MAX_SAMPLES = 1_024
 """Most samples that the map from features to vectors is found from."""
 N_SAMPLES_AT_ONCE = 32
+
+
+MIN_CELLS_PER_KIND = 4
+"""With fewer cells for each kind there is no mixture to fit."""
+REGULARIZATION = 0.05
+"""Added to the variance of each feature within a kind, as a share of its variance over all cells."""
+
+
+def mixture_of(x: torch.Tensor, n_components: int, n_kinds: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A Gaussian mixture of cells with one covariance, from the centres of k-means (both scikit-learn's).
+
+    With fewer than four cells for each kind, the kinds are around single cells.
+
+    Parameters
+    ----------
+    x
+        Cells of all samples, (cells, features), at about unit variance; at least one.
+    n_components
+        Most principal components in which kinds are told apart: a covariance of thousands of features is not to be had.
+    n_kinds
+        Number of components of the mixture.
+
+    Returns
+    -------
+    What :meth:`scset_tools.nn.TokenPool.set_kinds` takes.
+    """
+    cells = x.detach().double().cpu().numpy()
+    n, n_features = cells.shape
+    axes = np.eye(n_features, n_components)
+    if n < MIN_CELLS_PER_KIND * n_kinds:
+        means, whitener, share = cells[np.arange(n_kinds) % n], axes, np.full(n_kinds, 1 / n_kinds)
+    else:
+        if n_features > n_components:
+            axes[:, : min(n, n_components)] = PCA(min(n, n_components), random_state=0).fit(cells).components_.T
+        reduced = cells @ axes
+        with warnings.catch_warnings():
+            # equal cells make fewer kinds than asked for, and the last digits of a mixture do not matter
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            start = KMeans(n_kinds, n_init=3, random_state=0).fit(reduced).cluster_centers_
+            options = {"covariance_type": "tied", "reg_covar": REGULARIZATION, "max_iter": 50, "random_state": 0}
+            mixture = GaussianMixture(n_kinds, means_init=start, **options).fit(reduced)
+        weight = mixture.predict_proba(reduced)
+        total = weight.sum(axis=0)[:, None]
+        # a kind without cells lies at the mean of all, where its share keeps it from mattering
+        means = np.where(total > 0, weight.T @ cells / np.maximum(total, 1e-300), cells.mean(axis=0))
+        whitener, share = axes @ mixture.precisions_cholesky_, np.maximum(mixture.weights_, 1e-12)
+    return torch.from_numpy(means), torch.from_numpy(whitener), torch.from_numpy(np.log(share))
 
 
 @torch.no_grad()
@@ -48,7 +100,8 @@ def fit_tokens(module: MAESTROModule, dataset: SampleDataset, samples: np.ndarra
     for batch in _batches(dataset, samples):
         x = module.standardize(batch.to(device))
         pieces += [cells[:n_each].float().cpu() for cells in x.split(batch.ptr.diff().tolist())]
-    module.tokens.fit(torch.cat(pieces))
+    n_components, n_kinds = module.tokens.whitener.shape[1], len(module.tokens.prototypes)
+    module.tokens.set_kinds(*mixture_of(torch.cat(pieces), n_components, n_kinds))
     sums, sizes = [], []
     for batch in _batches(dataset, samples):
         batch = batch.to(device)

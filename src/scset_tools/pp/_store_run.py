@@ -1,0 +1,230 @@
+"""Write the values of a cohort block by block, and learn on the way what there is to know of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from tqdm.auto import tqdm
+
+from scset_tools.pp._store_writer import DenseWriter, SparseWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scset_tools.pp._store_sources import Source
+
+BYTES_PER_VALUE = 32
+"""Of working memory for each stored value of a block: as read, picked, aligned, and waiting to be written."""
+ROWS_AT_ONCE = 8_192
+"""Rows of a source among which those of a block are looked for."""
+
+
+class StoreRun:
+    """The writing of values, block by block, and what is learned of them on the way."""
+
+    def __init__(
+        self,
+        part: Path,
+        sources: list[Source],
+        features: pd.Index,
+        *,
+        origin: np.ndarray,
+        row: np.ndarray,
+        max_bytes: int,
+        settings: str,
+    ) -> None:
+        self.part, self.sources, self.features, self.origin, self.row = part, sources, features, origin, row
+        self.is_sparse = all(s.reader.is_sparse for s in sources)
+        self.blocks = _blocks(
+            sources, origin, row, max_bytes=max_bytes, n_dense=None if self.is_sparse else len(features)
+        )
+        stamp = json.dumps([settings, self.blocks, list(features), *(s.stamp for s in sources)])
+        self.stamp = f"{zlib.crc32(stamp.encode()):08x}"
+        columns = [features.get_indexer(s.features) for s in sources]
+        self.columns = [None if np.array_equal(c, np.arange(len(features))) else c for c in columns]
+        n, d = len(row), len(features)
+        self.total, self.n_features, self.is_counts = np.zeros(n), np.zeros(n, np.int64), True
+        self.sum, self.square = np.zeros(d), np.zeros(d)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of each feature."""
+        return self.sum / len(self.row)
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Standard deviation of each feature."""
+        return np.sqrt(np.maximum(self.square / len(self.row) - self.mean**2, 0))
+
+    def write(self, *, progress: bool) -> None:
+        """Write all blocks that were not written before."""
+        import zarr
+
+        state = self._read_state()
+        if state is None:
+            shutil.rmtree(self.part, ignore_errors=True)
+        self.root = zarr.open_group(self.part, mode="a", zarr_format=3)
+        done = 0
+        if state is not None:
+            done = int(state["done"])
+            self.total, self.n_features, self.is_counts = state["total"], state["n_features"], bool(state["is_counts"])
+            self.sum, self.square = state["sum"], state["square"]
+        d = len(self.features)
+        self.writer = (
+            SparseWriter(self.root.require_group("X"), d, state=state)
+            if self.is_sparse
+            else DenseWriter(self.root, (len(self.row), d), state=state)
+        )
+        bar = tqdm(
+            total=len(self.row),
+            initial=sum(hi - lo for lo, hi in self.blocks[:done]),
+            unit=" cells",
+            disable=not progress,
+        )
+        with bar:
+            for number, (lo, hi) in enumerate(self.blocks[done:], start=done + 1):
+                x = self._block(lo, hi)
+                self._learn(x, lo, hi)
+                self.writer.append(x)
+                self._write_state(number)
+                bar.update(hi - lo)
+
+    def _block(self, lo: int, hi: int) -> Any:
+        """The cells lo to hi of the store, with its features."""
+        pieces, places = [], []
+        for number, source in enumerate(self.sources):
+            place = np.flatnonzero(self.origin[lo:hi] == number)
+            rows = self.row[lo:hi][place]
+            place, rows = place[np.argsort(rows, kind="stable")], np.sort(rows)
+            for at in _windows(rows):
+                pieces.append(
+                    self._aligned(source.reader.csr(rows[at]) if self.is_sparse else source.reader(rows[at]), number)
+                )
+                places.append(place[at])
+        back = np.argsort(np.concatenate(places), kind="stable")
+        if not self.is_sparse:
+            return np.concatenate(pieces)[back]
+        out = sparse.csr_array(sparse.vstack(pieces, format="csr"))[back]
+        out.sort_indices()
+        return out
+
+    def _aligned(self, x: Any, number: int) -> Any:
+        columns = self.columns[number]
+        if columns is None:
+            return x
+        is_kept = columns >= 0
+        if not self.is_sparse:
+            out = np.zeros((len(x), len(self.features)), np.float32)
+            out[:, columns[is_kept]] = x[:, is_kept]
+            return out
+        x = x[:, np.flatnonzero(is_kept)]
+        return sparse.csr_array((x.data, columns[is_kept][x.indices], x.indptr), shape=(x.shape[0], len(self.features)))
+
+    def _learn(self, x: Any, lo: int, hi: int) -> None:
+        self.total[lo:hi] = np.asarray(x.sum(axis=1, dtype=np.float64)).ravel()
+        self.n_features[lo:hi] = np.asarray((x != 0).sum(axis=1)).ravel()
+        values = x.data if self.is_sparse else x
+        self.is_counts = self.is_counts and bool(((values >= 0) & (values == np.round(values))).all())
+        self.sum += np.asarray(x.sum(axis=0, dtype=np.float64)).ravel()
+        squared = x.astype(np.float64).power(2) if self.is_sparse else np.square(x, dtype=np.float64)
+        self.square += np.asarray(squared.sum(axis=0)).ravel()
+
+    # ---- going on after a stop
+
+    @property
+    def _state_file(self) -> Path:
+        return self.part / "progress.npz"
+
+    def _write_state(self, done: int) -> None:
+        new = self._state_file.with_suffix(".new.npz")
+        np.savez(
+            new,
+            stamp=np.array(self.stamp),
+            done=np.array(done),
+            total=self.total,
+            n_features=self.n_features,
+            is_counts=np.array(self.is_counts),
+            sum=self.sum,
+            square=self.square,
+            **self.writer.state(),
+        )
+        os.replace(new, self._state_file)
+
+    def _read_state(self) -> dict[str, np.ndarray] | None:
+        """The state of a run with the same sources and arguments that was stopped."""
+        try:
+            with np.load(self._state_file) as found:
+                state = dict(found)
+        except (OSError, ValueError, KeyError):
+            return None
+        return state if str(state.get("stamp")) == self.stamp else None
+
+    def close(self, obs: pd.DataFrame, features: pd.Index, store: dict[str, Any]) -> None:
+        """Write the rest: cells, features, and what is known of the values."""
+        import anndata
+        from anndata.io import write_elem
+
+        self.writer.close()
+        elements = {"obs": obs, "var": pd.DataFrame(index=features), "uns": {"store": store}}
+        with anndata.settings.override(auto_shard_zarr_v3=True):  # without it anndata warns of its next default
+            for name, element in {**elements, **{k: {} for k in ("layers", "obsm", "varm", "obsp", "varp")}}.items():
+                write_elem(self.root, name, element)
+        self.root.attrs.update(
+            {
+                "encoding-type": "anndata",
+                "encoding-version": "0.1.0",
+                # read by data._features: values that were looked at here are not looked at again at set-up
+                "scset_tools": {
+                    "is_finite": True,
+                    "has_zero_cells": bool((self.n_features == 0).any()),
+                    "shape": [len(self.row), len(features)],
+                },
+            }
+        )
+        self._state_file.unlink()
+
+
+def _windows(rows: np.ndarray) -> Iterator[slice]:
+    """Runs of ascending rows of a source that lie within ``ROWS_AT_ONCE`` of each other."""
+    ends = np.flatnonzero(np.diff(rows // ROWS_AT_ONCE)) + 1
+    bounds = [0, *ends.tolist(), len(rows)]
+    for lo, hi in itertools.pairwise(bounds):
+        if hi > lo:
+            yield slice(lo, hi)
+
+
+def _blocks(
+    sources: list[Source], origin: np.ndarray, row: np.ndarray, *, max_bytes: int, n_dense: int | None
+) -> list[tuple[int, int]]:
+    """Consecutive cells of the store that fit into memory together."""
+    if n_dense is not None:
+        n_values = np.full(len(row), n_dense, dtype=np.int64)
+    else:
+        n_values = np.zeros(len(row), dtype=np.int64)
+        for number, source in enumerate(sources):
+            is_own = origin == number
+            n_values[is_own] = _stored_per_row(source.reader)[row[is_own]]
+    block = np.cumsum(n_values * BYTES_PER_VALUE) // max(1, max_bytes)
+    ends = np.flatnonzero(np.diff(block)) + 1
+    bounds = [0, *ends.tolist(), len(row)]
+    return [(lo, hi) for lo, hi in itertools.pairwise(bounds) if hi > lo]
+
+
+def _stored_per_row(reader: Any) -> np.ndarray:
+    """Number of stored values of each row of a sparse array, in memory or on disk."""
+    source = reader.source
+    indptr = getattr(source, "indptr", None)
+    if indptr is None:
+        indptr = getattr(source, "group", {}).get("indptr", None)
+    if indptr is None:  # dask: not known before it is computed
+        return np.full(reader.n_rows, reader.n_features, dtype=np.int64)
+    return np.diff(np.asarray(indptr[:], dtype=np.int64))

@@ -1,0 +1,110 @@
+"""The files of a cohort: what each holds, opened without reading its values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from anndata import AnnData
+
+from scset_tools import _checks
+from scset_tools.data._rows import Named, RowReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Source:
+    """One AnnData of a cohort.
+
+    Attributes
+    ----------
+    name
+        Stem of its file, or its number.
+    stamp
+        What tells the file from itself after a change: path, size and time of writing.
+    obs
+        Its cells.
+    features
+        Names of its features.
+    reader
+        Reads its values.
+    """
+
+    name: str
+    stamp: str
+    obs: pd.DataFrame
+    features: pd.Index
+    reader: RowReader
+
+
+def open_sources(sources: Any, *, layer: str | None) -> list[Source]:
+    """Open all of them, under names that differ.
+
+    Parameters
+    ----------
+    sources
+        AnnData or path of an h5ad or zarr file, or several.
+    layer
+        Layer to read instead of ``X``.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or features have a name twice.
+    FileNotFoundError
+        If a path leads nowhere.
+    """
+    given: Sequence[Any] = [sources] if isinstance(sources, str | Path | AnnData) else list(sources)
+    if not given:
+        msg = "sources is empty: give at least one AnnData or path of an h5ad or zarr file."
+        raise ValueError(msg)
+    stems = [
+        str(i) if isinstance(s, AnnData) else Path(s).name.removesuffix(Path(s).suffix) for i, s in enumerate(given)
+    ]
+    if len(set(stems)) < len(stems):
+        stems = [f"{stem}-{i}" for i, stem in enumerate(stems)]
+    return [_open(source, name, layer) for source, name in zip(given, stems, strict=True)]
+
+
+def _open(source: Any, name: str, layer: str | None) -> Source:
+    adata = source if isinstance(source, AnnData) else _open_file(Path(source))
+    what = f"adata.{'X' if layer is None else f'layers[{layer!r}]'} of source {name!r}"
+    if layer is not None and layer not in adata.layers:
+        msg = f"Source {name!r} has no layer {layer!r}. It has: {_checks.first(list(adata.layers))}."
+        raise KeyError(msg)
+    values = adata.X if layer is None else adata.layers[layer]
+    if values is None:
+        msg = f"Source {name!r} has no X. Name the layer to store: layer=..."
+        raise ValueError(msg)
+    features = pd.Index(adata.var_names.astype(str))
+    if not features.is_unique:
+        doubled = features[features.duplicated()].unique()
+        msg = (
+            f"Source {name!r} has {len(doubled)} feature names that stand for several columns: {_checks.first(doubled)}. "
+            "Call adata.var_names_make_unique() first."
+        )
+        raise ValueError(msg)
+    stamp = name
+    if not isinstance(source, AnnData):
+        parts = [p for p in [Path(source), *Path(source).rglob("*")] if p.is_file()]
+        stamp = f"{Path(source).absolute()} {sum(p.stat().st_size for p in parts)} {max(p.stat().st_mtime_ns for p in parts)}"
+    # a block takes rows from all over a file: reading along what lies between is quicker than asking for each
+    reader = RowReader(values, Named(what, adata.obs_names, features), max_gap=128)
+    return Source(name, f"{stamp} {adata.shape} {layer}", pd.DataFrame(adata.obs), features, reader)
+
+
+def _open_file(path: Path) -> AnnData:
+    if not path.exists():
+        msg = f"There is no file {path}."
+        raise FileNotFoundError(msg)
+    if path.is_dir():
+        from scset_tools.pp._read_store import read_store
+
+        return read_store(path)
+    import anndata
+
+    return anndata.read_h5ad(path, backed="r")

@@ -1,0 +1,133 @@
+"""Write rows to a zarr file one block after the other, in bounded memory, so that a stopped run can go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+CHUNK = 2**17
+"""Stored values of a chunk, the least that is read at once."""
+CHUNKS_PER_SHARD = 32
+"""Chunks of a file of the store."""
+ROWS_PER_CHUNK = 256
+
+
+class SparseWriter:
+    """A CSR matrix that grows by rows, as anndata reads it.
+
+    Values are written shard by shard; what does not fill one waits in :attr:`rest`.
+
+    Parameters
+    ----------
+    group
+        Group to write to.
+    n_features
+        Number of columns.
+    state
+        From :meth:`state` of a run that was stopped. Default: a new matrix.
+    """
+
+    def __init__(self, group: Any, n_features: int, *, state: dict[str, np.ndarray] | None = None) -> None:
+        self.group, self.n_features = group, n_features
+        kinds = {"data": np.float32, "indices": np.int32}
+        if state is None:
+            for name, dtype in kinds.items():
+                group.create_array(
+                    name, shape=(0,), dtype=dtype, chunks=(CHUNK,), shards=(CHUNK * CHUNKS_PER_SHARD,), overwrite=True
+                )
+        self.n_written = 0 if state is None else int(state["n_written"])
+        self.rest = {k: np.zeros(0, t) if state is None else state[k] for k, t in kinds.items()}
+        self.indptr = np.zeros(1, np.int64) if state is None else state["indptr"]
+        for name in kinds:  # what a stopped run wrote after its last state is written again
+            group[name].resize((self.n_written,))
+
+    def append(self, x: sparse.csr_array) -> None:
+        """Add rows.
+
+        Parameters
+        ----------
+        x
+            The rows, with sorted indices.
+        """
+        self.indptr = np.concatenate([self.indptr, self.indptr[-1] + x.indptr[1:].astype(np.int64)])
+        self.rest["data"] = np.concatenate([self.rest["data"], x.data])
+        self.rest["indices"] = np.concatenate([self.rest["indices"], x.indices.astype(np.int32)])
+        size = CHUNK * CHUNKS_PER_SHARD
+        self._write(len(self.rest["data"]) // size * size)
+
+    def _write(self, n: int) -> None:
+        if n == 0:
+            return
+        for name, waiting in self.rest.items():
+            array = self.group[name]
+            array.resize((self.n_written + n,))
+            array[self.n_written :] = waiting[:n]
+            self.rest[name] = waiting[n:].copy()  # not a view, which would keep all alive
+        self.n_written += n
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a later run needs to go on from here."""
+        return {"n_written": np.array(self.n_written), "indptr": self.indptr, **self.rest}
+
+    def close(self) -> None:
+        """Write what waits, and what makes a matrix of it."""
+        self._write(len(self.rest["data"]))
+        self.group.create_array(
+            "indptr", data=self.indptr, chunks=(max(1, min(len(self.indptr), CHUNK)),), overwrite=True
+        )
+        self.group.attrs.update(
+            {
+                "encoding-type": "csr_matrix",
+                "encoding-version": "0.1.0",
+                "shape": [len(self.indptr) - 1, self.n_features],
+            }
+        )
+
+
+class DenseWriter:
+    """A dense matrix of known size that is filled by rows, as anndata reads it.
+
+    Parameters
+    ----------
+    root
+        Group that gets the array ``X``.
+    shape
+        Its rows and columns.
+    state
+        From :meth:`state` of a run that was stopped. Default: a new matrix.
+    """
+
+    def __init__(self, root: Any, shape: tuple[int, int], *, state: dict[str, np.ndarray] | None = None) -> None:
+        if state is None:
+            width = max(1, shape[1])
+            root.create_array(
+                "X",
+                shape=shape,
+                dtype=np.float32,
+                chunks=(ROWS_PER_CHUNK, width),
+                shards=(ROWS_PER_CHUNK * CHUNKS_PER_SHARD, width),
+                overwrite=True,
+            )
+        self.array = root["X"]
+        self.n_written = 0 if state is None else int(state["n_written"])
+
+    def append(self, x: np.ndarray) -> None:
+        """Fill the next rows.
+
+        Parameters
+        ----------
+        x
+            The rows.
+        """
+        self.array[self.n_written : self.n_written + len(x)] = x
+        self.n_written += len(x)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a later run needs to go on from here."""
+        return {"n_written": np.array(self.n_written)}
+
+    def close(self) -> None:
+        """Write what makes an array of anndata of it."""
+        self.array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})

@@ -1,0 +1,201 @@
+"""A cohort in one file: its cells are those of its sources, by sample, whatever these are stored as."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from scipy import sparse
+
+import scset_tools as sst
+from scset_tools.data import _features
+from scset_tools.pp import _store_run, _store_writer
+
+GENES = [f"g{i}" for i in range(12)]
+
+
+def cells(seed: int, samples: list[str], n: int = 60, genes: list[str] = GENES) -> ad.AnnData:
+    rng = np.random.default_rng(seed)
+    x = sparse.csr_matrix(rng.poisson(0.6, (n, len(genes))).astype(np.float32))
+    obs = pd.DataFrame(
+        {"sample": rng.choice(samples, n), "depth": rng.random(n), "kind": pd.Categorical(rng.choice(["a", "b"], n))},
+        index=[f"c{seed}_{i}" for i in range(n)],
+    )
+    return ad.AnnData(x, obs, pd.DataFrame(index=genes))
+
+
+def files(folder, adatas, suffixes=("h5ad", "zarr")) -> list:
+    paths = []
+    for i, adata in enumerate(adatas):
+        path = folder / f"part{i}.{suffixes[i % len(suffixes)]}"
+        (adata.write_zarr if path.suffix == ".zarr" else adata.write_h5ad)(path)
+        paths.append(path)
+    return paths
+
+
+def dense(x) -> np.ndarray:
+    x = x[:] if not isinstance(x, np.ndarray) else x
+    return x.toarray() if sparse.issparse(x) else np.asarray(x)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Many blocks, windows and shards in a small cohort."""
+    monkeypatch.setattr(_store_writer, "CHUNK", 16)
+    monkeypatch.setattr(_store_writer, "CHUNKS_PER_SHARD", 2)
+    monkeypatch.setattr(_store_run, "ROWS_AT_ONCE", 8)
+    return {"max_bytes": 40 * _store_run.BYTES_PER_VALUE, "progress": False}
+
+
+@pytest.mark.parametrize("is_sparse", [True, False])
+def test_the_store_holds_the_cells_of_all_sources_by_sample(tmp_path, small_pieces, is_sparse):
+    parts = [cells(0, ["s2", "s0"]), cells(1, ["s1"], genes=GENES[::-1]), cells(2, ["s3", "s4"])]
+    if not is_sparse:
+        for part in parts:
+            part.X = part.X.toarray()
+    path = sst.pp.write_store(files(tmp_path, parts), tmp_path / "cohort.zarr", sample_key="sample", **small_pieces)
+    store = sst.pp.read_store(path)
+    whole = ad.concat(parts)
+    assert list(store.obs["sample"]) == sorted(whole.obs["sample"])
+    assert store.var_names.tolist() == GENES
+    np.testing.assert_array_equal(dense(store.X), dense(whole[store.obs_names, GENES].X))
+    assert store.obs["source"].astype(str).unique().tolist() == ["part0", "part1", "part2"]
+    known = store.uns["store"]
+    expected = dense(whole[store.obs_names, GENES].X).astype(float)
+    for i, name in enumerate(known["samples"]):
+        rows = slice(known["indptr"][i], known["indptr"][i + 1])
+        assert set(store.obs["sample"].iloc[rows]) == {name}
+    assert bool(known["is_counts"])
+    np.testing.assert_allclose(known["feature_mean"], expected.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(known["feature_sd"], expected.std(0), rtol=1e-6)
+    np.testing.assert_allclose(store.obs["store_total"], expected.sum(1))
+    np.testing.assert_array_equal(store.obs["store_n_features"], (expected != 0).sum(1))
+    # an ordinary file of anndata
+    np.testing.assert_array_equal(dense(ad.read_zarr(path).X), expected)
+
+
+@pytest.mark.parametrize(("join", "genes"), [("inner", GENES[3:8]), ("outer", [*GENES[:8], *GENES[8:]])])
+def test_features_are_joined_by_name(tmp_path, small_pieces, join, genes):
+    parts = [cells(0, ["a"], genes=GENES[:8]), cells(1, ["b"], genes=GENES[3:])]
+    path = sst.pp.write_store(parts, tmp_path / "c.zarr", sample_key="sample", join=join, **small_pieces)
+    store = sst.pp.read_store(path)
+    assert store.var_names.tolist() == genes
+    expected = ad.concat(parts, join=join, fill_value=0)[store.obs_names, genes]
+    np.testing.assert_array_equal(dense(store.X), dense(expected.X))
+
+
+def test_models_learn_the_same_from_the_store_as_from_memory(tmp_path, small_pieces):
+    adata = sst.datasets.perturbation_cohort(n_samples=6, n_cells=(20, 40))
+    path = sst.pp.write_store(adata, tmp_path / "c.zarr", sample_key="sample", **small_pieces)
+    vectors = []
+    for data in (adata, sst.pp.read_store(path)):
+        sst.MAESTRO.setup_anndata(data, sample_key="sample")
+        model = sst.MAESTRO(data, n_hidden=16, n_latent=8, n_inducing=4, n_cells=16, random_state=0)
+        model.train(max_epochs=1, enable_progress_bar=False, accelerator="cpu", seed=0)
+        vectors.append(model.get_sample_representation().sort_index())
+    pd.testing.assert_frame_equal(*vectors, atol=1e-5)
+
+
+def test_set_up_trusts_the_store_and_reading_does_not(tmp_path, small_pieces, monkeypatch):
+    path = sst.pp.write_store(cells(0, ["a", "b"]), tmp_path / "c.zarr", sample_key="sample", **small_pieces)
+    store = sst.pp.read_store(path)
+    looked = []
+    monkeypatch.setattr(_features.RowReader, "unchecked_chunks", lambda reader: looked.append(reader) or iter(()))
+    sst.ScSet.setup_anndata(store, sample_key="sample")
+    assert not looked
+    has_zero_cells = bool((store.obs["store_n_features"] == 0).any())
+    sst.MAESTRO.setup_anndata(store, sample_key="sample")  # which takes no cells without a signal
+    assert bool(looked) == has_zero_cells
+    values = zarr.open_group(path)["X/data"]
+    values[3] = np.nan
+    changed = sst.pp.read_store(path)
+    sst.ScSet.setup_anndata(changed, sample_key="sample")
+    with pytest.raises(ValueError, match="not finite"):
+        sst.ScSet(changed, n_hidden=8, n_latent=2)
+
+
+def test_a_stopped_run_goes_on_and_gives_the_same_file(tmp_path, small_pieces, monkeypatch):
+    sources = files(tmp_path, [cells(0, ["a", "b"]), cells(1, ["c", "d"])])
+    whole = sst.pp.read_store(sst.pp.write_store(sources, tmp_path / "w.zarr", sample_key="sample", **small_pieces))
+    path, blocks = tmp_path / "c.zarr", []
+    write = _store_run.StoreRun._block
+
+    def stopping(run, lo, hi):
+        blocks.append(lo)
+        if len(blocks) == 4:
+            raise KeyboardInterrupt("stop")
+        return write(run, lo, hi)
+
+    monkeypatch.setattr(_store_run.StoreRun, "_block", stopping)
+    with pytest.raises(KeyboardInterrupt, match="stop"):
+        sst.pp.write_store(sources, path, sample_key="sample", **small_pieces)
+    assert not path.exists()
+    sst.pp.write_store(sources, path, sample_key="sample", **small_pieces)
+    assert blocks[4] == blocks[3]  # not from the beginning
+    again = sst.pp.read_store(path)
+    np.testing.assert_array_equal(dense(again.X), dense(whole.X))
+    pd.testing.assert_frame_equal(again.obs, whole.obs)
+    np.testing.assert_allclose(again.uns["store"]["feature_sd"], whole.uns["store"]["feature_sd"])
+
+
+def test_another_run_does_not_go_on_from_a_stopped_one(tmp_path, small_pieces, monkeypatch):
+    path = tmp_path / "c.zarr"
+    write = _store_run.StoreRun._block
+    monkeypatch.setattr(
+        _store_run.StoreRun,
+        "_block",
+        lambda run, lo, hi: write(run, lo, hi) if lo < 20 else (_ for _ in ()).throw(OSError("disk")),
+    )
+    with pytest.raises(OSError, match="disk"):
+        sst.pp.write_store(files(tmp_path, [cells(0, ["a", "b"])]), path, sample_key="sample", **small_pieces)
+    monkeypatch.setattr(_store_run.StoreRun, "_block", write)
+    other = cells(3, ["x", "y"])
+    store = sst.pp.read_store(sst.pp.write_store(other, path, sample_key="sample", **small_pieces))
+    np.testing.assert_array_equal(dense(store.X), dense(other[store.obs_names].X))
+
+
+def test_names_that_several_sources_use(tmp_path, small_pieces):
+    parts = [cells(0, ["a", "b"]), cells(1, ["b", "c"])]
+    parts[1].obs_names = parts[0].obs_names
+    options = {"progress": False}
+    with pytest.raises(ValueError, match=r"1 samples have the same name in several sources: \['b \(0, 1\)'\]"):
+        sst.pp.write_store(parts, tmp_path / "c.zarr", sample_key="sample", **options)
+    merged = sst.pp.read_store(
+        sst.pp.write_store(parts, tmp_path / "m.zarr", sample_key="sample", same_names="merge", **options)
+    )
+    assert list(merged.uns["store"]["samples"]) == ["a", "b", "c"]
+    assert merged.obs_names.is_unique
+    apart = sst.pp.read_store(
+        sst.pp.write_store(parts, tmp_path / "s.zarr", sample_key=("source", "sample"), **options)
+    )
+    assert list(apart.uns["store"]["samples"]) == ["0/a", "0/b", "1/b", "1/c"]
+
+
+def test_what_is_wrong_is_named(tmp_path):
+    good = cells(0, ["a"])
+    missing = good.copy()
+    missing.X[3, 2] = np.nan
+    lists = good.copy()
+    lists.obs["list"] = [[1]] * len(lists)
+    for sources, options, error, words in (
+        ([], {}, ValueError, "sources is empty"),
+        (good, {"sample_key": "donor"}, KeyError, "has no column 'donor'"),
+        (good, {"layer": "counts"}, KeyError, "has no layer 'counts'"),
+        (missing, {}, ValueError, r"first: cell 'c0_3', feature 'g2'"),
+        ([good, cells(1, ["b"], genes=["x", "y"])], {}, ValueError, "no feature in common"),
+        (tmp_path / "no.h5ad", {}, FileNotFoundError, "no.h5ad"),
+        (good, {"join": "left"}, ValueError, "join"),
+    ):
+        with pytest.raises(error, match=words):
+            sst.pp.write_store(sources, tmp_path / "c.zarr", progress=False, **{"sample_key": "sample", **options})
+    with pytest.warns(UserWarning, match=r"left out: \['list'\]"):
+        sst.pp.write_store(lists, tmp_path / "l.zarr", sample_key="sample", progress=False)
+    with pytest.raises(FileExistsError, match=r"l\.zarr"):
+        sst.pp.write_store(good, tmp_path / "l.zarr", sample_key="sample", progress=False)
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        sst.pp.read_store(tmp_path / "nothing")
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(ValueError, match=r"empty\.zarr"):
+        sst.pp.read_store(tmp_path / "empty.zarr")
