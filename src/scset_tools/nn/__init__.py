@@ -1,6 +1,10 @@
 """Networks and losses for sets of vectors; torch alone."""
 
-from scset_tools.nn import loss
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
 from scset_tools.nn._attention import ISAB, MAB, PMA, SAB
 from scset_tools.nn._attribution import (
     IntegratedGradients,
@@ -126,3 +130,11 @@ __all__ = [
     "thin_counts",
     "to_padded",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """``nn.loss`` when it is first asked for: an exact transport loads more than torch."""
+    if name != "loss":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return import_module("scset_tools.nn.loss")

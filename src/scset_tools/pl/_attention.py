@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from scset_tools import _keys
+from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import categories, column, is_number, stored_colors
-from scset_tools.pl._style import axes_or_new, tidy
+from scset_tools.pl._style import axes_or_new, ink, tidy
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
 
+@habits()
 def attention(adata: AnnData, *, groupby: str, key: str = _keys.attention("maestro"), ax: Axes | None = None) -> Axes:
     """Distribution of the attention on the cells of each type, highest median on top.
 
@@ -62,14 +65,19 @@ def attention(adata: AnnData, *, groupby: str, key: str = _keys.attention("maest
     ax = axes_or_new(ax, size=(6.4, 1.2 + 0.34 * len(groups)))
     rows = np.arange(len(groups))
     low, q1, median, q3, high = np.array([np.percentile(group[3], (5, 25, 50, 75, 95)) for group in groups]).T
-    ax.hlines(rows, low, high, color="0.3", linewidth=1.0, zorder=2)
+    ax.hlines(rows, low, high, color=ink(0.7), linewidth=1.0, zorder=2)
     ax.barh(rows, q3 - q1, left=q1, height=0.65, color=[group[2] for group in groups], zorder=3)
-    ax.vlines(median, rows - 0.325, rows + 0.325, color="black", linewidth=1.8, zorder=4)
+    ax.vlines(median, rows - 0.325, rows + 0.325, color=ink(), linewidth=1.8, zorder=4)
     ax.vlines(median, rows - 0.325, rows + 0.325, color="white", linewidth=0.6, zorder=5)
     ax.set_yticks(rows, [f"{group[1]} ({len(group[3]):,})" for group in groups])
-    ax.axvline(1.0, color="0.25", linewidth=1.2, linestyle="--", zorder=1)
+    ax.axvline(1.0, color=ink(0.75), linewidth=1.2, linestyle="--", zorder=1)
     if numbers[is_known].min() > 0:
         ax.set_xscale("log", base=2)
+        left, right = ax.get_xlim()
+        if right < 8 * left:  # powers of two alone would leave a tick or none
+            marks = MaxNLocator(5).tick_values(left, right)
+            ax.set_xticks([mark for mark in marks if left <= mark <= right and mark > 0])
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set(xlabel="attention (1: as much as the average cell)", ylabel=groupby)
     tidy(ax, grid="x")

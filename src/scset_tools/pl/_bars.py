@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Patch
 
-from scset_tools.pl._style import HATCHES, axes_or_new, colors_of, legend_beside, tidy, turns
+from scset_tools.pl._style import HATCHES, axes_or_new, background, colors_for, ink, legend_beside, tidy, turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,12 +42,12 @@ def grouped_bars(
     y_of = at + (place - (n_bars - 1) / 2) * height
     ax = axes_or_new(ax, size=(7.0, 1.1 + len(groups) * max(0.22 * len(set(bar)), 0.35)))
     handles = []
-    for i, (name, color, hatch) in enumerate(zip(hues, colors_of(len(hues)), turns(len(hues), HATCHES), strict=True)):
+    for i, (name, color, hatch) in enumerate(zip(hues, colors_for(hues), turns(len(hues), HATCHES), strict=True)):
         rows, y = table[bar == i], y_of[bar == i]
         if not len(rows):
             continue
         x = rows[value].to_numpy(dtype=float)
-        ax.barh(y, x, height=height * 0.92, color=color, hatch=hatch, edgecolor="white", linewidth=0, label=name)
+        ax.barh(y, x, height=height * 0.92, color=color, hatch=hatch, edgecolor=background(), linewidth=0, label=name)
         if has_intervals:
             low, high = rows["ci_low"].to_numpy(dtype=float), rows["ci_high"].to_numpy(dtype=float)
             known = np.isfinite(low) & np.isfinite(high) & np.isfinite(x)
@@ -56,14 +56,14 @@ def grouped_bars(
                 y[known],
                 xerr=np.maximum([x[known] - low[known], high[known] - x[known]], 0),
                 fmt="none",
-                ecolor="0.2",
+                ecolor=ink(0.8),
                 elinewidth=1.1,
                 capsize=2,
             )
-        handles.append(Patch(facecolor=color, hatch=hatch, edgecolor="white", linewidth=0, label=name))
+        handles.append(Patch(facecolor=color, hatch=hatch, edgecolor=background(), linewidth=0, label=name))
     ax.set_yticks(range(len(groups)), groups)
     ax.set_ylim(len(groups) - 0.5, -0.5)  # the first group on top
-    ax.axvline(0, color="0.3", linewidth=0.8)
+    ax.axvline(0, color=ink(0.7), linewidth=0.8)
     legend_beside(ax, [(hue, [*handles, *extra])])
     tidy(ax, grid="x")
     ax.tick_params(axis="y", length=0)

@@ -9,12 +9,14 @@ import pandas as pd
 
 from scset_tools import _checks
 from scset_tools.pl._bars import grouped_bars
+from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@habits()
 def benchmark_bars(result: Any, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
     """Bars with intervals: a group per label (and probe, if there are several), a bar per representation.
 

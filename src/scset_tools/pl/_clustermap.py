@@ -13,16 +13,21 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from scset_tools.pl._inputs import categories, column, is_number, representation, stored_colors
-from scset_tools.pl._style import CMAP, MISSING, MISSING_LABEL
+from scset_tools.pl._habits import habits
+from scset_tools.pl._inputs import categories, is_number, representation, stored_colors, values_of
+from scset_tools.pl._palette import is_asked
+from scset_tools.pl._style import CMAP, DIVERGING, MISSING, MISSING_LABEL, colors_for, text_color_on
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 MAX_SAMPLE_NAMES = 60
 MAX_FEATURE_NAMES = 50
+NUMBER_MAPS = (CMAP, "Purples", "Greens", "Oranges")
+"""Scales of numeric bars, one after the other."""
 
 
+@habits()
 def clustermap(
     samples: AnnData,
     *,
@@ -41,7 +46,8 @@ def clustermap(
     samples
         Sample-level AnnData.
     color
-        Column of ``samples.obs``, or columns, drawn as bars left of the heat map. Numbers get a colour scale.
+        Column of ``samples.obs`` or feature of ``samples.var_names``, or several, drawn as bars left of the heat map. Numbers get a colour
+        scale. Each bar begins with other colours than the one before; more categories than colours are numbered in bar and legend.
     use_rep
         Key of ``samples.obsm`` with the representation. Default: ``samples.X``.
     metric, method
@@ -68,9 +74,9 @@ def clustermap(
         samples.var_names if use_rep is None else [f"{use_rep.removeprefix('X_')}_{i}" for i in range(z.shape[1])]
     )
     keys = [color] if isinstance(color, str) else list(color)
-    bars, sections = {}, []
+    bars, sections, numbers, used = {}, [], {}, [0, 0]
     for key in keys:
-        bars[key], handles = _bar(samples, key)
+        bars[key], handles, numbers[key] = _bar(samples, key, used)
         sections.append((key, handles))
 
     width = figsize[0] if figsize else float(np.clip(4.0 + 0.16 * z.shape[1], 6.5, 12))
@@ -83,7 +89,7 @@ def clustermap(
         col_cluster=bool((z != z[:, :1]).any()),
         metric=metric,
         method=method,
-        cmap="PuOr_r",
+        cmap=DIVERGING,
         vmin=-limit,
         vmax=limit,
         figsize=(width + 1.8, height),
@@ -95,30 +101,59 @@ def clustermap(
     )
     grid.ax_heatmap.set(xlabel="", ylabel="")
     grid.ax_heatmap.tick_params(labelsize="small")
+    _write_numbers(grid, [numbers[key] for key in keys])
     _lay_out(grid, sections, width=width)
     return grid
 
 
-def _bar(samples: AnnData, key: str) -> tuple[list[str], list[Patch]]:
-    """Colour of each sample by a column, and the legend entries."""
-    values = column(samples, key, caller="pl.clustermap")
+def _bar(samples: AnnData, key: str, used: list[int]) -> tuple[list[str], list[Patch], np.ndarray | None]:
+    """Colour of each sample by a column, the legend entries, and numbers where colours repeat.
+
+    ``used`` counts the categories and the scales of the bars before, so that two bars do not begin with the same colours.
+    """
+    values = values_of(samples, key, caller="pl.clustermap")
     if not is_number(values):
         groups = categories(values, colors=stored_colors(samples, key))
-        color_of = dict(zip([*groups.names, MISSING_LABEL], [*groups.colors, MISSING], strict=True))
-        entries = groups.handles()
-        return [color_of[name] for name in groups.labels], [
-            Patch(color=color_of[str(entry.get_label())], label=entry.get_label()) for entry in entries
-        ]
+        own = groups.colors
+        if not is_asked() and list(own) == colors_for(groups.names):
+            own = colors_for([*range(used[0]), *groups.names])[used[0] :]
+        used[0] += len(groups.names)
+        color_of = dict(zip([*groups.names, MISSING_LABEL], [*own, MISSING], strict=True))
+        names = [str(entry.get_label()) for entry in groups.handles()]
+        is_numbered = len(set(own)) < len(own)
+        number_of = {name: str(i + 1) if name != MISSING_LABEL else "" for i, name in enumerate(names)}
+        return (
+            [color_of[name] for name in groups.labels],
+            [Patch(color=color_of[n], label=f"{number_of[n]}  {n}" if is_numbered else n) for n in names],
+            np.array([number_of[name] for name in groups.labels]) if is_numbered else None,
+        )
+    map_name = NUMBER_MAPS[used[1] % len(NUMBER_MAPS)]
+    used[1] += 1
     numbers = values.to_numpy(dtype=float, na_value=np.nan)
     is_known = np.isfinite(numbers)
     if not is_known.any():
-        return [MISSING] * len(numbers), [Patch(color=MISSING, label=MISSING_LABEL)]
+        return [MISSING] * len(numbers), [Patch(color=MISSING, label=MISSING_LABEL)], None
     low, high = float(numbers[is_known].min()), float(numbers[is_known].max())
-    scale, cmap = Normalize(low, high), colormaps[CMAP]
+    scale, cmap = Normalize(low, high), colormaps[map_name]
     colors = [to_hex(cmap(float(scale(v)))) if known else MISSING for v, known in zip(numbers, is_known, strict=True)]
     marks = np.unique([low, (low + high) / 2, high])
     handles = [Patch(color=cmap(float(scale(v))), label=f"{v:.4g}") for v in marks]
-    return colors, handles + ([] if is_known.all() else [Patch(color=MISSING, label=MISSING_LABEL)])
+    return colors, handles + ([] if is_known.all() else [Patch(color=MISSING, label=MISSING_LABEL)]), None
+
+
+def _write_numbers(grid: sns.matrix.ClusterGrid, numbers: list[np.ndarray | None]) -> None:
+    """Numbers of categories into the bars whose colours repeat, as long as they can be read."""
+    n = grid.data2d.shape[0]
+    if n > MAX_SAMPLE_NAMES:
+        return
+    tree = grid.dendrogram_row
+    order = np.arange(n) if tree is None else np.asarray(tree.reordered_ind)
+    for x, texts in enumerate(numbers):
+        for y, row in enumerate(order if texts is not None else []):
+            color = grid.row_colors[x][row]
+            grid.ax_row_colors.text(
+                x + 0.5, y + 0.5, texts[row], ha="center", va="center", fontsize=5, color=text_color_on(color)
+            )
 
 
 def _lay_out(grid: sns.matrix.ClusterGrid, sections: list[tuple[str, list[Patch]]], *, width: float) -> None:

@@ -9,12 +9,15 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from scset_tools.pl._bars import BAR, grouped_bars
+from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
+from scset_tools.pl._style import ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@habits()
 def confounding(
     result: object,
     *,
@@ -67,13 +70,13 @@ def confounding(
         culprit = table.loc[twice, [target, predictor]].iloc[0].tolist()
         msg = f"{twice.sum()} bars have more than one row in the table (first: {culprit}): keep one of each."
         raise ValueError(msg)
-    extra = [Line2D([], [], color="black", linestyle="--", label=chance)] if chance in table else []
+    extra = [Line2D([], [], color=ink(), linestyle="--", label=chance)] if chance in table else []
     ax = grouped_bars(table, group=target, hue=predictor, value=value, ax=ax, extra=extra)
     if chance in table:
         levels = table.groupby(table[target].astype(str), sort=False)[chance].mean()  # in the order of the groups
         rows, x = np.arange(len(levels)), levels.to_numpy(dtype=float)
         known = np.isfinite(x)
-        ax.vlines(x[known], rows[known] - BAR / 2 - 0.06, rows[known] + BAR / 2 + 0.06, colors="black", linestyles="--")
+        ax.vlines(x[known], rows[known] - BAR / 2 - 0.06, rows[known] + BAR / 2 + 0.06, colors=ink(), linestyles="--")
     metrics = table["metric"].astype(str).unique() if "metric" in table else [value]
     ax.set_xlabel(" or ".join(metrics).replace("_", " "))
     return ax

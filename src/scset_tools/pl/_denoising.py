@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
 from scset_tools import _keys
 from scset_tools.pl._embed import embed
-from scset_tools.pl._inputs import categories, column, representation, stored_colors
-from scset_tools.pl._style import legend_beside
+from scset_tools.pl._habits import habits
+from scset_tools.pl._inputs import categories, column, is_number, representation, stored_colors, values_of
+from scset_tools.pl._style import CMAP, MISSING, colors_of, ink, legend_beside
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@habits()
 def denoising(
     adata: AnnData,
     *,
@@ -36,7 +40,7 @@ def denoising(
     adata
         Cells at several steps, as from ``ScSet.denoising_trajectory``.
     color
-        Column of ``adata.obs`` with a category of each cell, for instance of :func:`scset_tools.tl.transfer_labels`.
+        Column of ``adata.obs`` or feature of ``adata.var_names``. Numbers get a colour scale, categories a colour each, for instance of :func:`scset_tools.tl.transfer_labels`.
     basis
         ``"umap"`` or ``"pca"``, computed here of the cells shown.
     step_key
@@ -90,26 +94,38 @@ def denoising(
         raise ValueError(msg)
     low, high = xy.min(axis=0), xy.max(axis=0)
     rim = 0.04 * (high - low) + 1e-9
-    groups = None
+    groups = numbers = None
     if color is not None:
-        groups = categories(column(adata, color, caller="pl.denoising"), colors=stored_colors(adata, color))
+        shown = values_of(adata, color, caller="pl.denoising")
+        if is_number(shown):
+            numbers = shown.to_numpy(dtype=float, na_value=np.nan)
+        else:
+            groups = categories(shown, colors=stored_colors(adata, color))
+    if groups is not None:
         color_of = {name: (hue, rows_) for name, hue, _, rows_ in groups.present()}
     start = 0
     for ax, step, part in zip(axes, order, drawn, strict=True):
         here = xy[start : start + len(part)]
         start += len(part)
-        ax.scatter(*xy[len(rows) :].T, s=size, c="0.88", linewidths=0)
-        if groups is None:
-            ax.scatter(*here.T, s=size, c="#0072B2", linewidths=0, alpha=0.8)
+        ax.scatter(*xy[len(rows) :].T, s=size, c=ink(0.12), linewidths=0)
+        if numbers is not None:
+            known = np.isfinite(numbers)
+            scale = Normalize(*(numbers[known].min(), numbers[known].max()) if known.any() else (0, 1))
+            ax.scatter(*here[~known[part]].T, s=size, c=MISSING, linewidths=0)
+            ax.scatter(*here[known[part]].T, s=size, c=numbers[part][known[part]], cmap=CMAP, norm=scale, linewidths=0)
+        elif groups is None:
+            ax.scatter(*here.T, s=size, c=colors_of(1)[0], linewidths=0, alpha=0.8)
         else:
-            hues = np.full(len(part), "#000000", dtype=object)
+            hues = np.full(len(part), ink(), dtype=object)
             for hue, is_of in color_of.values():
                 hues[is_of[part]] = hue
             ax.scatter(*here.T, s=size, c=list(hues), linewidths=0, alpha=0.8)
         ax.set(xlim=(low[0] - rim[0], high[0] + rim[0]), ylim=(low[1] - rim[1], high[1] + rim[1]), xticks=[], yticks=[])
         ax.set_title(f"step {step:g}", fontsize="medium")
-        ax.spines[:].set_color("0.7")
+        ax.spines[:].set_color(ink(0.3))
     axes[0].set(xlabel=names[0], ylabel=names[1])
+    if numbers is not None:
+        axes[-1].figure.colorbar(ScalarMappable(scale, CMAP), ax=axes[-1], label=str(color), aspect=15)
     if groups is not None:
         legend_beside(axes[-1], [(str(color), groups.handles())])
     return axes

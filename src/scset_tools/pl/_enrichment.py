@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
-from scset_tools.pl._style import CMAP, axes_or_new, tidy
+from scset_tools.pl._style import CMAP, axes_or_new, ink, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ AREAS = (25.0, 220.0)
 """Smallest and largest dot in square points."""
 
 
+@habits(palette=False)
 def enrichment(
     table: pd.DataFrame,
     *,
@@ -77,7 +79,7 @@ def enrichment(
         cmap=CMAP,
         vmin=0,
         vmax=max(strength.max(), 1.0),
-        edgecolors="0.3",
+        edgecolors=ink(0.7),
         linewidths=0.5,
         zorder=2,
     )
@@ -88,7 +90,7 @@ def enrichment(
     tidy(ax, grid="both")
     marks = np.unique(np.linspace(max(n_genes.min(initial=most), 1.0), most, 3).round().astype(int))
     handles = [
-        Line2D([], [], linestyle="", marker="o", color="0.5", markersize=np.sqrt(_area(n, most)), label=str(n))
+        Line2D([], [], linestyle="", marker="o", color=ink(0.5), markersize=np.sqrt(_area(n, most)), label=str(n))
         for n in marks
     ]
     ax.legend(

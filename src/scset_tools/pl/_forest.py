@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
-from scset_tools.pl._style import OKABE_ITO, axes_or_new, tidy
+from scset_tools.pl._style import axes_or_new, background, colors_of, ink, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ VALUES = ("difference", "effect", "score", "mean")
 NAMES = ("label", "label_key", "probe", "representation", "feature", "predictor", "metric")
 
 
+@habits()
 def forest(
     result: object,
     *,
@@ -73,7 +75,7 @@ def forest(
     left, right = ends.min() - edge, ends.max() + edge
     y = np.arange(len(table))
     ax = axes_or_new(ax, size=(6.4, 1.2 + 0.3 * len(table)))
-    color = OKABE_ITO[0]
+    color = colors_of(1)[0]
     ax.hlines(
         y,
         np.clip(np.nan_to_num(low, nan=np.inf), left, x),
@@ -81,8 +83,8 @@ def forest(
         color=color,
     )
     ax.plot(x[is_told], y[is_told], "o", color=color, markersize=7)
-    ax.plot(x[~is_told], y[~is_told], "o", color=color, markersize=7, markerfacecolor="white")
-    ax.axvline(0, color="0.3", linewidth=0.8)
+    ax.plot(x[~is_told], y[~is_told], "o", color=color, markersize=7, markerfacecolor=background())
+    ax.axvline(0, color=ink(0.7), linewidth=0.8)
     ax.set_yticks(y, _row_names(table, names))
     ax.set(ylim=(len(table) - 0.5, -0.5), xlim=(left, right), xlabel=_title(table, found[0]))
     tidy(ax, grid="x")

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from scset_tools.pl._style import axes_or_new
+from scset_tools.pl._habits import habits
+from scset_tools.pl._style import DIVERGING, axes_or_new, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@habits(palette=False)
 def gene_heatmap(
     table: pd.DataFrame,
     *,
@@ -60,10 +62,10 @@ def gene_heatmap(
         shown = shown.iloc[:, leaves_list(linkage(shown.fillna(0).to_numpy().T, method="average"))]
     ax = axes_or_new(ax, size=(2.6 + 0.26 * shown.shape[1], 1.8 + 0.3 * len(shown)))
     limit = float(np.nanmax(np.abs(shown.to_numpy()))) or 1.0
-    ax.set_facecolor("0.8")
+    ax.set_facecolor(ink(0.2))
     image = ax.imshow(
         np.ma.masked_invalid(shown.to_numpy()),
-        cmap="RdBu_r",
+        cmap=DIVERGING,
         vmin=-limit,
         vmax=limit,
         aspect="auto",

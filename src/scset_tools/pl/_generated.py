@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from scset_tools.pl._style import CMAP, OKABE_ITO, tidy
+from scset_tools.pl._habits import habits
+from scset_tools.pl._style import CMAP, OKABE_ITO, colors_for, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ MAX_NAMES = 30
 NEEDED = ("overall", "correlation", "summary")
 
 
+@habits()
 def generated_composition(result: object, *, axes: np.ndarray | None = None) -> np.ndarray:
     """Proportions of cell types among true and generated cells, and which true sample each generated one resembles.
 
@@ -64,7 +66,8 @@ def generated_composition(result: object, *, axes: np.ndarray | None = None) -> 
 
 def _bars(ax: Axes, overall: pd.DataFrame, *, pearson: float) -> None:
     at = np.arange(len(overall))
-    for offset, column, color in ((0.2, "true", "0.55"), (-0.2, "generated", OKABE_ITO[0])):
+    hues = colors_for(["true", "generated"], ("0.55", OKABE_ITO[0]))
+    for offset, column, color in ((0.2, "true", hues[0]), (-0.2, "generated", hues[1])):
         ax.barh(at + offset, overall[column], height=0.4, color=color, label=column)
     ax.set_yticks(at, overall.index.astype(str), fontsize="small")
     ax.set(xlabel="share of all cells", title=f"all samples together: r = {pearson:.2f}", ylim=(-0.6, len(at) - 0.4))
@@ -79,7 +82,9 @@ def _matrix(ax: Axes, correlation: pd.DataFrame, figures: pd.Series) -> None:
     ax.figure.colorbar(image, ax=ax, shrink=0.8, label="correlation of proportions")
     best = np.nanargmax(np.where(np.isnan(values), -2.0, values), axis=0)
     size = float(np.clip(400 / max(1, len(values)), 6, 60))
-    ax.scatter(np.arange(len(best)), best, s=size, facecolors="none", edgecolors="#D55E00", linewidths=1.2)
+    # a dark ring in a light one is seen on every colour of the map, yellow and blue
+    for color, width in (("white", 2.6), ("black", 1.0)):
+        ax.scatter(np.arange(len(best)), best, s=size, facecolors="none", edgecolors=color, linewidths=width)
     if len(values) <= MAX_NAMES:
         ax.set_xticks(np.arange(values.shape[1]), correlation.columns, rotation=90, fontsize="x-small")
         ax.set_yticks(np.arange(len(values)), correlation.index, fontsize="x-small")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _labels
-from scset_tools.pl._style import MARKERS, MISSING, MISSING_LABEL, OKABE_ITO, colors_of, point_handle, turns
+from scset_tools.pl._palette import is_asked, n_distinct
+from scset_tools.pl._style import MARKERS, MISSING, MISSING_LABEL, colors_for, point_handle, turns
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -61,6 +63,24 @@ def column(adata: AnnData, key: str, *, caller: str) -> pd.Series:
     return _checks.require_obs(adata, key)
 
 
+def values_of(adata: AnnData, key: str, *, caller: str) -> pd.Series:
+    """A column of ``obs``, or the values in ``X`` of the feature of that name."""
+    _checks.require_anndata(adata, caller=caller)
+    if key in adata.obs or key not in adata.var_names:
+        if key not in adata.obs and adata.n_vars:
+            features = _checks.first(adata.var_names.tolist())
+            msg = f"{key!r} is neither a column of obs (there are {_checks.first(list(adata.obs.columns), 20)}) nor in var_names ({features})."
+            raise KeyError(msg)
+        return _checks.require_obs(adata, key)
+    place = np.flatnonzero(adata.var_names == key)
+    if len(place) > 1:
+        msg = f"{key!r} is the name of {len(place)} features: make them unique (adata.var_names_make_unique())."
+        raise ValueError(msg)
+    found = adata.X[:, place]
+    dense = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
+    return pd.Series(dense.ravel().astype(float), index=adata.obs_names, name=key)
+
+
 def is_number(values: pd.Series) -> bool:
     """Whether a column is drawn on a scale; booleans and categories are not."""
     return _labels.is_number(values)
@@ -70,7 +90,21 @@ def category_names(values: pd.Series) -> list[str]:
     """All categories of a column, in its order if it is categorical, otherwise sorted; present or not."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         return [_labels.name_of(v) for v in values.cat.categories]
-    return sorted({_labels.name_of(v) for v in values.dropna()})
+    return natural_order({_labels.name_of(v) for v in values.dropna()})
+
+
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Names sorted with the numbers in them as numbers: P1, P2, P10."""
+    return sorted(names, key=lambda name: [(not p.isdigit(), int(p) if p.isdigit() else p) for p in _parts(name)])
+
+
+def reading_order(names: Sequence[str]) -> list[str]:
+    """The order of a legend: that of the user, but P2 before P10 where names are merely sorted as text."""
+    return natural_order(names) if list(names) == sorted(names) else list(names)
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"(\d+)", name) if part]
 
 
 @dataclass(frozen=True)
@@ -96,9 +130,9 @@ class Categories:
 
     def handles(self) -> list[Line2D]:
         """Legend entries in the order of the categories, missing last."""
-        entries = [point_handle(name, color=color, marker=marker) for name, color, marker, _ in self.present()]
-        has_missing = entries and entries[0].get_label() == MISSING_LABEL
-        return [*entries[1:], entries[0]] if has_missing else entries
+        entry = {n: point_handle(n, color=color, marker=marker) for n, color, marker, _ in self.present()}
+        names = reading_order([name for name in self.names if name in entry])
+        return [entry[name] for name in (*names, *([MISSING_LABEL] if MISSING_LABEL in entry else []))]
 
 
 def categories(values: pd.Series, *, colors: Iterable[str] | None = None) -> Categories:
@@ -106,10 +140,10 @@ def categories(values: pd.Series, *, colors: Iterable[str] | None = None) -> Cat
     names = category_names(values)
     text = values.astype(object).map(_labels.name_of, na_action="ignore")
     labels = text.where(values.notna(), MISSING_LABEL).to_numpy(dtype=object)
-    given = [] if colors is None else [str(c) for c in colors]
+    given = [] if colors is None or is_asked() else [str(c) for c in colors]
     if len(given) == len(names) and names:
         return Categories(names, given, ["o"] * len(names), labels)
-    return Categories(names, colors_of(len(names)), turns(len(names), MARKERS), labels)
+    return Categories(names, colors_for(names), turns(len(names), MARKERS), labels)
 
 
 def stored_colors(adata: AnnData, key: str) -> Iterable[str] | None:
@@ -119,4 +153,4 @@ def stored_colors(adata: AnnData, key: str) -> Iterable[str] | None:
 
 def fits_palette(n: int) -> bool:
     """Whether colour alone tells ``n`` categories apart."""
-    return n <= len(OKABE_ITO)
+    return n <= n_distinct(n)

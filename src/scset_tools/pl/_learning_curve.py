@@ -9,13 +9,15 @@ import pandas as pd
 from scipy import stats
 
 from scset_tools import _checks
+from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
-from scset_tools.pl._style import LINES, MARKERS, axes_or_new, colors_of, legend_beside, tidy, turns
+from scset_tools.pl._style import LINES, MARKERS, axes_or_new, colors_for, legend_beside, tidy, turns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@habits()
 def learning_curve(
     result: object,
     *,
@@ -76,7 +78,7 @@ def learning_curve(
     step = (table[x].max() - table[x].min()) / 60 if table[x].nunique() > 1 else 0.0
     ax = axes_or_new(ax, size=(6.4, 4.0))
     handles = []
-    styles = zip(order, colors_of(len(order)), turns(len(order), LINES), turns(len(order), MARKERS), strict=True)
+    styles = zip(order, colors_for(order), turns(len(order), LINES), turns(len(order), MARKERS), strict=True)
     for i, (name, color, line, marker) in enumerate(styles):
         points = _means(table[names == name], x, y, level=level)
         at = points.index.to_numpy(dtype=float) + (i - (len(order) - 1) / 2) * step

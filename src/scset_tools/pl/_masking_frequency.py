@@ -9,13 +9,16 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from scset_tools import _keys
-from scset_tools.pl._style import OKABE_ITO, axes_or_new, tidy
+from scset_tools.pl._habits import habits
+from scset_tools.pl._point_labels import label_points
+from scset_tools.pl._style import axes_or_new, colors_of, tidy
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
 
+@habits()
 def masking_frequency(
     genes: pd.DataFrame | AnnData,
     *,
@@ -75,9 +78,7 @@ def masking_frequency(
         raise ValueError(msg)
     y, x = values.to_numpy().T
     ax = axes_or_new(ax, size=(6.0, 4.6))
-    ax.scatter(x, y, s=12, color=OKABE_ITO[0], alpha=0.5, linewidths=0)
-    for i in np.argsort(-y, kind="stable")[:n_labels]:
-        ax.annotate(str(values.index[i]), (x[i], y[i]), xytext=(3, 2), textcoords="offset points", fontsize="x-small")
+    ax.scatter(x, y, s=12, color=colors_of(1)[0], alpha=0.5, linewidths=0)
     rho = spearmanr(x, y).statistic
     ax.text(
         0.02, 0.98, f"Spearman {rho:.2f}, {len(values):,} genes", transform=ax.transAxes, va="top", fontsize="small"
@@ -85,4 +86,6 @@ def masking_frequency(
     ax.set(xlabel=mean.replace("_", " "), ylabel=frequency.replace("_", " "))
     ax.margins(0.06)
     tidy(ax, grid="both")
+    named = np.argsort(-y, kind="stable")[:n_labels]
+    label_points(ax, values.to_numpy()[named][:, ::-1], [str(values.index[i]) for i in named])
     return ax

@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.colors import Normalize
 
 from scset_tools import _checks
+from scset_tools.pl._habits import habits
 from scset_tools.pl._style import CMAP, axes_or_new, text_color_on
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_CLASSES_WITH_NUMBERS = 15
 
 
+@habits(palette=False)
 def neighbor_table(table: object, *, ax: Axes | None = None) -> Axes:
     """Proportion of the nearest neighbours' labels (columns) given the true label (rows).
 

@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _labels
+from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import representation
-from scset_tools.pl._style import MISSING, OKABE_ITO, axes_or_new, tidy
+from scset_tools.pl._style import MISSING, OKABE_ITO, axes_or_new, colors_for, ink, tidy
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
 
+@habits()
 def paired(
     samples: AnnData,
     feature: str,
@@ -68,13 +70,14 @@ def paired(
         )
         raise ValueError(msg)
     ax = axes_or_new(ax, size=(1.6 + 1.3 * len(classes.names), 4.0))
+    fall, rise = colors_for(["fall", "rise"], (OKABE_ITO[0], OKABE_ITO[3]))
     place = np.arange(len(classes.names))
     for row in wide.drop(index=whole.index).to_numpy():
         ax.plot(place, row, "o", color=MISSING, markersize=4)
     for row in whole.to_numpy():
-        ax.plot(place, row, "o-", color=OKABE_ITO[3 if row[-1] > row[0] else 0], markersize=4, linewidth=1, alpha=0.75)
+        ax.plot(place, row, "o-", color=rise if row[-1] > row[0] else fall, markersize=4, linewidth=1, alpha=0.75)
     medians = whole.median().to_numpy()
-    ax.hlines(medians, place - 0.18, place + 0.18, color="black", linewidth=2.2, zorder=3)
+    ax.hlines(medians, place - 0.18, place + 0.18, color=ink(), linewidth=2.2, zorder=3)
     ax.set_xticks(place, classes.names)
     ax.set(xlim=(-0.4, place[-1] + 0.4), ylabel=feature, xlabel=label_key)
     tidy(ax, grid="y")

@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
-from scset_tools.pl._style import MARKERS, axes_or_new, colors_of, legend_beside, point_handle, tidy, turns
+from scset_tools.pl._habits import habits
+from scset_tools.pl._inputs import reading_order
+from scset_tools.pl._style import MARKERS, axes_or_new, colors_for, ink, legend_beside, point_handle, tidy, turns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@habits()
 def proportions(true: pd.DataFrame, predicted: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """A point per sample and cell type, with the line on which a perfect prediction lies.
 
@@ -54,12 +57,13 @@ def proportions(true: pd.DataFrame, predicted: pd.DataFrame, *, ax: Axes | None 
 
     ax = axes_or_new(ax, size=(7.0, 4.6), is_square=True)
     low, high = min(0.0, y[is_known].min()), max(x[is_known].max(), y[is_known].max()) * 1.05 or 1.0
-    ax.axline((0, 0), slope=1, color="0.4", linewidth=1.0, linestyle="--", zorder=1)
-    types = [str(t) for t in true.columns]
+    ax.axline((0, 0), slope=1, color=ink(0.6), linewidth=1.0, linestyle="--", zorder=1)
+    # the order of the columns is the user's; names that were merely sorted read P2, P10
+    types = reading_order([str(t) for t in true.columns])
+    place = [[str(t) for t in true.columns].index(name) for name in types]
+    x, y, is_known = x[:, place], y[:, place], is_known[:, place]
     handles = []
-    for j, (name, color, marker) in enumerate(
-        zip(types, colors_of(len(types)), turns(len(types), MARKERS), strict=True)
-    ):
+    for j, (name, color, marker) in enumerate(zip(types, colors_for(types), turns(len(types), MARKERS), strict=True)):
         rows = is_known[:, j]
         ax.scatter(x[rows, j], y[rows, j], s=22, c=color, marker=marker, alpha=0.75, linewidths=0, label=name, zorder=2)
         handles.append(point_handle(name, color=color, marker=marker))

@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from scset_tools import _checks
-from scset_tools.pl._style import LINES, axes_or_new, colors_of, legend_beside, turns
+from scset_tools.pl._habits import habits
+from scset_tools.pl._style import LINES, axes_or_new, colors_for, ink, legend_beside, turns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ NAME_WIDTH = 18
 """Letters after which the name of a cell type is broken into lines."""
 
 
+@habits()
 def radar(errors: pd.DataFrame, *, label: str = "mean absolute error", ax: Axes | None = None) -> Axes:
     """A spoke per cell type, a line per model, the error from the centre outwards: less area is better.
 
@@ -65,9 +67,7 @@ def radar(errors: pd.DataFrame, *, label: str = "mean absolute error", ax: Axes 
     closed = np.append(angles, angles[0])
     models = [str(model) for model in errors.columns]
     handles = []
-    for j, (name, color, line) in enumerate(
-        zip(models, colors_of(len(models)), turns(len(models), LINES), strict=True)
-    ):
+    for j, (name, color, line) in enumerate(zip(models, colors_for(models), turns(len(models), LINES), strict=True)):
         polar.plot(
             closed, np.append(values[:, j], values[0, j]), color=color, linestyle=line, linewidth=1.8, label=name
         )
@@ -82,9 +82,9 @@ def radar(errors: pd.DataFrame, *, label: str = "mean absolute error", ax: Axes 
     polar.set_ylim(0, float(np.nanmax(values, initial=0.0)) * 1.05 or 1.0)
     polar.yaxis.set_major_locator(MaxNLocator(4))
     polar.set_rlabel_position(180 / len(errors))  # between the first two spokes
-    polar.tick_params(axis="y", labelsize="x-small", labelcolor="0.3")
-    polar.grid(color="0.85")
-    polar.spines["polar"].set_color("0.7")
+    polar.tick_params(axis="y", labelsize="x-small", labelcolor=ink(0.7))
+    polar.grid(color=ink(0.15))
+    polar.spines["polar"].set_color(ink(0.3))
     polar.set_title(label, fontsize="medium", pad=18)
     legend = legend_beside(polar, [("model", handles)])
     legend.set_bbox_to_anchor((1.42, 1.0), transform=polar.transAxes)

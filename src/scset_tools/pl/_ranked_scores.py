@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scset_tools.pl._style import OKABE_ITO, axes_or_new, tidy
+from scset_tools.pl._habits import habits
+from scset_tools.pl._style import OKABE_ITO, axes_or_new, background, colors_for, ink, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,12 +18,12 @@ WIDTH = 0.32
 """How far points are spread about their row."""
 
 
+@habits()
 def ranked_scores(
     table: pd.DataFrame,
     *,
     n_top: int = 20,
     xlabel: str = "attribution",
-    title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Boxes and points of the columns of a table, largest mean on top: one point per sample.
@@ -36,8 +37,8 @@ def ranked_scores(
         (samples, columns) of numbers; missing values are left out.
     n_top
         Number of columns to draw, those with the largest means.
-    xlabel, title
-        Of the axes.
+    xlabel
+        Of the axis.
     ax
         Axes to draw on. Default: a new figure.
 
@@ -74,22 +75,29 @@ def ranked_scores(
         showfliers=False,
         showmeans=True,
         patch_artist=True,
-        boxprops={"facecolor": "0.93", "edgecolor": "0.45"},
-        whiskerprops={"color": "0.45"},
-        capprops={"color": "0.45"},
-        medianprops={"color": "black", "linewidth": 1.2},
-        meanprops={"marker": "D", "markerfacecolor": OKABE_ITO[3], "markeredgecolor": "white", "markersize": 6},
+        boxprops={"facecolor": ink(0.07), "edgecolor": ink(0.55)},
+        whiskerprops={"color": ink(0.55)},
+        capprops={"color": ink(0.55)},
+        medianprops={"color": ink(), "linewidth": 1.2},
+        meanprops={"marker": "D", "markerfacecolor": OKABE_ITO[3], "markeredgecolor": background(), "markersize": 6},
         zorder=2,
     )
     spread = np.random.default_rng(0)
     for y, column in zip(place, columns, strict=True):
         at = y + spread.uniform(-WIDTH, WIDTH, len(column)) * (len(column) > 1)
-        ax.scatter(column, at, s=14, color=OKABE_ITO[0], alpha=0.7, linewidths=0.3, edgecolors="white", zorder=3)
-    ax.axvline(0, color="0.6", linewidth=0.8, zorder=1)
+        ax.scatter(
+            column,
+            at,
+            s=14,
+            color=colors_for(["samples"])[0],
+            alpha=0.7,
+            linewidths=0.3,
+            edgecolors=background(),
+            zorder=3,
+        )
+    ax.axvline(0, color=ink(0.4), linewidth=0.8, zorder=1)
     ax.set_yticks(place, [str(c) for c in means.index])
     ax.set_ylim(len(columns) - 0.4, -0.6)
     ax.set_xlabel(xlabel)
-    if title is not None:
-        ax.set_title(title)
     tidy(ax, grid="x")
     return ax

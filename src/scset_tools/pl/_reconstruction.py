@@ -11,7 +11,9 @@ import numpy as np
 from scset_tools import _checks, _keys
 from scset_tools._samples import sample_of_cells
 from scset_tools.pl._embed import embed
-from scset_tools.pl._inputs import column, representation
+from scset_tools.pl._habits import habits
+from scset_tools.pl._inputs import column, natural_order, representation
+from scset_tools.pl._style import colors_for, ink
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,6 +22,7 @@ ROLES = {"input": "#E69F00", "hidden": "#D55E00", "predicted": "#0072B2"}
 MAX_SAMPLES = 8
 
 
+@habits()
 def reconstruction(
     adata: AnnData,
     *,
@@ -79,6 +82,7 @@ def reconstruction(
         raise ValueError(msg)
     labels = sample_of_cells(adata, sample_key) if sample_key in adata.obs else np.full(adata.n_obs, "")
     names = _names(labels, sample, sample_key)
+    hues = dict(zip(ROLES, colors_for(list(ROLES), list(ROLES.values())), strict=True))
     rng = np.random.default_rng(rng)
     shown = _draw(labels, roles, names, n_cells=n_cells, rng=rng)
     xy, axis_names = embed(
@@ -101,24 +105,24 @@ def reconstruction(
         of_sample = order[labels[shown][order] == name]
         role = roles[shown][of_sample]
         axes[0, j].scatter(
-            xy[of_sample, 0], xy[of_sample, 1], s=size, c=[ROLES[r] for r in role], linewidths=0, alpha=0.7
+            xy[of_sample, 0], xy[of_sample, 1], s=size, c=[hues[r] for r in role], linewidths=0, alpha=0.7
         )
         axes[0, j].set_title(name, fontsize="medium")
-        for i, (wanted, color) in enumerate(ROLES.items(), start=1):
-            axes[i, j].scatter(*xy[of_sample[role != wanted]].T, s=size, c="0.9", linewidths=0)
+        for i, (wanted, color) in enumerate(hues.items(), start=1):
+            axes[i, j].scatter(*xy[of_sample[role != wanted]].T, s=size, c=ink(0.1), linewidths=0)
             axes[i, j].scatter(*xy[of_sample[role == wanted]].T, s=size, c=color, linewidths=0, alpha=0.8)
         for ax in axes[:, j]:
             ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
-            ax.spines[:].set_color("0.7")
+            ax.spines[:].set_color(ink(0.3))
     for ax, label in zip(axes[:, 0], ["all", *ROLES], strict=True):
-        ax.set_ylabel(label, color=ROLES.get(label, "black"), fontweight="bold")
+        ax.set_ylabel(label, color=hues.get(label, ink()), fontweight="bold")
     axes[-1, 0].set_xlabel(f"{axis_names[0]}, {axis_names[1]}", fontsize="small", loc="left")
     return axes
 
 
 def _names(labels: np.ndarray, sample: str | Sequence[str] | None, sample_key: str) -> list[str]:
     """Samples to show."""
-    known = sorted(set(labels))
+    known = natural_order(set(labels))
     if sample is None:
         return known[:MAX_SAMPLES]
     names = [sample] if isinstance(sample, str) else [str(s) for s in sample]

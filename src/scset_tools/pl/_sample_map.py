@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from scset_tools import _checks
 from scset_tools.pl._embed import embed
-from scset_tools.pl._inputs import categories, column, fits_palette, is_number, representation, stored_colors
+from scset_tools.pl._habits import habits
+from scset_tools.pl._inputs import categories, column, fits_palette, is_number, representation, stored_colors, values_of
 from scset_tools.pl._style import (
     CMAP,
     MARKERS,
     MISSING,
     MISSING_LABEL,
     axes_or_new,
+    colors_of,
+    ink,
     legend_beside,
     point_handle,
     points,
@@ -30,17 +35,18 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 
+@habits()
 def sample_map(
     samples: AnnData,
     *,
-    color: str | None = None,
+    color: str | Sequence[str] | None = None,
     basis: str = "pca",
     use_rep: str | None = None,
     style: str | None = None,
     size: float = 60.0,
     rng: np.random.Generator | int | None = 0,
-    ax: Axes | None = None,
-) -> Axes:
+    ax: Axes | np.ndarray | None = None,
+) -> Axes | np.ndarray:
     """Map of samples in two dimensions (MAESTRO Fig. 3a, scSet Fig. 4). Nothing is written into ``samples``.
 
     Parameters
@@ -48,7 +54,7 @@ def sample_map(
     samples
         Sample-level AnnData.
     color
-        Column of ``samples.obs``. Numbers get a colour scale; categories a colour each, past eight also a shape each.
+        Column of ``samples.obs``, or a feature of ``samples.var_names``, drawn by its value in ``X``; or several of them, a map each. Numbers get a colour scale; categories a colour each, past eight also a shape each.
         Missing values are grey. Colours in ``samples.uns[f"{color}_colors"]`` are used if there is one per category.
     basis
         ``"pca"`` or ``"umap"`` of the representation, computed here, or a key of ``samples.obsm`` whose first two columns
@@ -62,11 +68,11 @@ def sample_map(
     rng
         Seed of the UMAP.
     ax
-        Axes to draw on. Default: a new figure.
+        Axes to draw on, as many as colours if these are several. Default: a new figure.
 
     Returns
     -------
-    The axes.
+    The axes; for a list of colours an array of axes.
 
     Raises
     ------
@@ -77,17 +83,53 @@ def sample_map(
         many categories to tell apart.
     """
     xy, labels = _coordinates(samples, basis, use_rep=use_rep, rng=rng)
+    if color is None or isinstance(color, str):
+        target = axes_or_new(None if ax is None else np.ravel(ax)[0], size=(6.0, 4.2))
+        return _draw(target, samples, xy, labels=labels, color=color, style=style, size=size)
+    panels = _panels(list(color), ax)
+    for panel, key in zip(panels, color, strict=True):
+        _draw(panel, samples, xy, labels=labels, color=key, style=style, size=size)
+        panel.set_title(key)
+    return panels
+
+
+def _panels(colors: list[str], ax: Axes | np.ndarray | None) -> np.ndarray:
+    """Axes for several colours, at most three in a row."""
+    if not colors:
+        msg = "color is an empty list: name a column of samples.obs, or leave it out."
+        raise ValueError(msg)
+    if ax is not None:
+        given = np.ravel(np.asarray(ax, dtype=object))
+        if len(given) != len(colors):
+            msg = f"There are {len(colors)} colours, but {len(given)} axes."
+            raise ValueError(msg)
+        return given
+    n_columns = min(3, len(colors))
+    n_rows = -(-len(colors) // n_columns)
+    figure = plt.figure(figsize=(5.4 * n_columns, 4.0 * n_rows), layout="constrained")
+    return np.array([figure.add_subplot(n_rows, n_columns, i + 1) for i in range(len(colors))], dtype=object)
+
+
+def _draw(
+    ax: Axes,
+    samples: AnnData,
+    xy: np.ndarray,
+    *,
+    labels: list[str],
+    color: str | None,
+    style: str | None,
+    size: float,
+) -> Axes:
+    """One map."""
     shapes = np.full(samples.n_obs, "o", dtype=object)
     sections: list[tuple[str, list[Line2D]]] = []
     style_handles: list[Line2D] = []
     if style is not None:
         shapes, style_handles = _shapes(samples, style)
-    ax = axes_or_new(ax, size=(6.0, 4.2))
-
     if color is None:
         for shape in dict.fromkeys(shapes):
-            points(ax, xy[shapes == shape], size=size, c="#0072B2", marker=shape)
-    elif is_number(shown := column(samples, color, caller="pl.sample_map")):
+            points(ax, xy[shapes == shape], size=size, c=colors_of(1)[0], marker=shape)
+    elif is_number(shown := values_of(samples, color, caller="pl.sample_map")):
         _scatter_numbers(ax, xy, shapes, shown=shown, color=color, size=size)
         if shown.isna().any():
             sections.append((color, [point_handle(MISSING_LABEL, color=MISSING)]))
@@ -138,7 +180,7 @@ def _shapes(samples: AnnData, style: str) -> tuple[np.ndarray, list[Line2D]]:
         raise ValueError(msg)
     shape_of = dict(zip(shown, MARKERS, strict=False))
     present = [name for name in shown if (groups.labels == name).any()]
-    handles = [point_handle(name, color="0.35", marker=shape_of[name]) for name in present]
+    handles = [point_handle(name, color=ink(0.65), marker=shape_of[name]) for name in present]
     return np.array([shape_of[name] for name in groups.labels], dtype=object), handles
 
 

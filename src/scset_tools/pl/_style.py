@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle, islice
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,10 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
-T = TypeVar("T")
-
-OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
-"""Okabe and Ito's palette, in an order that puts the pale yellow last."""
+from scset_tools.pl._palette import OKABE_ITO, background, colors_for, colors_of, ink, turns  # noqa: F401  (one place to import a look from)
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 """Past eight categories the shape changes as well: 64 pairs of colour and shape."""
@@ -30,6 +26,9 @@ LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 
 CMAP = "cividis"
 """Numbers: even in lightness, and seen alike with and without colour blindness."""
+
+DIVERGING = "RdBu_r"
+"""Numbers of both signs, around zero: red is positive, blue negative, in every plot."""
 
 MISSING = "#B3B3B3"
 MISSING_LABEL = "missing"
@@ -49,24 +48,15 @@ def axes_or_new(
     return figure.add_subplot(projection=projection)
 
 
-def colors_of(n: int) -> list[str]:
-    """``n`` colours, repeating after eight."""
-    return list(islice(cycle(OKABE_ITO), n))
-
-
-def turns(n: int, shapes: Sequence[T]) -> list[T]:
-    """``n`` shapes that change each time the colours start again."""
-    return [shapes[i // len(OKABE_ITO) % len(shapes)] for i in range(n)]
-
-
-def point_handle(label: str, *, color: str = "black", marker: str = "o") -> Line2D:
+def point_handle(label: str, *, color: str | None = None, marker: str = "o") -> Line2D:
     """A point for a legend."""
+    color = color or ink()
     return Line2D([], [], linestyle="", marker=marker, markersize=7, color=color, markeredgewidth=0, label=label)
 
 
 def points(ax: Axes, xy: np.ndarray, *, size: float, marker: str = "o", **kwargs: Any) -> None:
-    """Points with a thin white rim, so that those that overlap stay apart."""
-    ax.scatter(xy[:, 0], xy[:, 1], s=size, marker=marker, alpha=0.85, linewidths=0.4, edgecolors="white", **kwargs)
+    """Points with a thin rim in the colour of the background, so that those that overlap stay apart."""
+    ax.scatter(xy[:, 0], xy[:, 1], s=size, marker=marker, alpha=0.85, linewidths=0.4, edgecolors=background(), **kwargs)
 
 
 def legend_beside(ax: Axes, sections: Sequence[tuple[str, Sequence[Artist]]]) -> Legend:
@@ -101,7 +91,7 @@ def tidy(ax: Axes, *, grid: Literal["both", "x", "y"] | None = None) -> None:
     """No box around the axes; thin grid lines below the data where values are read off (``"x"``, ``"y"``)."""
     ax.spines[["top", "right"]].set_visible(False)
     if grid is not None:
-        ax.grid(visible=True, axis=grid, color="0.9", linewidth=0.8)
+        ax.grid(visible=True, axis=grid, color=ink(0.1), linewidth=0.8)
         ax.set_axisbelow(True)
 
 

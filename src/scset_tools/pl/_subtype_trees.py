@@ -11,13 +11,15 @@ from matplotlib.colors import to_rgb
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import pdist, squareform
 
+from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import categories, column, representation, stored_colors
-from scset_tools.pl._style import CMAP, legend_beside
+from scset_tools.pl._style import CMAP, ink, legend_beside
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@habits()
 def subtype_trees(
     samples: Mapping[str, AnnData],
     color: str,
@@ -75,7 +77,7 @@ def subtype_trees(
             ax=top,
             no_labels=True,
             color_threshold=0,
-            above_threshold_color="0.3",
+            above_threshold_color=ink(0.7),
         )
         leaves = tree["leaves"]
         hues = np.zeros((1, len(leaves), 3))

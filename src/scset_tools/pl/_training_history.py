@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from scset_tools import _checks
-from scset_tools.pl._style import axes_or_new, colors_of, legend_beside, tidy
+from scset_tools.pl._habits import habits
+from scset_tools.pl._style import axes_or_new, colors_for, ink, legend_beside, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 PARTS: dict[str, Literal["-", "--", ":"]] = {"train": "-", "validation": "--", "test": ":"}
 
 
+@habits()
 def training_history(
     model_or_history: object, *, metrics: str | Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -61,7 +63,7 @@ def training_history(
 
     ax = axes_or_new(ax, size=(6.4, 3.8))
     parts = [part for part in PARTS if any((metric, part) in curves for metric in wanted)]
-    for metric, color in zip(wanted, colors_of(len(wanted)), strict=True):
+    for metric, color in zip(wanted, colors_for(wanted), strict=True):
         for part in parts:
             if (metric, part) in curves:
                 epochs, values = curves[metric, part]
@@ -76,12 +78,13 @@ def training_history(
                     linewidth=1.8,
                     label=f"{metric} {part}",
                 )
-    styles = [Line2D([], [], color="0.2", linestyle=PARTS[part], label=part) for part in parts]
-    hues = [Line2D([], [], color=c, label=m) for m, c in zip(wanted, colors_of(len(wanted)), strict=True)]
+    styles = [Line2D([], [], color=ink(0.8), linestyle=PARTS[part], label=part) for part in parts]
+    hues = [Line2D([], [], color=c, label=m) for m, c in zip(wanted, colors_for(wanted), strict=True)]
     if len(wanted) == 1:
         for line in styles:
-            line.set_color(colors_of(1)[0])
-    legend_beside(ax, [("part", styles)] if len(wanted) == 1 else [("metric", hues), ("part", styles)])
+            line.set_color(colors_for(wanted)[0])
+    if len(wanted) > 1 or len(parts) > 1:  # a single curve is named by the axis
+        legend_beside(ax, [("part", styles)] if len(wanted) == 1 else [("metric", hues), ("part", styles)])
     ax.set(xlabel="epoch", ylabel=wanted[0] if len(wanted) == 1 else "value")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     tidy(ax, grid="y")
