@@ -31,7 +31,7 @@ extensions = [
     "sphinxcontrib.bibtex",
     *sorted(path.stem for path in (HERE / "extensions").glob("*.py")),
 ]
-exclude_patterns = ["_build", "**.ipynb_checkpoints", "jupyter_execute"]
+exclude_patterns = ["_build", "user_guide/gallery/*.md", "**.ipynb_checkpoints", "jupyter_execute"]
 templates_path = ["_templates"]
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 
@@ -121,6 +121,8 @@ html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
 html_title = project
+# the header of each page has the search; the theme would put a second one into the sidebar
+html_sidebars = {"**": ["navbar-logo.html", "icon-links.html", "sbt-sidebar-nav.html"]}
 html_theme_options = {"path_to_docs": "docs/"}
 if repository_url:
     html_theme_options |= {"repository_url": repository_url, "use_repository_button": True}

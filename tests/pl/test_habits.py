@@ -90,7 +90,7 @@ def test_lists_of_colours_and_features(make_samples):
         pl.sample_map(samples, color=["group", "sex", "age"], ax=mine)
     with pytest.raises(ValueError, match="drew 2 axes, but was given 1 titles"):
         pl.sample_map(samples, color=["group", "sex"], title=["a"])
-    with pytest.raises(KeyError, match="'grop' is neither a column of obs"):
+    with pytest.raises(KeyError, match=r"'grop' is not a column of adata\.obs"):
         pl.sample_map(samples, color="grop")
 
 

@@ -69,7 +69,7 @@ def values_of(adata: AnnData, key: str, *, caller: str) -> pd.Series:
     if key in adata.obs or key not in adata.var_names:
         if key not in adata.obs and adata.n_vars:
             features = _checks.first(adata.var_names.tolist())
-            msg = f"{key!r} is neither a column of obs (there are {_checks.first(list(adata.obs.columns), 20)}) nor in var_names ({features})."
+            msg = f"{key!r} is not a column of adata.obs (columns: {_checks.first(list(adata.obs.columns), 20)}), nor in adata.var_names ({features})."
             raise KeyError(msg)
         return _checks.require_obs(adata, key)
     place = np.flatnonzero(adata.var_names == key)

@@ -41,10 +41,16 @@ class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
         AnnData registered with :meth:`setup_anndata`.
     registry
         Registry of a saved model; used by :meth:`load`.
-    n_hidden, n_latent
-        Width of the attention blocks, and length of a sample's vector.
-    n_layers, n_heads, n_inducing
-        Number of ISAB blocks of the encoder, of attention heads, and of inducing points of each block.
+    n_hidden
+        Width of the attention blocks.
+    n_latent
+        Length of a sample's vector.
+    n_layers
+        Number of ISAB blocks of the encoder.
+    n_heads
+        Number of attention heads.
+    n_inducing
+        Number of inducing points of each block.
     n_cells
         Most cells of a student's crop; a smaller sample is taken whole.
     n_tokens

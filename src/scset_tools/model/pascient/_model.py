@@ -41,16 +41,22 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
         AnnData registered with :meth:`setup_anndata`.
     registry
         Registry of a saved model; used by :meth:`load`.
-    n_hidden, n_latent
-        Width of the hidden state of a cell, and length of a sample's vector.
+    n_hidden
+        Width of the hidden state of a cell.
+    n_latent
+        Length of a sample's vector.
     n_encoder_layers
         Hidden layers of the cell encoder past the first, linear one; 0 is the paper's linear encoder.
     aggregator
         ``"attention"`` (non-linear, the paper's choice), ``"linear_attention"``, ``"gated_attention"`` (the paper's formula),
         ``"abmil"`` (gated attention of Ilse et al.), ``"feature_softmax"`` (what the published code calls linear attention),
         ``"mean"``, ``"sum"`` (DeepSets), ``"transformer"``, ``"set_transformer"`` (ISAB and PMA).
-    n_heads, n_layers, n_inducing
-        Of the two transformers: attention heads, blocks, and inducing points.
+    n_heads
+        Attention heads of the two transformers.
+    n_layers
+        Their blocks.
+    n_inducing
+        Their inducing points.
     dropout_rate
         Dropout in the sample encoder and in transformers.
     init_scale
@@ -66,8 +72,10 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
         Share of the genes of each cell that are set to zero in a training step.
     contrastive_weight
         Weight of a supervised contrastive loss over cells by type (needs ``cell_type_key``); 0 leaves it out.
-    contrastive_temperature, n_contrastive_cells
-        Its temperature, and the number of cells of a batch that it compares.
+    contrastive_temperature
+        Temperature of the contrastive loss.
+    n_contrastive_cells
+        Number of cells of a batch that it compares.
     published_classes, n_slots
         Set by :meth:`from_checkpoint`.
     random_state

@@ -42,14 +42,17 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
         Registry of a saved model; used by :meth:`load`.
     n_latent
         Length of a sample's vector, and width of the encoder.
-    n_layers, n_heads
-        Number of transformer blocks of the encoder, and of attention heads.
+    n_layers
+        Number of transformer blocks of the encoder.
+    n_heads
+        Number of attention heads.
     n_cells
         Most cells that the encoder reads at once: the anchors of a training step. A larger sample is embedded in equal groups
         of at most as many cells, and its vector is the mean of theirs.
-    n_targets, n_times
-        Target cells of a sample in a training step, and noise levels of each. A sample with fewer than ``4 * n_targets`` cells
-        gives a quarter of them.
+    n_targets
+        Target cells of a sample in a training step. A sample with fewer than ``4 * n_targets`` cells gives a quarter of them.
+    n_times
+        Noise levels of each target cell.
     tilt
         Strength of an augmentation that is not in the paper, for cohorts of some dozen samples: in each step a sample gives
         only half of its cells, drawn with odds that lean to a random side of the features. The decoder then learns more
@@ -62,10 +65,14 @@ class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, Sa
         ``"transformer"`` (the paper), or for comparison ``"set_transformer"``, ``"abmil"`` (gated attention) or ``"mean"``.
     decoder
         ``"diffusion"`` (the paper) or ``"flow"`` (flow matching, an ablation of the paper).
-    n_hidden, n_blocks
-        Width and number of the residual blocks of the denoiser.
-    schedule, n_steps
-        Noise schedule (``"cosine"``, ``"linear"``, ``"quadratic"``) and number of steps :math:`T` of the diffusion.
+    n_hidden
+        Width of the residual blocks of the denoiser.
+    n_blocks
+        Number of these blocks.
+    schedule
+        Noise schedule: ``"cosine"``, ``"linear"`` or ``"quadratic"``.
+    n_steps
+        Number of steps :math:`T` of the diffusion.
     dropout_rate
         Dropout inside the encoder.
     standardize

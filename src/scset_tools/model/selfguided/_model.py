@@ -65,8 +65,14 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         latents attend to the whole vector of genes, zeros included, and it is for the mask to find the expressed ones.
     mask_rate, zero_mask_rate
         Shares of the expressed and of the unexpressed genes that are hidden; with ``mask_candidates="all"`` their sum counts.
-    n_hidden, n_layers, n_heads, n_ff
-        Encoder: width, blocks, attention heads, inner width of the feed-forward layers (default: ``2 * n_hidden``).
+    n_hidden
+        Width of the encoder.
+    n_layers
+        Number of its blocks.
+    n_heads
+        Number of its attention heads.
+    n_ff
+        Inner width of its feed-forward layers. Default: ``2 * n_hidden``.
     n_bins, bin_alpha
         Bins of the value embedding, and weight of its direct path.
     n_latents, n_latent_hidden, n_latent_heads
