@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-CHUNK = 2**17
+CHUNK = 2**15
 """Stored values of a chunk, the least that is read at once."""
-CHUNKS_PER_SHARD = 32
+CHUNKS_PER_SHARD = 128
 """Chunks of a file of the store."""
 ROWS_PER_CHUNK = 256
 
