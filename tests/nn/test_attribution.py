@@ -181,11 +181,30 @@ def test_memory_is_one_step_at_a_time():
     assert seen == [x.shape] * 9
 
 
+def test_several_scores_share_the_forward_passes(network):
+    x, ptr = ragged([4, 1, 3])
+    baseline, n_passes = torch.tensor([0.3, 0.0, -1.0], dtype=torch.float64), 0
+
+    def both(v, p):
+        nonlocal n_passes
+        n_passes += 1
+        return torch.stack([network(v, p), quadratic(v, p), linear(v, p)], 1)
+
+    found = integrated_gradients(both, x, ptr, baseline=baseline, n_steps=12)
+    assert n_passes == 12 + 2  # as many as for one score
+    for i, f in enumerate((network, quadratic, linear)):
+        want = integrated_gradients(f, x, ptr, baseline=baseline, n_steps=12)
+        torch.testing.assert_close(found.attributions[i], want.attributions)
+        torch.testing.assert_close(found.f_input[:, i], want.f_input)
+        torch.testing.assert_close(found.completeness_error[:, i], want.completeness_error, rtol=1e-3, atol=1e-12)
+    torch.testing.assert_close(gradient(both, x, ptr)[1], gradient(quadratic, x, ptr))
+
+
 def test_errors():
     x, ptr = ragged([2, 2])
     with pytest.raises(TypeError, match=r"x must be floating point to have a gradient, got torch\.int64"):
         gradient(linear, x.long(), ptr)
-    with pytest.raises(ValueError, match=r"one score per sample, shape \(2,\), got \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"one score per sample, shape \(2,\), or several, .* got \(4, 3\)"):
         gradient(lambda v, p: v, x, ptr)
     with pytest.raises(ValueError, match="cut off from x"):
         gradient(lambda v, p: linear(v.detach(), p), x, ptr)

@@ -145,6 +145,25 @@ def test_equal_to_captum(network, cells):
         torch.testing.assert_close(through(network, own, alone, n_steps=50).values(), want, rtol=0, atol=1e-6)
 
 
+def test_several_scores_at_once_equal_each_alone(network, cells):
+    x, ptr = cells
+    group = torch.tensor([0, 2, 2, -1, 0, 3, 3, 3, -1, 0, 2, 2])
+
+    def two(h, ptr):
+        return torch.stack([network.behind(h, ptr), network.behind(h, ptr).square()], 1)
+
+    with torch.no_grad():
+        hidden = network.first(x)
+    both = attribute_through_linear(two, compressed(x), ptr, hidden=hidden, weight=network.first.weight, n_steps=9)
+    for i, one in enumerate(both.split()):
+        alone = attribute_through_linear(
+            lambda h, p, i=i: two(h, p)[:, i], compressed(x), ptr, hidden=hidden, weight=network.first.weight, n_steps=9
+        )
+        torch.testing.assert_close(one.values(), alone.values())
+        torch.testing.assert_close(both.sums(group, 4)[i], alone.sums(group, 4))
+        torch.testing.assert_close(both.completeness_error[:, i], alone.completeness_error, rtol=1e-3, atol=1e-9)
+
+
 def test_shapes_are_checked(network, cells):
     x, ptr = cells
     with pytest.raises(ValueError, match=r"baseline must have shape \(9,\), got \(4,\)"):

@@ -9,6 +9,7 @@ from scset_tools.nn._attention import ISAB, MAB, PMA, SAB
 from scset_tools.nn._attribution import (
     IntegratedGradients,
     average_gradient,
+    completeness_error,
     gradient,
     gradient_x_input,
     integrated_gradients,
@@ -91,6 +92,7 @@ __all__ = [
     "block_mask",
     "cell_normal",
     "cell_uniform",
+    "completeness_error",
     "ddim_steps",
     "ddpm_steps",
     "draw_without_replacement",

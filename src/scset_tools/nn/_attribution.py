@@ -1,14 +1,16 @@
 """What each value of each cell contributes to the score of its sample: gradients and integrated gradients.
 
 A score is any function ``f(x, ptr) -> (samples,)`` of a ragged batch in which the score of a sample depends on its own
-cells alone, so one backward pass of the summed scores gives the gradients of all samples. Put a network into evaluation
-mode first: dropout would make every pass another function.
+cells alone, so one backward pass of the summed scores gives the gradients of all samples. A function may give several scores at
+once, ``(samples, scores)``: they share the forward passes, and results get the scores as their first dimension. Put a network into
+evaluation mode first: dropout would make every pass another function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from scset_tools.nn._ragged import sample_of_cell
 
 Score = Callable[[Tensor, Tensor], Tensor]
-"""``f(x, ptr)``: cells (cells, features) and boundaries (samples + 1,) to scores (samples,)."""
+"""``f(x, ptr)``: cells (cells, features) and boundaries (samples + 1,) to scores (samples,) or (samples, scores)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +26,13 @@ class IntegratedGradients:
     """Attributions of a ragged batch and how completely they account for the scores."""
 
     attributions: Tensor
-    """Contribution of each value to the score of its sample, (cells, features)."""
+    """Contribution of each value to the score of its sample, (cells, features), or (scores, cells, features)."""
     f_input: Tensor
-    """Scores of the samples, (samples,)."""
+    """Scores of the samples, (samples,), or (samples, scores)."""
     f_baseline: Tensor
-    """Scores with every cell replaced by its baseline, (samples,)."""
+    """Scores with every cell replaced by its baseline, of the same shape."""
     completeness_error: Tensor
-    """|sum of attributions - (f_input - f_baseline)| relative to |f_input - f_baseline|, (samples,).
+    """|sum of attributions - (f_input - f_baseline)| relative to |f_input - f_baseline|, of the same shape.
 
     The divisor is at least a millionth of the larger of the two scores: below that a difference of scores is rounding.
     """
@@ -42,7 +44,7 @@ def gradient(f: Score, x: Tensor, ptr: Tensor) -> Tensor:
     Parameters
     ----------
     f
-        Score, ``f(x, ptr) -> (samples,)``.
+        Score, ``f(x, ptr) -> (samples,)``, or several, ``(samples, scores)``.
     x
         Cells of all sets, floating point, (cells, features); not changed.
     ptr
@@ -51,7 +53,8 @@ def gradient(f: Score, x: Tensor, ptr: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (cells, features), without a graph. Gradients stored in the parameters of a network are not touched.
+        (cells, features), or (scores, cells, features), without a graph. Gradients stored in the parameters of a network are not
+        touched.
 
     Raises
     ------
@@ -74,7 +77,7 @@ def gradient_x_input(f: Score, x: Tensor, ptr: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (cells, features), without a graph.
+        (cells, features), or (scores, cells, features), without a graph.
     """
     return gradient(f, x, ptr) * x.detach()
 
@@ -92,7 +95,7 @@ def average_gradient(f: Score, x: Tensor, ptr: Tensor, *, baseline: Tensor | Non
     Parameters
     ----------
     f
-        Score, ``f(x, ptr) -> (samples,)``.
+        Score, ``f(x, ptr) -> (samples,)``, or several, ``(samples, scores)``.
     x
         Cells of all sets, floating point, (cells, features); not changed.
     ptr
@@ -106,7 +109,7 @@ def average_gradient(f: Score, x: Tensor, ptr: Tensor, *, baseline: Tensor | Non
     Returns
     -------
     Tensor
-        (cells, features), without a graph.
+        (cells, features), or (scores, cells, features), without a graph.
 
     Raises
     ------
@@ -119,10 +122,11 @@ def average_gradient(f: Score, x: Tensor, ptr: Tensor, *, baseline: Tensor | Non
         raise ValueError(f"n_steps must be at least 1, got {n_steps}.")
     x = x.detach()
     baseline = _full_baseline(baseline, x)
-    average = torch.zeros_like(x)
+    average: Tensor | None = None
     for node, weight in zip(*_gauss_legendre(n_steps), strict=True):
-        average.add_(gradient(f, torch.lerp(baseline, x, node), ptr), alpha=weight)
-    return average
+        found = gradient(f, torch.lerp(baseline, x, node), ptr)
+        average = found.mul_(weight) if average is None else average.add_(found, alpha=weight)
+    return cast("Tensor", average)  # there is one step at least
 
 
 def integrated_gradients(
@@ -170,13 +174,33 @@ def integrated_gradients(
     with torch.no_grad():
         f_input, f_baseline = f(x, ptr).detach(), f(baseline, ptr).detach()
         # Double precision: a sum over cells x genes must not add an error of its own to the one that is reported.
-        total = torch.zeros(len(ptr) - 1, dtype=torch.float64, device=x.device)
-        total.index_add_(0, sample_of_cell(ptr, n_cells=len(x)), attributions.sum(dim=1, dtype=torch.float64))
-        difference = f_input.double() - f_baseline.double()
-        scale = 1e-6 * torch.maximum(f_input.abs(), f_baseline.abs()).double()
-        scale = torch.maximum(difference.abs(), scale).clamp_min(torch.finfo(torch.float64).tiny)
-        error = (total - difference).abs() / scale
+        error = completeness_error(attributions.sum(dim=-1, dtype=torch.float64), ptr, f_input, f_baseline)
     return IntegratedGradients(attributions, f_input, f_baseline, error)
+
+
+def completeness_error(cells: Tensor, ptr: Tensor, f_input: Tensor, f_baseline: Tensor) -> Tensor:
+    """How far the sum of attributions of each sample is from the difference of its scores, relative to it.
+
+    Parameters
+    ----------
+    cells
+        Contribution of each cell, float64, (cells,) or (scores, cells).
+    ptr
+        Boundaries of the samples, (samples + 1,).
+    f_input, f_baseline
+        Scores of the samples and of their baselines, (samples,) or (samples, scores).
+
+    Returns
+    -------
+    Tensor
+        Of the shape of the scores, float64. The divisor is at least a millionth of the larger score.
+    """
+    total = cells.new_zeros(*cells.shape[:-1], len(ptr) - 1)
+    total.index_add_(-1, sample_of_cell(ptr, n_cells=cells.shape[-1]), cells)
+    difference = f_input.double() - f_baseline.double()
+    scale = 1e-6 * torch.maximum(f_input.abs(), f_baseline.abs()).double()
+    scale = torch.maximum(difference.abs(), scale).clamp_min(torch.finfo(torch.float64).tiny)
+    return (total.mT if total.ndim == 2 else total).sub_(difference).abs_().div_(scale)
 
 
 def _scores_and_gradient(f: Score, x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,17 +210,24 @@ def _scores_and_gradient(f: Score, x: Tensor, ptr: Tensor) -> tuple[Tensor, Tens
     with torch.inference_mode(mode=False), torch.enable_grad():
         point = x.detach().clone().requires_grad_()
         scores = f(point, ptr)
-        if scores.shape != (len(ptr) - 1,):
+        if scores.ndim not in (1, 2) or len(scores) != len(ptr) - 1 or not scores.numel():
             raise ValueError(
-                f"f must return one score per sample, shape ({len(ptr) - 1},), got {tuple(scores.shape)}: "
-                "select the output to explain, for instance the logit of one class."
+                f"f must return one score per sample, shape ({len(ptr) - 1},), or several, shape ({len(ptr) - 1}, scores), got "
+                f"{tuple(scores.shape)}."
             )
-        found = torch.autograd.grad(scores.sum(), point, allow_unused=True)[0] if scores.requires_grad else None
-    if found is None:
+        columns = scores.unsqueeze(0) if scores.ndim == 1 else scores.mT
+        found: list[Tensor | None] = [None]
+        if scores.requires_grad:  # one forward pass for all of them
+            found = [
+                torch.autograd.grad(column.sum(), point, allow_unused=True, retain_graph=i + 1 < len(columns))[0]
+                for i, column in enumerate(columns)
+            ]
+    if any(part is None for part in found):
         raise ValueError(
             "the scores of f are cut off from x: f must compute them from its argument x, without no_grad, detach or numpy."
         )
-    return scores.detach(), found
+    parts = cast("list[Tensor]", found)
+    return scores.detach(), parts[0] if scores.ndim == 1 else torch.stack(parts)
 
 
 def _full_baseline(baseline: Tensor | None, x: Tensor) -> Tensor:

@@ -8,14 +8,13 @@ attribution is zero and is not computed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scset_tools.nn._attribution import Score, average_gradient, gradient
-from scset_tools.nn._ragged import sample_of_cell
+from scset_tools.nn._attribution import Score, average_gradient, completeness_error, gradient
 from scset_tools.nn._sparse_linear import CompressedRows, sampled_product
 
 __all__ = ["LinearAttributions", "attribute_through_linear"]
@@ -26,7 +25,10 @@ BLOCK_BYTES = 2**24
 
 @dataclass(frozen=True, eq=False)
 class LinearAttributions:
-    """Attributions of a ragged batch, kept as the gradient behind the first layer; see ``values()`` and ``sums()``."""
+    """Attributions of a ragged batch, kept as the gradient behind the first layer; see ``values()`` and ``sums()``.
+
+    Of several scores at once, all shapes of cells have the scores as their first dimension, those of samples as their last.
+    """
 
     x: Tensor | CompressedRows
     """The input, (cells, features)."""
@@ -47,6 +49,8 @@ class LinearAttributions:
 
     def values(self) -> Tensor:
         """Attributions of the stored values of sparse input with a baseline of zeros (n_values,), else (cells, features)."""
+        if self.hidden_gradient.ndim == 3:
+            return torch.stack([one.values() for one in self.split()])
         if self.baseline is None and not isinstance(self.x, Tensor):
             wide = torch.promote_types(self.x.values.dtype, self.weight.dtype)
             return sampled_product(self.x, self.hidden_gradient, self.weight).to(wide) * self.x.values.to(wide)
@@ -63,6 +67,8 @@ class LinearAttributions:
         n_groups
             Number of groups.
         """
+        if self.hidden_gradient.ndim == 3:
+            return torch.stack([one.sums(group, n_groups) for one in self.split()])
         n_features = len(self.weight)
         out = torch.zeros(n_groups * n_features, dtype=torch.float64, device=self.weight.device)
         if self.baseline is None and not isinstance(self.x, Tensor):
@@ -77,6 +83,20 @@ class LinearAttributions:
             is_in = group[start:stop] >= 0
             out.index_add_(0, group[start:stop][is_in], self._block(start, stop)[is_in].double())
         return out
+
+    def split(self) -> list[LinearAttributions]:
+        """Those of each score, of several."""
+        return [
+            replace(
+                self,
+                hidden_gradient=self.hidden_gradient[i],
+                cells=self.cells[i],
+                f_input=self.f_input[:, i],
+                f_baseline=self.f_baseline[:, i],
+                completeness_error=self.completeness_error[:, i],
+            )
+            for i in range(len(self.hidden_gradient))
+        ]
 
     def _bounds(self) -> list[tuple[int, int]]:
         n_cells = len(self.hidden_gradient)
@@ -115,7 +135,7 @@ def attribute_through_linear(
     Parameters
     ----------
     f
-        Score as a function of the output of the first layer, ``f(hidden, ptr) -> (samples,)``.
+        Score as a function of the output of the first layer, ``f(hidden, ptr) -> (samples,)``, or several, ``(samples, scores)``.
     x
         Cells, (cells, features), dense or in compressed rows.
     ptr
@@ -167,13 +187,8 @@ def attribute_through_linear(
         slope = gradient(f, point, ptr)
     with torch.no_grad():
         if second is not None:
-            slope = slope[:, : hidden.shape[1]].addmm(slope[:, hidden.shape[1] :], second[0])
-        cells = ((hidden - start) * slope).sum(1, dtype=torch.float64)
+            slope = slope[..., : hidden.shape[1]] + slope[..., hidden.shape[1] :] @ second[0]
+        cells = ((hidden - start) * slope).sum(-1, dtype=torch.float64)
         f_input, f_baseline = f(point, ptr), f(origin.expand_as(point), ptr)
-        total = torch.zeros(len(ptr) - 1, dtype=torch.float64, device=hidden.device)
-        total.index_add_(0, sample_of_cell(ptr, n_cells=len(hidden)), cells)
-        difference = f_input.double() - f_baseline.double()
-        scale = 1e-6 * torch.maximum(f_input.abs(), f_baseline.abs()).double()
-        scale = torch.maximum(difference.abs(), scale).clamp_min(torch.finfo(torch.float64).tiny)
-        error = (total - difference).abs() / scale
+        error = completeness_error(cells, ptr, f_input, f_baseline)
     return LinearAttributions(x, weight, baseline, slope, cells, f_input, f_baseline, error)
