@@ -1,6 +1,10 @@
 """Integrated gradients of PaSCient through its linear first layer against captum on the cells: time, error, peak memory.
 
     python benchmarks/attribution.py [--process-time] [--repeats 3] [--write]
+    python benchmarks/attribution.py --part scaling [--write]
+
+The second prints what two classes cost against one, and attributions by group against the number of samples, through
+``get_attributions``: forward passes and processor seconds.
 
 Both take 50 gradients of the same score of one sample, of Gauss and Legendre, one at a time (captum: ``internal_batch_size=1``; with
 its default it would hold 50 copies of the cells). Peak memory is above what network and input take.
@@ -12,11 +16,16 @@ import argparse
 import statistics
 import time
 
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 import torch
 from _pascient import pascient_module
 from _results import write_section
 from _timing import hardware_line, peak_above_now
 
+import scset_tools as sst
 from scset_tools.data._sparse import SparseRows
 from scset_tools.model.pascient._module import PaSCientModule
 from scset_tools.nn import attribute_through_linear, ptr_from_sizes
@@ -76,13 +85,95 @@ def captums(made: PaSCientModule, x: torch.Tensor) -> tuple[torch.Tensor, float]
     return values.detach(), abs(float(values.sum()) - difference) / abs(difference)
 
 
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "watch_health": False, "seed": 0}
+
+
+def cohort(n_samples: int, *, n_cells: int = 20, n_genes: int = 300) -> ad.AnnData:
+    """Samples of sparse counts in two conditions and three subtypes, with eight types of cells."""
+    rng = np.random.default_rng(0)
+    sample = np.repeat(np.arange(n_samples), n_cells)
+    x = sp.random(len(sample), n_genes, DENSITY, "csr", np.float32, rng=rng, data_rvs=lambda n: rng.integers(1, 9, n))
+    obs = pd.DataFrame(
+        {
+            "sample": [f"s{i:05d}" for i in sample],
+            "two": np.where(sample % 2, "case", "control"),
+            "three": np.asarray(["a", "b", "c"])[sample % 3],
+            "type": np.asarray(list("ABCDEFGH"))[rng.integers(0, 8, len(sample))],
+        },
+        index=[f"c{i}" for i in range(len(sample))],
+    )
+    return ad.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(n_genes)]))
+
+
+def measured(model: object, label: str, **arguments: object) -> tuple[int, float]:
+    """Forward passes of the network with a gradient or of scores, and processor seconds."""
+    n_passes = 0
+
+    def count(*_: object) -> None:
+        nonlocal n_passes
+        n_passes += 1
+
+    handle = model.module.student.encoder.register_forward_hook(count) if hasattr(model.module, "student") else None
+    start = time.process_time()
+    model.get_attributions(label, tolerance=np.inf, **arguments)
+    seconds = time.process_time() - start
+    if handle is not None:
+        handle.remove()
+    return n_passes, seconds
+
+
+def scaling(sizes: list[int]) -> str:
+    torch.set_num_threads(1)
+    adata = cohort(24, n_cells=200, n_genes=40)
+    adata.X = adata.X.toarray()
+    sst.MAESTRO.setup_anndata(adata, "sample")
+    model = sst.MAESTRO(adata, random_state=0)
+    model.train(1, **QUIET)
+    model.get_attributions("two", n_steps=1, tolerance=np.inf)  # loads what is loaded on first use
+    lines = ["| MAESTRO, 24 samples x 200 cells | forward passes | processor seconds |", "|---|---|---|"]
+    for name, label, targets in (
+        ("two classes", "two", [None]),
+        ("two classes, one after the other", "two", ["case", "control"]),
+        ("three classes", "three", [None]),
+        ("three classes, one after the other", "three", ["a", "b", "c"]),
+    ):
+        found = [measured(model, label, target=target) for target in targets]
+        lines.append(f"| {name} | {sum(n for n, _ in found)} | {sum(t for _, t in found):.2f} |")
+        print(lines[-1], flush=True)
+    lines += [
+        "",
+        "| PaSCient by eight groups | processor seconds | per sample, ms | against the fewest |",
+        "|---|---|---|---|",
+    ]
+    first = None
+    for n in sizes:
+        adata = cohort(n)
+        sst.PaSCient.setup_anndata(adata, "sample", labels_key="two")
+        model = sst.PaSCient(adata, random_state=0)
+        model.train(1, **QUIET)
+        model.get_attributions("two", samples=model.sample_names[:16], groupby="type", tolerance=np.inf)
+        _, seconds = measured(model, "two", groupby="type")
+        first = first or (n, seconds)
+        ratio = f"{seconds / first[1]:.1f}x for {n / first[0]:.0f}x the samples"
+        lines.append(f"| {n} samples | {seconds:.2f} | {1e3 * seconds / n:.2f} | {ratio} |")
+        print(lines[-1], flush=True)
+    return f"{hardware_line()}; processor seconds of one thread, 20 steps.\n\n" + "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=["captum", "scaling"], default="captum")
+    parser.add_argument("--samples", type=int, nargs="+", default=[100, 1000, 3000])
     parser.add_argument("--width", type=int, nargs="+", default=[128, 1024])
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--process-time", action="store_true", help="processor time of one thread")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
+    if arguments.part == "scaling":
+        text = scaling(arguments.samples)
+        if arguments.write:
+            write_section("attribution-scaling", "Attributions: classes at once, and by group for many samples", text)
+        return
     clock = time.perf_counter
     if arguments.process_time:
         torch.set_num_threads(1)

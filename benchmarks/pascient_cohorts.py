@@ -51,18 +51,19 @@ def kang(aggregators: list[str]) -> str:
             sst.PaSCient,
             cells,
             "stim",
+            target="stim",
             sample_key="sample_id",
-            label_key="stim",
             build={"log_normalize": True, "aggregator": aggregator, "n_latent": 32},
             train={"max_epochs": 60, "batch_size": 6, "train_size": 1.0, "n_cells": 500, **QUIET},
             attribute={"reference": "ctrl", "groupby": "cell", "baseline": "reference"},
+            by="mean",
             n_seeds=5,
             n_permutations=18,
         )
         summary = found.summary().iloc[0]
-        ranks = [a.rank_genes().rank(ascending=False).astype(int) for a in found.attributions]
+        ranks = [a.rank_features(by="mean").rank(ascending=False).astype(int) for a in found.attributions]
         in_types = [
-            sum(a.rank_genes(g).rank(ascending=False)["ISG15"] <= 3 for g in a.groups.columns)
+            sum(a.rank_features(group=g, by="mean").rank(ascending=False)["ISG15"] <= 3 for g in a.group_names)
             for a in found.attributions
         ]
         rows.append(
@@ -80,9 +81,11 @@ def kang(aggregators: list[str]) -> str:
                 "seconds": round(time.process_time() - start),
             }
         )
-        passing = found.genes[found.genes["p_adjusted"] <= 0.05]
+        passing = found.features[found.features["p_adjusted"] <= 0.05]
         named = ", ".join(f"{g} (z {z:.1f})" for g, z in passing["z"].items()) or "none"
-        tops.append(f"- {aggregator}: {named}; first genes: {', '.join(found.attributions[0].rank_genes().index[:8])}")
+        tops.append(
+            f"- {aggregator}: {named}; first genes: {', '.join(found.attributions[0].rank_features(by='mean').index[:8])}"
+        )
     table = pd.DataFrame(rows).set_index("aggregator").T.rename_axis("")
     return (
         "PaSCient with log_normalize, n_hidden 128, n_latent 32, 60 epochs of one batch with 500 cells of each of the six "

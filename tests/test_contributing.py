@@ -48,6 +48,13 @@ def test_it_works_as_shown(deepset, tmp_path, monkeypatch):
     model, samples, adata = scope["model"], scope["samples"], scope["adata"]
     assert samples.obsm["X_deepset"].shape == (8, 4)
     assert {"loss_train", "mean_error_train", "spread_error_train"} <= set(model.history)
+    found = scope["found"]
+    assert found.head == "probe"
+    assert found.completeness_error.to_numpy().max() <= 0.01
+    parts = [found.contrast(group=group) for group in found.group_names]
+    np.testing.assert_allclose(sum(parts), found.contrast(), atol=1e-5)
+    with pytest.raises(ValueError, match="DeepSet has no attention: its network does not weigh cells"):
+        model.get_attention()
     # the promises that a wrong page would break first
     want = model.get_sample_representation()
     shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()

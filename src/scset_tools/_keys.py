@@ -169,13 +169,3 @@ def step() -> str:
 def distances(use_rep: str | None) -> str:
     """``obsp`` key of all distances between samples: ``maestro_distances`` for the representation ``X_maestro``."""
     return key(f"{use_rep.removeprefix('X_')}_distances") if use_rep not in (None, "X") else "sample_distances"
-
-
-def attribution_genes(key: str) -> str:
-    """``uns`` key of attributions to features that are not in ``var``."""
-    return f"{key}_genes"
-
-
-def attribution_scores(key: str) -> str:
-    """``uns`` key of the explained scores of samples, with the completeness of their attributions."""
-    return f"{key}_scores"

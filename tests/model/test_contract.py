@@ -325,3 +325,151 @@ def test_an_untrained_model_embeds_with_a_warning(kind):
         rep = model.get_sample_representation()
     assert rep.shape == (8, 6)
     assert model.is_trained is False
+
+
+# ---- explanations
+
+
+def explain(model, adata=None, **arguments):
+    return model.get_attributions("condition", adata=adata, **{"groupby": "cell_type", "n_cells": None, **arguments})
+
+
+def assert_same_attributions(found, want, tolerance=1e-4):
+    """Up to ``tolerance`` of the largest; gradients are sums over cells in an order that may differ."""
+    rows = [list(want.samples).index(s) for s in found.samples]
+    for name in ("values", "group_values", "group_cells", "group_sizes"):
+        a, b = getattr(found, name), getattr(want, name)[rows]
+        assert np.abs(a - b).max() <= tolerance * np.abs(b).max(), name
+    cells = want.cells.loc[found.cells.index]
+    both = found.cells.notna().to_numpy() & cells.notna().to_numpy()
+    assert np.abs((found.cells - cells).to_numpy()[both]).max() <= tolerance * np.abs(cells.to_numpy()[both]).max()
+
+
+def test_attributions_add_up_by_sample_cell_feature_and_group(kind, fitted):
+    found = explain(fitted(kind))
+    assert found.classes == ["case", "control"]
+    assert list(found.features) == list(make_cohort().var_names)
+    difference = (found.scores - found.baseline_scores).to_numpy()
+    np.testing.assert_allclose(found.values.sum(2), difference, rtol=0.011, atol=0.002)
+    assert (found.completeness_error.to_numpy() <= 0.011).all()
+    np.testing.assert_allclose(found.values[:, 0], -found.values[:, 1], atol=1e-7)  # of two classes, one is the other
+    of_sample = found.cells.groupby(make_cohort().obs["sample"].to_numpy()).sum()
+    scale = np.abs(found.group_values).max()
+    np.testing.assert_allclose(of_sample.loc[found.samples], found.values.sum(2), rtol=1e-4, atol=1e-4 * scale)
+    np.testing.assert_allclose(found.group_values.sum(1), found.values, rtol=1e-4, atol=1e-5 * scale)
+    np.testing.assert_allclose(found.group_values.sum(3), found.group_cells, rtol=1e-4, atol=1e-4 * scale)
+    parts = found.contrast(group="B") + found.contrast(group="T")
+    np.testing.assert_allclose(parts, found.contrast(), rtol=1e-4, atol=1e-5 * scale)
+    assert len(repr(found)) < 300
+
+
+def test_attributions_do_not_depend_on_order_batch_mates_or_storage(kind, fitted, tmp_path):
+    model, adata = fitted(kind), make_cohort()
+    want = explain(model)
+    assert_same_attributions(explain(model), want, tolerance=0)
+    assert_same_attributions(explain(model, batch_size=1), want)
+    assert_same_attributions(explain(model, samples=["s05", "s01"]), want)
+    shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
+    assert_same_attributions(explain(model, shuffled), want)
+    adata.X = sp.csr_matrix(adata.X)
+    assert_same_attributions(explain(model, adata), want)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    assert_same_attributions(explain(model, backed), want)
+    backed.file.close()
+
+
+def test_a_saved_model_gives_the_same_attributions(kind, fitted, tmp_path):
+    fitted(kind).save(tmp_path / "m")
+    loaded = type(fitted(kind)).load(tmp_path / "m", adata=False)
+    assert_same_attributions(explain(loaded, make_cohort()), explain(fitted(kind)), tolerance=0)
+
+
+def test_drawn_cells_are_those_of_a_seed(kind, fitted):
+    model = fitted(kind)
+    found = explain(model, n_cells=7)
+    assert found.cells["case"].notna().sum() == 8 * 7
+    assert_same_attributions(explain(model, n_cells=7), found, tolerance=0)
+    part = make_cohort()[make_cohort().obs["sample"].isin(["s02", "s03"])].copy()
+    alone = explain(model, part, n_cells=7, baseline="zeros")
+    both = explain(model, n_cells=7, baseline="zeros")
+    kept = both.cells.loc[part.obs_names, "case"].notna()
+    np.testing.assert_array_equal(alone.cells["case"].notna(), kept)
+
+
+@pytest.mark.parametrize("baseline", ["mean", "zeros", "reference"])
+def test_every_baseline_and_method(kind, fitted, baseline):
+    model = fitted(kind)
+    found = explain(model, reference="control", baseline=baseline)
+    assert found.classes == ["case"]
+    assert (found.completeness_error.to_numpy() <= 0.011).all()
+    first = explain(model, reference="control", baseline=baseline, method="gradient_x_input")
+    assert np.isfinite(first.values).all()
+    if model.module.no_attention is not None:
+        with pytest.raises(ValueError, match="has no attention: its samples are the plain mean of their cells"):
+            explain(model, method="attention")
+        return
+    weighed = explain(model, reference="control", baseline=baseline, method="attention")
+    np.testing.assert_allclose(weighed.cells["case"], model.get_attention().mean(axis=1), rtol=1e-3, atol=1e-6)
+    assert weighed.completeness_error.isna().all().all()
+
+
+def test_the_matrix_of_cells_sums_to_the_attributions(kind, fitted):
+    found = explain(fitted(kind), target="case")
+    matrix = fitted(kind).get_attribution_matrix("condition", target="case", samples=["s03", "s00"], n_cells=None)
+    x = matrix.X.toarray() if sp.issparse(matrix.X) else matrix.X
+    np.testing.assert_allclose(x.sum(1), found.cells.loc[matrix.obs_names, "case"], rtol=1e-3, atol=1e-5)
+    of_sample = pd.DataFrame(x).groupby(matrix.obs["sample"].astype(str).to_numpy()).sum()
+    np.testing.assert_allclose(of_sample.loc["s03"], found.by_sample("case").loc["s03"], rtol=1e-3, atol=1e-5)
+
+
+def test_attributions_are_written_by_name_and_read_back(kind, fitted, tmp_path):
+    model, adata = fitted(kind), make_cohort()
+    x = adata.X
+    model.annotate_attributions("condition", adata=adata, groupby="cell_type", n_cells=9)
+    found = explain(model, n_cells=9)
+    assert adata.X is x
+    for name in found.classes:
+        key = f"{model.name}_attribution_condition_{name}"
+        assert adata.var[key].dtype == adata.obs[key].dtype == np.float32
+        np.testing.assert_allclose(adata.obs[key], found.cells[name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(adata.var[key], found.contrast()[name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(adata.varm[key]["B"], found.contrast(group="B")[name], rtol=1e-4, atol=1e-6)
+    model.annotate_attributions("condition", adata=adata, key_added="mine", reference="control", n_cells=9)
+    assert {"mine"} <= set(adata.obs) & set(adata.var) & set(adata.uns)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    adata.write_zarr(tmp_path / "a.zarr")
+    for back in (ad.read_h5ad(tmp_path / "a.h5ad"), ad.read_zarr(tmp_path / "a.zarr")):
+        pd.testing.assert_frame_equal(back.var, adata.var)
+        pd.testing.assert_frame_equal(back.varm[key], adata.varm[key])
+        about = back.uns[f"{model.name}_attribution_condition"]
+        np.testing.assert_allclose(about["completeness_error"], found.completeness_error)
+
+
+def test_an_untrained_model_is_explained_with_a_warning(kind):
+    adata = make_cohort()
+    cls, arguments = MODELS[kind]
+    cls.setup_anndata(adata, "sample", labels_key="condition")
+    model = cls(adata, **arguments)
+    with pytest.warns(UserWarning, match="not trained: it explains random weights"):
+        model.get_attributions("condition", n_cells=3, n_steps=2)
+
+
+def test_trust_in_attributions(kind):
+    cls, arguments = MODELS[kind]
+    found = sst.model.trust_attributions(
+        cls,
+        make_cohort(6),
+        "condition",
+        sample_key="sample",
+        build=arguments,
+        train={k: v for k, v in FIT.items() if k != "seed"},
+        attribute={"n_cells": 5, "n_steps": 4},
+        n_seeds=2,
+        n_permutations=3,
+    )
+    assert found.null.shape == (5, 3)
+    assert found.stability.shape == (2, 2)
+    assert set(found.features.index) == set(make_cohort().var_names)
+    assert found.attributions[0].classes == ["control"]
+    assert "2 seeds agree to" in repr(found)

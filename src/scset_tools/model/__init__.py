@@ -3,10 +3,8 @@
 from scset_tools.model._as_profile import ModelProfile
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._base_module import SampleModule
-from scset_tools.model._class_attributions import Attributions
 from scset_tools.model._hub import to_hub
-from scset_tools.model._sample_attributions import SampleAttributions
-from scset_tools.model._trust import TrustResult, trust_attributions
+from scset_tools.model.explain import Attributions, TrustResult, trust_attributions
 from scset_tools.model.maestro import MAESTRO
 from scset_tools.model.pascient import PaSCient
 from scset_tools.model.scset import ScSet
@@ -17,7 +15,6 @@ __all__ = [
     "Attributions",
     "ModelProfile",
     "PaSCient",
-    "SampleAttributions",
     "SampleModelClass",
     "SampleModule",
     "ScSet",

@@ -25,10 +25,11 @@ from scset_tools.model._init_params import record_init_params, seeded
 from scset_tools.model._registered import RegisteredModel
 from scset_tools.model._saving import SavingMixin
 from scset_tools.model._training import run_training
+from scset_tools.model.explain import ExplainMixin
 from scset_tools.train import SampleTrainingPlan
 
 
-class SampleModelClass(SavingMixin, RegisteredModel):
+class SampleModelClass(SavingMixin, ExplainMixin, RegisteredModel):
     """Base of models that map a sample, a set of cells, to one vector.
 
     A model sets ``_module_cls``, builds ``self.module`` in its constructor and inherits the rest.

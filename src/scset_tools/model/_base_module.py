@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -66,6 +66,56 @@ class SampleModule(BaseModuleClass):
         pieces
             Gives the sample in pieces; each call starts over.
         """
+
+    # ---- what is explained of it
+
+    def represent_features(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The vectors if the cells of the batch had the features ``x``, (samples, n_latent), with a gradient.
+
+        Parameters
+        ----------
+        x
+            Features, (cells, features).
+        batch
+            Samples, with features of their own.
+        """
+        return self.represent(replace(batch, x=x))
+
+    def baseline(self, batch: Batch) -> torch.Tensor | None:
+        """The mean cell of training, (cells, features), if the module keeps it; attributions start there.
+
+        Parameters
+        ----------
+        batch
+            Samples whose cells are replaced.
+        """
+        del batch
+        return None
+
+    def attention(self, batch: Batch) -> torch.Tensor:
+        """Weight of each cell in the pooling of its sample, (cells, n_heads), where there is one.
+
+        Parameters
+        ----------
+        batch
+            Samples.
+        """
+        raise NotImplementedError
+
+    def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
+        """The same for one sample of any size.
+
+        Parameters
+        ----------
+        pieces
+            Gives the sample in pieces; each call starts over.
+        """
+        raise NotImplementedError
+
+    @property
+    def no_attention(self) -> str | None:
+        """Why there is no attention; None if there is."""
+        return "its network does not weigh cells" if type(self).attention is SampleModule.attention else None
 
     def after_step(self, step: int) -> None:
         """Called after each step of the optimiser; a module that averages its weights does so here.

@@ -174,11 +174,12 @@ def integrated_gradients(
     with torch.no_grad():
         f_input, f_baseline = f(x, ptr).detach(), f(baseline, ptr).detach()
         # Double precision: a sum over cells x genes must not add an error of its own to the one that is reported.
-        error = completeness_error(attributions.sum(dim=-1, dtype=torch.float64), ptr, f_input, f_baseline)
+        cells = attributions.sum(dim=-1, dtype=torch.float64)
+        error = completeness_error(cells, ptr, f_input=f_input, f_baseline=f_baseline)
     return IntegratedGradients(attributions, f_input, f_baseline, error)
 
 
-def completeness_error(cells: Tensor, ptr: Tensor, f_input: Tensor, f_baseline: Tensor) -> Tensor:
+def completeness_error(cells: Tensor, ptr: Tensor, *, f_input: Tensor, f_baseline: Tensor) -> Tensor:
     """How far the sum of attributions of each sample is from the difference of its scores, relative to it.
 
     Parameters

@@ -190,5 +190,5 @@ def attribute_through_linear(
             slope = slope[..., : hidden.shape[1]] + slope[..., hidden.shape[1] :] @ second[0]
         cells = ((hidden - start) * slope).sum(-1, dtype=torch.float64)
         f_input, f_baseline = f(point, ptr), f(origin.expand_as(point), ptr)
-        error = completeness_error(cells, ptr, f_input, f_baseline)
+        error = completeness_error(cells, ptr, f_input=f_input, f_baseline=f_baseline)
     return LinearAttributions(x, weight, baseline, slope, cells, f_input, f_baseline, error)

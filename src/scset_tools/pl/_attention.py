@@ -24,7 +24,7 @@ def attention(adata: AnnData, *, groupby: str, key: str = _keys.attention("maest
     Parameters
     ----------
     adata
-        Cells with attention, as written by ``MAESTRO.annotate_attention``.
+        Cells with attention, as written by ``annotate_attention`` of a model.
     groupby
         Column of ``adata.obs`` with the cell types.
     key

@@ -28,7 +28,7 @@ def gene_heatmap(
     Parameters
     ----------
     table
-        (cell types, genes), such as ``attributions.by_group_and_gene()`` or ``adata.varm[key].T``.
+        (cell types, genes), such as ``attributions.by_group_and_feature(target)`` or ``adata.varm[key].T``.
     n_top
         Number of genes taken from each cell type, by absolute score; a gene is drawn once.
     label

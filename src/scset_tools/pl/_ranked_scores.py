@@ -28,8 +28,8 @@ def ranked_scores(
 ) -> Axes:
     """Boxes and points of the columns of a table, largest mean on top: one point per sample.
 
-    Cell types (``tl.group_scores`` or ``attributions.groups``, Fig. 4a) or genes of a cell type
-    (``attributions.genes_of("Monocyte")``, Fig. 4b-c).
+    Cell types (``tl.group_scores`` or ``attributions.by_group(target)``, Fig. 4a) or genes of a cell type
+    (``attributions.by_sample(target, group="Monocyte")``, Fig. 4b-c).
 
     Parameters
     ----------

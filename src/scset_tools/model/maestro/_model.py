@@ -10,8 +10,6 @@ from anndata import AnnData
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.data._splitter import SampleDataSplitter
-from scset_tools.model._attention import AttentionMixin
-from scset_tools.model._attributions import AttributionMixin
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._moments import batch_moments
 from scset_tools.model._preset import Preset
@@ -26,7 +24,7 @@ CELLS_OF_TOKENS = 1_000
 """Most cells of a sample that its shares and shifts are measured on before training."""
 
 
-class MAESTRO(AttentionMixin, AttributionMixin, SampleModelClass):
+class MAESTRO(SampleModelClass):
     """Masked set transformer with self-distillation: one vector per sample, learned without labels.
 
     A student encoder sees crops of each sample, one whole and one with a part of its cells hidden. It learns to reconstruct what is

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -258,10 +257,6 @@ class MAESTROModule(SampleModule):
         """One vector per sample, from all its cells, (samples, n_latent)."""
         x = self.standardize(batch)
         return self._join(self.encoder(x, batch.ptr), x, batch.ptr)
-
-    def represent_features(self, x: torch.Tensor, batch: SampleBatch) -> torch.Tensor:
-        """The vectors if the cells of the batch had the features ``x``, (samples, n_latent)."""
-        return self.represent(replace(batch, x=x))
 
     def baseline(self, batch: SampleBatch) -> torch.Tensor:
         """The mean cell of the training data (of the batch of each cell), where attributions start: (cells, features)."""

@@ -15,12 +15,11 @@ from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.data._dataset import SampleDataset
-from scset_tools.model._attention import AttentionMixin
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._preset import Preset
 from scset_tools.model.pascient._aggregators import AGGREGATORS
 from scset_tools.model.pascient._checkpoint import PUBLISHED_TARGET, PublishedMixin
-from scset_tools.model.pascient._explain import ExplainMixin
+from scset_tools.model.pascient._explain import FirstLayerSpace
 from scset_tools.model.pascient._module import CELL_TYPE_KEY, PaSCientModule
 from scset_tools.model.pascient._predict import PredictMixin
 from scset_tools.model.pascient._presets import PRESETS
@@ -29,7 +28,7 @@ from scset_tools.model.pascient._setup import aligned, check_scale, fields_of, r
 from scset_tools.model.pascient._targets import Target, read_kinds, require_two_values
 
 
-class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, SampleModelClass):
+class PaSCient(PublishedMixin, PredictMixin, SampleModelClass):
     """Attention multiple-instance learning: labels of samples from all their cells, with attributions to cells and genes.
 
     A linear layer embeds each cell, attention pools the cells of a sample, a small network maps the pooled vector to the
@@ -98,6 +97,9 @@ class PaSCient(PublishedMixin, ExplainMixin, PredictMixin, AttentionMixin, Sampl
 
     _module_cls = PaSCientModule
     _data_splitter_cls = PaSCientSplitter
+    _space_cls = FirstLayerSpace
+    _default_baseline = "zeros"
+    _learns_from_labels = True
     _plan_defaults = {"lr": 1e-3, "weight_decay": 1e-4}  # noqa: RUF012
 
     def __init__(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -167,6 +169,16 @@ class PredictMixin(ModelMixin):
             p = head.eval().probabilities(torch.from_numpy(z.to_numpy()).to(weight)).float().cpu().numpy()
         return pd.DataFrame(p, index=z.index, columns=list(target.classes) or [target.name])
 
+    def _head_of(self, label_key: str) -> tuple[Any, Any] | None:
+        for target, head in zip(self.module.targets, self.module.heads, strict=True):
+            if target.name == label_key:
+                one = head.linear if target.kind == "class" else partial(_one_score, head)
+                return self.module, SimpleNamespace(kind=target.kind, classes=target.classes, scores=one)
+        return None
+
+    def _head_with_class(self, name: str) -> str | None:
+        return next((t.name for t in self.module.targets if name in t.classes), None)
+
     def _require_targets(self) -> Sequence[Target]:
         if not self.module.targets:
             msg = f"This {type(self).__name__} predicts nothing: it was set up without `labels_key`."
@@ -182,6 +194,10 @@ class PredictMixin(ModelMixin):
                 return target
         msg = f"{name!r} is not a target of this model: it predicts {_checks.first([t.name for t in targets])}."
         raise ValueError(msg)
+
+
+def _one_score(head: Any, z: torch.Tensor) -> torch.Tensor:
+    return head.score(z, None, None)[:, None]
 
 
 def decided(p: pd.DataFrame, target: Target) -> pd.Series:

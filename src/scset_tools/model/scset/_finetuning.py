@@ -12,7 +12,6 @@ from scset_tools import _checks, _labels
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.model._mixin import ModelMixin
-from scset_tools.model._scorers import Scorer
 from scset_tools.model.scset._classifier import HEADS, MODES, Classifier, fit_classifier
 
 if TYPE_CHECKING:
@@ -164,16 +163,13 @@ class FinetuningMixin(ModelMixin):
         classifier = cast("dict[str, Any]", self.classifier_)  # without one, the line above has refused
         return proba.idxmax(axis=1).rename(classifier["labels_key"])
 
-    def _finetuned_scorer(self, target: str) -> Scorer:
-        if self.classifier_ is None:
-            msg = f"There is no classifier yet: call finetune({target!r}), or explain a probe with head='probe'."
-            raise ValueError(msg)
+    def _head_of(self, label_key: str) -> tuple[Any, Any] | None:
+        if self.classifier_ is None or self.classifier_["labels_key"] != label_key:
+            return None
         classifier = Classifier.from_dict(self.classifier_)
-        if classifier.labels_key != target:
-            msg = f"The classifier was fine-tuned to {classifier.labels_key!r}, not to {target!r}: call finetune({target!r})."
-            raise ValueError(msg)
         module, head = classifier.modules(self.module)
-        return Scorer(module, head.eval(), classifier.classes)
+        head.kind, head.classes, head.scores = "class", classifier.classes, head.eval()
+        return module, head
 
 
 def _read_classes(column: pd.Series, names: np.ndarray, labels_key: str) -> np.ndarray:

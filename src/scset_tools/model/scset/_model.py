@@ -11,8 +11,6 @@ from scvi import REGISTRY_KEYS
 
 from scset_tools._checks import require_choice
 from scset_tools.data._index import SampleIndex
-from scset_tools.model._attention import AttentionMixin
-from scset_tools.model._attributions import AttributionMixin
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._moments import batch_codes, batch_moments
 from scset_tools.model._preset import Preset
@@ -27,7 +25,7 @@ MIN_CELLS = 2
 """Fewest cells of a training sample: one anchor, one target."""
 
 
-class ScSet(SamplingMixin, FinetuningMixin, AttentionMixin, AttributionMixin, SampleModelClass):
+class ScSet(SamplingMixin, FinetuningMixin, SampleModelClass):
     """Diffusion autoencoder of samples: one vector per sample, learned without labels, from which cells can be generated.
 
     A transformer reads some cells of a sample (anchors) and writes one vector; a denoiser that is given this vector learns to

@@ -23,6 +23,7 @@ from scset_tools.model._preset import Preset
 from scset_tools.model.selfguided._cell_types import CellTypeMixin
 from scset_tools.model.selfguided._checkpoint import CheckpointMixin
 from scset_tools.model.selfguided._encoder import POOLS
+from scset_tools.model.selfguided._explain import TokenSpace
 from scset_tools.model.selfguided._frequency import frequency_table
 from scset_tools.model.selfguided._masking import CANDIDATES, MASKINGS
 from scset_tools.model.selfguided._module import SelfGuidedMAEModule
@@ -126,6 +127,8 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
 
     _module_cls = SelfGuidedMAEModule
     _data_splitter_cls = CellDataSplitter
+    _space_cls = TokenSpace
+    _default_baseline = "zeros"
     _health_cells = 16  # a cell is a set of genes here, and costs as much as a sample elsewhere
     _training_plan_cls = TwoRatePlan
     _plan_defaults = {"lr": 1e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 5e-4}  # noqa: RUF012

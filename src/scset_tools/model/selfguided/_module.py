@@ -10,6 +10,7 @@ import torch
 from scvi.module.base import LossOutput
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from scset_tools.data._cells import CellBatch
 from scset_tools.model._base_module import Pieces, SampleLoss, SampleModule
@@ -19,7 +20,7 @@ from scset_tools.model.selfguided._frequency import MaskingCounts
 from scset_tools.model.selfguided._head import CellTypeHead
 from scset_tools.model.selfguided._latents import LatentCrossAttention, Zeros, overlap, relative_perplexity
 from scset_tools.model.selfguided._masking import HiddenGenes, absent_genes, hide_genes, used_latents
-from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
+from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS, attention_weights
 from scset_tools.model.selfguided._tokens import Tokens, front, pad
 
 MAX_TOKENS = 2**15
@@ -193,13 +194,19 @@ class SelfGuidedMAEModule(SampleModule):
 
     # ---- parts of the reconstruction
 
-    def tokens(self, batch: CellBatch, cells: torch.Tensor | slice = slice(None)) -> Tokens:
-        """Expressed genes of (some) cells, values as the encoder reads them: ``log1p(x / sum(x) * target_sum)`` of counts."""
+    def values(self, batch: CellBatch) -> torch.Tensor:
+        """Values of the expressed genes as the encoder reads them, (tokens,): ``log1p(x / sum(x) * target_sum)`` of counts."""
+        if self.target_sum is None:
+            return batch.value
+        total = self._totals(batch).repeat_interleave(batch.ptr.diff())
+        return torch.log1p(batch.value / total.to(batch.value.dtype) * self.target_sum)
+
+    def tokens(
+        self, batch: CellBatch, cells: torch.Tensor | slice = slice(None), *, value: torch.Tensor | None = None
+    ) -> Tokens:
+        """Expressed genes of (some) cells, with their :meth:`values`, or others in their place, (tokens,)."""
         sizes = batch.ptr.diff()
-        value = batch.value
-        if self.target_sum is not None:
-            total = self._totals(batch).repeat_interleave(sizes)
-            value = torch.log1p(value / total.to(value.dtype) * self.target_sum)
+        value = self.values(batch) if value is None else value
         gene = batch.gene
         if not isinstance(cells, slice):
             at = _positions(batch.ptr, cells)
@@ -286,7 +293,13 @@ class SelfGuidedMAEModule(SampleModule):
 
     def represent(self, batch: CellBatch) -> torch.Tensor:
         """One vector per sample, pooled over its cells, (samples, n_output)."""
-        cells = self.embed_cells(batch)
+        return self._pool_cells(self.embed_cells(batch), batch)
+
+    def represent_values(self, value: torch.Tensor, batch: CellBatch) -> torch.Tensor:
+        """The vectors if the expressed genes had other :meth:`values`, (tokens,): with a gradient, in the memory of some cells."""
+        return self._pool_cells(self.embed_cells(batch, value=value), batch)
+
+    def _pool_cells(self, cells: torch.Tensor, batch: CellBatch) -> torch.Tensor:
         parts = cells.split(batch.sample_ptr.diff().tolist())
         pool = SAMPLE_POOLINGS[self.sample_pooling]
         return torch.cat([pool(partial(iter, [part])) for part in parts])
@@ -300,9 +313,30 @@ class SelfGuidedMAEModule(SampleModule):
 
         return SAMPLE_POOLINGS[self.sample_pooling](cells)
 
-    def embed_cells(self, batch: CellBatch) -> torch.Tensor:
-        """One vector per cell from all its expressed genes, (cells, n_output)."""
+    @property
+    def no_attention(self) -> str | None:
+        """Why there is no attention; None if there is."""
+        if self.sample_pooling == "attention":
+            return None
+        return "its samples are the plain mean of their cells; build it with sample_pooling='attention' to weigh them"
+
+    def attention(self, batch: CellBatch) -> torch.Tensor:
+        """Weight of each cell in the pooling of its sample, (cells, 1)."""
+        parts = self.embed_cells(batch).split(batch.sample_ptr.diff().tolist())
+        return torch.cat([attention_weights(partial(iter, [part])) for part in parts])
+
+    def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
+        """The same for one sample of any size."""
+        cells = self.embed_cells_in_pieces(pieces)  # vectors of cells are short
+        return attention_weights(partial(iter, [cells]))
+
+    def embed_cells(self, batch: CellBatch, *, value: torch.Tensor | None = None) -> torch.Tensor:
+        """One vector per cell from all its expressed genes, (cells, n_output); of other :meth:`values`, if given."""
         sizes = batch.ptr.diff()
+        encode: Any = self._encode
+        if value is not None and torch.is_grad_enabled():
+            # what the transformer keeps for a gradient is far more than its tokens: computed again, some cells at a time
+            encode = partial(checkpoint, self._encode, use_reentrant=False, preserve_rng_state=False)
         order = torch.argsort(sizes, stable=True)
         out = torch.empty(batch.n_cells, self.n_output, device=sizes.device, dtype=self.encoder.dtype)
         start, ascending = 0, sizes[order].tolist()
@@ -311,7 +345,7 @@ class SelfGuidedMAEModule(SampleModule):
             while stop < len(ascending) and (stop + 1 - start) * ascending[stop] <= MAX_TOKENS:
                 stop += 1
             cells = order[start:stop]
-            out[cells] = self._encode(batch, cells).to(out.dtype)
+            out[cells] = encode(batch, cells, value).to(out.dtype)
             start = stop
         return out
 
@@ -330,8 +364,8 @@ class SelfGuidedMAEModule(SampleModule):
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         return cast("CellTypeHead", self.head)(x)  # asked only of a fine-tuned model
 
-    def _encode(self, batch: CellBatch, cells: torch.Tensor | slice) -> torch.Tensor:
-        tokens = self.tokens(batch, cells)
+    def _encode(self, batch: CellBatch, cells: torch.Tensor | slice, value: torch.Tensor | None = None) -> torch.Tensor:
+        tokens = self.tokens(batch, cells, value=value)
         x = self.encoder.embed(tokens)
         zeros = self._zeros(tokens)
         depth = self.depth_tokens(batch)

@@ -28,16 +28,24 @@ def attention_pool(cells: Cells) -> torch.Tensor:
     would train them.
     """
     mean = mean_pool(cells).double()[0]
-    top, total, weight, dtype = -math.inf, torch.zeros_like(mean), 0.0, torch.float32
+    total, weight, dtype = torch.zeros_like(mean), mean.new_zeros(()), torch.float32
+    top = mean.new_full((), -math.inf)
     for x in cells():
         dtype, x = x.dtype, x.double()
         score = x @ mean / math.sqrt(len(mean))
-        # the running maximum of a streamed softmax
-        new_top = max(top, float(score.max()))
-        shrink = math.exp(top - new_top)
+        # the running maximum of a streamed softmax, which cancels: a constant to the gradient
+        new_top = torch.maximum(top, score.max()).detach()
+        shrink = (top - new_top).exp()
         w = (score - new_top).exp()
-        total, weight, top = total * shrink + w @ x, weight * shrink + float(w.sum()), new_top
+        total, weight, top = total * shrink + w @ x, weight * shrink + w.sum(), new_top
     return (total / weight).to(dtype).unsqueeze(0)
+
+
+def attention_weights(cells: Cells) -> torch.Tensor:
+    """Weight of each cell in :func:`attention_pool`, (cells, 1); they sum to 1."""
+    mean = mean_pool(cells).double()[0]
+    score = torch.cat([x.double() @ mean / math.sqrt(len(mean)) for x in cells()])
+    return score.softmax(0).to(torch.float32).unsqueeze(1)
 
 
 SAMPLE_POOLINGS = {"mean": mean_pool, "attention": attention_pool}

@@ -1,0 +1,107 @@
+"""From attributions of batches to those of samples, groups and cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from scset_tools.data._dataset import SampleDataset
+from scset_tools.nn import sample_of_cell
+
+
+class SampleSums:
+    """Attributions summed over the cells of each sample, by group and feature.
+
+    A sample that comes again replaces what was there: its second coming had more steps.
+
+    Parameters
+    ----------
+    dataset
+        Cells that are attributed to.
+    positions
+        Numbers of the samples, distinct, (n,).
+    group
+        Group of each cell of the AnnData, (cells,); -1 for none.
+    n_groups, n_scores
+        Numbers of groups and of scores.
+    kept
+        Numbers of the features that are kept, (features,).
+    """
+
+    def __init__(
+        self,
+        dataset: SampleDataset,
+        positions: np.ndarray,
+        group: np.ndarray,
+        *,
+        n_groups: int,
+        n_scores: int,
+        kept: np.ndarray,
+    ) -> None:
+        self.place = {int(p): i for i, p in enumerate(positions)}
+        self.group, self.n_groups, self.kept = group, n_groups, kept
+        n = len(positions)
+        self.cells = np.full((dataset.reader.n_rows, n_scores), np.nan, dtype=np.float32)
+        self.values = np.zeros((n, n_scores, len(kept)), dtype=np.float32)
+        self.group_values = np.zeros((n, n_groups, n_scores, len(kept)), dtype=np.float32)
+        self.group_cells = np.zeros((n, n_groups, n_scores))
+        self.group_sizes = np.zeros((n, n_groups), dtype=np.int64)
+        self.f_input, self.f_baseline, self.error = (np.full((n, n_scores), np.nan) for _ in range(3))
+
+    def add(self, space: Any, found: Any, errors: torch.Tensor) -> None:
+        """Take the attributions of a batch, found in its space, and their completeness errors (samples, scores)."""
+        rows, numbers = space.batch.rows.cpu().numpy(), space.batch.sample.tolist()
+        at = [self.place[s] for s in numbers]
+        self.cells[rows] = found.cells.T.cpu().numpy()
+        for out, value in (
+            (self.f_input, found.f_input),
+            (self.f_baseline, found.f_baseline),
+            (self.error, errors),
+        ):
+            out[at] = value.double().cpu().numpy()
+        sample, n = sample_of_cell(space.ptr, n_cells=len(rows)), len(numbers)
+        if not self.n_groups:
+            self.values[at] = found.sums(sample, n).cpu().numpy()[..., self.kept].swapaxes(0, 1)
+            return
+        # cells of no group form one more, so that nothing is lost from the sums over all cells
+        n_places = self.n_groups + 1
+        group = torch.from_numpy(self.group[rows]).to(sample.device)
+        place = sample * n_places + torch.where(group < 0, self.n_groups, group)
+        sums = found.sums(place, n * n_places).cpu().numpy()[..., self.kept]
+        sums = sums.reshape(len(sums), n, n_places, -1)
+        self.values[at] = sums.sum(axis=2).swapaxes(0, 1)
+        self.group_values[at] = sums[:, :, :-1].transpose(1, 2, 0, 3)
+        of_cells = found.cells.new_zeros(len(found.cells), n * n_places).index_add_(1, place, found.cells)
+        self.group_cells[at] = of_cells.view(-1, n, n_places)[..., :-1].permute(1, 2, 0).cpu().numpy()
+        self.group_sizes[at] = torch.bincount(place, minlength=n * n_places).view(n, -1)[:, :-1].cpu().numpy()
+
+
+class CellMatrix:
+    """Attributions of every feature in every cell to one score, sample by sample.
+
+    Parameters
+    ----------
+    which, sign
+        Number of the score, and what it is multiplied with.
+    """
+
+    def __init__(self, which: int, sign: float) -> None:
+        self.which, self.sign = which, sign
+        self.blocks: dict[int, tuple[np.ndarray, Any]] = {}
+
+    def add(self, space: Any, found: Any, errors: torch.Tensor) -> None:
+        """Take the attributions of a batch."""
+        del errors
+        rows, ptr, matrix = space.batch.rows.cpu().numpy(), space.ptr.tolist(), found.matrix(self.which) * self.sign
+        for i, sample in enumerate(space.batch.sample.tolist()):
+            own = slice(ptr[i], ptr[i + 1])
+            self.blocks[sample] = rows[own], matrix[own]
+
+    def result(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray | sparse.csr_matrix]:
+        """Rows of the AnnData, (cells,), and attributions, (cells, features), sample after sample."""
+        rows, blocks = zip(*(self.blocks[int(p)] for p in positions), strict=True)
+        is_sparse = sparse.issparse(blocks[0])
+        return np.concatenate(rows), sparse.vstack(blocks, format="csr") if is_sparse else np.concatenate(blocks)

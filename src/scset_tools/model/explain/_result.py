@@ -1,0 +1,252 @@
+"""Attributions: what moved the scores of samples, by feature, cell and group of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from scset_tools import _checks, _keys
+from scset_tools.model.explain._contrast import class_weights, contrast_weights
+from scset_tools.model.explain._write import write_attributions
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+By = Literal["contrast", "mean"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Attributions:
+    """Contributions of features, cells and groups of cells to the scores of samples.
+
+    Contributions are sums over the cells of a sample, in the units of the score: log-odds of a class, the units of a number, a
+    level's latent score, a log hazard. Those of a sample add up to its score less that of the baseline.
+
+    Attributes
+    ----------
+    values
+        Contribution of each feature, (samples, classes, features), float32.
+    samples, classes, features
+        Names of its three sides. A head without classes has one score, under the name of its column.
+    cells
+        Contribution of each cell, summed over features, (cells, classes); NaN for a cell that was not drawn. For
+        ``method="attention"`` its weight.
+    scores, baseline_scores
+        Scores of the samples and of the baseline, (samples, classes).
+    completeness_error
+        How far the contributions of a sample are from adding up, relative to the difference of its scores, or to a tenth of a
+        unit where that is more, (samples, classes). NaN for ``method="attention"``, which does not add up.
+    labels
+        Label of each sample: name of its class, or number; missing where there is none.
+    label_key, kind, reference, head, method, baseline
+        What was explained and how: see ``get_attributions``.
+    group_names, group_values, group_cells, group_sizes
+        Groups of cells, and for each group of each sample the contribution of each feature (samples, groups, classes, features), the
+        contribution of its cells (samples, groups, classes), and their number (samples, groups). Without ``groupby`` no groups.
+    model
+        Name of the model in lower case: prefix of what is written.
+    """
+
+    label_key: str
+    kind: str
+    reference: str | None
+    head: str
+    method: str
+    baseline: str
+    model: str
+    classes: list[str]
+    samples: pd.Index
+    features: pd.Index
+    values: np.ndarray
+    cells: pd.DataFrame
+    scores: pd.DataFrame
+    baseline_scores: pd.DataFrame
+    completeness_error: pd.DataFrame
+    labels: pd.Series
+    group_names: list[str]
+    group_values: np.ndarray
+    group_cells: np.ndarray
+    group_sizes: np.ndarray
+
+    def __repr__(self) -> str:
+        of = (
+            f"log-odds of {_checks.first(self.classes)}" if self.kind == "class" else f"the score of {self.label_key!r}"
+        )
+        against = "" if self.reference is None else f" against {self.reference!r}"
+        groups = f", {len(self.group_names)} groups of cells" if self.group_names else ""
+        error = self.completeness_error.to_numpy()
+        error = "" if np.isnan(error).all() else f"; completeness error at most {np.nanmax(error):.1%}"
+        return (
+            f"Attributions to {of}{against} ({self.label_key!r}, head: {self.head}; {self.method}, from {self.baseline}): "
+            f"{len(self.samples)} samples, {int(self.cells.notna().any(axis=1).sum())} cells, {len(self.features)} features{groups}"
+            f"{error}."
+        )
+
+    # ---- by sample
+
+    def by_sample(self, target: str | None = None, *, group: str | None = None) -> pd.DataFrame:
+        """Contribution of each feature to the score of each sample.
+
+        Parameters
+        ----------
+        target
+            Class. Default: the one that was explained, if it is one.
+        group
+            Of the cells of this group alone: then only samples that have such cells. Default: of all cells.
+
+        Returns
+        -------
+        DataFrame of shape (samples, features).
+        """
+        which = self._class(target)
+        if group is None:
+            return pd.DataFrame(self.values[:, which], index=self.samples, columns=self.features)
+        g = self._group(group)
+        has_any = self.group_sizes[:, g] > 0
+        return pd.DataFrame(self.group_values[has_any, g, which], index=self.samples[has_any], columns=self.features)
+
+    def by_group(self, target: str | None = None, *, per_cell: bool = False) -> pd.DataFrame:
+        """Contribution of the cells of each group to the score of each sample, summed over features.
+
+        Parameters
+        ----------
+        target
+            Class. Default: the one that was explained, if it is one.
+        per_cell
+            Whether to divide by the number of these cells.
+
+        Returns
+        -------
+        DataFrame of shape (samples, groups); NaN where a sample has no such cell.
+        """
+        values = self.group_cells[:, :, self._class(target)]
+        size = np.where(self.group_sizes > 0, self.group_sizes, np.nan)
+        values = values / (size if per_cell else np.where(np.isnan(size), np.nan, 1.0))
+        return pd.DataFrame(values, index=self.samples, columns=pd.Index(self.group_names, dtype=object))
+
+    # ---- over samples
+
+    def contrast(self, *, group: str | None = None) -> pd.DataFrame:
+        """How much each feature helps to tell the samples of a class from the others.
+
+        Mean contribution in the samples of the class less that in all other labelled samples, or in those of the reference; of two classes
+        both columns are equal. Where one side has no sample it is left out. For numbers and levels the covariance with the
+        standardised label: the difference that one standard deviation makes.
+
+        Parameters
+        ----------
+        group
+            The part of it that comes from the cells of this group; the parts of all groups add up. Default: of all cells.
+
+        Returns
+        -------
+        DataFrame of shape (features, classes).
+        """
+        values = self.values if group is None else self.group_values[:, self._group(group)]
+        return self._weighed(values, self._weights("contrast"))
+
+    @property
+    def groups(self) -> pd.DataFrame:
+        """Contrast of the cells of each group, summed over features, (groups, classes)."""
+        found = np.einsum("sk,sgk->gk", self._weights("contrast"), self.group_cells)
+        return pd.DataFrame(found, index=pd.Index(self.group_names, dtype=object), columns=self.classes)
+
+    def by_group_and_feature(self, target: str | None = None, *, by: By = "contrast") -> pd.DataFrame:
+        """Contrast, or mean over the samples of the class, of each feature in each group.
+
+        Parameters
+        ----------
+        target, by
+            As for :meth:`rank_features`.
+
+        Returns
+        -------
+        DataFrame of shape (groups, features).
+        """
+        which = self._class(target)
+        found = np.einsum("s,sgf->gf", self._weights(by)[:, which], self.group_values[:, :, which])
+        return pd.DataFrame(found, index=pd.Index(self.group_names, dtype=object), columns=self.features)
+
+    def rank_features(self, target: str | None = None, *, group: str | None = None, by: By = "contrast") -> pd.Series:
+        """Features by their contribution, largest first.
+
+        Parameters
+        ----------
+        target
+            Class. Default: the one that was explained, if it is one, or either of two.
+        group
+            In the cells of this group alone. Default: in all cells.
+        by
+            ``"contrast"`` (:meth:`contrast`), or ``"mean"`` over the samples of the class alone (all samples, if the label says of none
+            that it is of the class): what moves their score away from the baseline, be it common to all samples or not.
+        """
+        _checks.require_choice("by", by, ("contrast", "mean"))
+        which = self._class(target, either=by == "contrast")
+        values = self.values if group is None else self.group_values[:, self._group(group)]
+        found = self._weighed(values[:, [which]], self._weights(by)[:, [which]], [self.classes[which]])
+        return found.iloc[:, 0].sort_values(ascending=False, kind="stable")
+
+    def summary(self) -> pd.DataFrame:
+        """Of each class: samples that have it, mean score in them and of the baseline, largest completeness error."""
+        weights = class_weights(self.labels, self.classes)
+        return pd.DataFrame(
+            {
+                "n_samples": [int((self.labels == c).sum()) for c in self.classes],
+                "score": (self.scores.to_numpy() * weights).sum(axis=0),
+                "baseline_score": (self.baseline_scores.to_numpy() * weights).sum(axis=0),
+                "completeness_error": self.completeness_error.max(axis=0).to_numpy(),
+            },
+            index=pd.Index(self.classes, name=self.label_key),
+        )
+
+    # ---- to AnnData
+
+    def write(self, adata: AnnData, *, key_added: str | None = None) -> None:
+        """Write cells to ``obs`` and contrasts of features to ``var`` and ``varm``; see ``annotate_attributions`` of a model.
+
+        Parameters
+        ----------
+        adata
+            Cells that were attributed to.
+        key_added
+            Default: ``"<model>_attribution_<label_key>_<class>"`` for each class.
+        """
+        write_attributions(adata, self, key_added=key_added)
+
+    def key_of(self, target: str, key_added: str | None = None) -> str:
+        """Name of what is written for a class, before it is made fit for files."""
+        if key_added is None:
+            return _keys.attribution_name(self.model, self.label_key, target)
+        return key_added if len(self.classes) == 1 else f"{key_added}_{target}"
+
+    # ---- parts
+
+    def _class(self, target: str | None, *, either: bool = False) -> int:
+        if target is None and (
+            len(self.classes) == 1 or (either and len(self.classes) == 2 and self.reference is None)
+        ):
+            return 0
+        if target not in self.classes:
+            what = "Name a class" if target is None else f"{target!r} is not a class"
+            msg = f"{what} of these attributions: {_checks.first(self.classes, 20)}."
+            raise KeyError(msg)
+        return self.classes.index(target)
+
+    def _group(self, group: str) -> int:
+        if group not in self.group_names:
+            msg = f"{group!r} is not a group of these attributions: {_checks.first(self.group_names, 20)}."
+            raise KeyError(msg)
+        return self.group_names.index(group)
+
+    def _weights(self, by: str) -> np.ndarray:
+        if by == "mean" or self.kind == "time_to_event":
+            return class_weights(self.labels, self.classes)
+        return contrast_weights(self.labels, self.classes, reference=self.reference, is_number=self.kind != "class")
+
+    def _weighed(self, values: np.ndarray, weights: np.ndarray, names: Sequence[str] | None = None) -> pd.DataFrame:
+        found = np.einsum("sk,skf->fk", weights, values)
+        return pd.DataFrame(found, index=self.features, columns=list(names or self.classes))
