@@ -30,7 +30,7 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
         return path
     settings = _read(path)
     command = str(context.command.name)
-    tables = {"fit", "embed", "probe", "benchmark"}
+    tables = set(getattr(context.parent.command, "commands", {})) if context.parent else set()  # of all commands
     chosen = {k: v for k, v in settings.items() if k not in tables} | dict(settings.get(command, {}))
     parameters = {str(p.name): p for p in context.command.params if p.name != "config"}
     defaults: dict[str, Any] = {}
