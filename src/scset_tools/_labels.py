@@ -104,7 +104,7 @@ def read_classes(column: pd.Series, *, kind: str = "class") -> Classes:
         order = _order(unique) if kind == "class" else _order_of_levels(unique, column)
         unique = [unique[i] for i in order]
     names = tuple(name_of(v) for v in unique)
-    _require_distinct(unique, names, column)
+    require_distinct(unique, names, column)
     if not is_ordered(column):  # its levels were named one by one
         _warn_of_missing_texts(column, unique)
     place = np.append(np.argsort(list(order)), -1).astype(np.int64)  # code -1 picks the last
@@ -137,7 +137,7 @@ def match_classes(
     """
     known = list(known)
     codes, unique = _factorize(column)
-    _require_distinct(unique, [name_of(v) for v in unique], column)
+    require_distinct(unique, [name_of(v) for v in unique], column)
     code_of = {key: i for i, v in reversed(list(enumerate(known))) for key in _spellings(v, known)}
     exact = {name_of(v): i for i, v in enumerate(known)}
     found = {v: exact.get(name_of(v), code_of.get(name_of(v).lower(), -1)) for v in unique}
@@ -217,7 +217,8 @@ def _order_of_levels(values: list, column: pd.Series) -> list[int]:
         raise ValueError(msg) from error
 
 
-def _require_distinct(values: list, names: Sequence[str], column: pd.Series) -> None:
+def require_distinct(values: list, names: Sequence[str], column: pd.Series) -> None:
+    """Raise ValueError naming two of the distinct values of a column that have one name, such as 1 and "1"."""
     twice = pd.Index(names)[pd.Index(names).duplicated()].unique()
     if len(twice):
         same = [v for v, n in zip(values, names, strict=True) if n == twice[0]]

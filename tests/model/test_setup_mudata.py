@@ -195,3 +195,20 @@ def test_columns_that_arguments_name():
         "layer": "x",
     }
     assert list(obs_keys(arguments)) == ["s", "a", "b", "c"]
+
+
+def test_columns_of_the_mudata_that_changed_since_are_noticed():
+    mdata = make_mudata()
+    sst.MAESTRO.setup_mudata(mdata, "sample", modality="rna", labels_key="condition")
+    model = sst.MAESTRO(mdata, **SMALL)
+    model.is_trained_ = True
+    want = model.get_sample_representation()
+    condition = mdata.obs["condition"].copy()
+    mdata.obs["condition"] = "x"
+    for use in (model.get_sample_representation, lambda: model.train(**FIT)):
+        with pytest.raises(
+            ValueError, match=r"mdata\.obs\['condition'\] and mdata\['rna'\]\.obs\['condition'\] differ in"
+        ):
+            use()
+    mdata.obs["condition"] = condition
+    pd.testing.assert_frame_equal(model.get_sample_representation(), want)

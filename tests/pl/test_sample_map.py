@@ -168,3 +168,12 @@ def test_errors_of_what_is_no_table_of_samples(make_samples):
         pl.sample_map(pd.DataFrame([[1.0]]))
     with pytest.raises(ValueError, match=r"samples.X is empty \(samples: 0\)"):
         pl.sample_map(make_samples()[:0])
+
+
+def test_one_and_the_text_one_are_not_one_colour(make_samples):
+    samples = make_samples()
+    samples.obs["odd"] = np.resize(np.array([1, "1"], dtype=object), samples.n_obs)
+    with pytest.raises(
+        ValueError, match=r"adata\.obs\['odd'\] has values that differ in type only: 1 \(int\) and '1' \(str\)"
+    ):
+        pl.sample_map(samples, color="odd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ class SampleManager(AnnDataManager):
 
     _weak: weakref.ref[Any] | None = None
     _strong: Any = None
+    beside: Callable[[], None] | None = None
+    """Raises if what is kept beside the AnnData (the ``obs`` of its MuData) no longer agrees with it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,7 +45,8 @@ class SampleManager(AnnDataManager):
         self._strong, self._weak = None, None if adata is None else weakref.ref(adata)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_weak": None, "_strong": self.adata}  # in another process nobody else holds it
+        # in another process nobody else holds it
+        return {**self.__dict__, "_weak": None, "_strong": self.adata, "beside": None}
 
     def register_fields(self, adata: AnnData, source_registry: dict | None = None, **transfer_kwargs: Any) -> None:
         super().register_fields(adata, source_registry, **transfer_kwargs)
@@ -88,6 +92,8 @@ class SampleManager(AnnDataManager):
                 error, what = change
                 msg = f"adata is no longer what it was when it was set up: {what}. {way_out}"
                 raise error(msg)
+        if self.beside is not None:
+            self.beside()
 
     def reader(self) -> RowReader:
         """Reader of the features, whose messages name cells, samples and features."""

@@ -7,6 +7,7 @@ of a modality may be fewer than those of the MuData, and in another order.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,10 +32,14 @@ class MuDataSetup:
     """The modality that the model reads, if it was set up on a MuData; saved with the model."""
 
     def __init__(self, adata: AnnData | MuData | None = None, registry: dict | None = None) -> None:
-        if is_mudata(adata):
-            self.modality_ = registered_modality(adata, type(self).__name__)
-            adata = modality_of(adata, self.modality_)
+        mdata = adata if is_mudata(adata) else None
+        if mdata is not None:
+            self.modality_ = registered_modality(mdata, type(self).__name__)
+            adata = modality_of(mdata, self.modality_)
         super().__init__(adata, registry)  # type: ignore[call-arg]  # scvi-tools' base comes next
+        if mdata is not None:
+            keys = obs_keys(self.registry["setup_args"])  # type: ignore[attr-defined]
+            self.adata_manager.beside = _Columns(mdata, str(self.modality_), list(keys))  # type: ignore[attr-defined]
 
     @classmethod
     @docs.dedent
@@ -93,6 +98,18 @@ class MuDataSetup:
         for key in obs_keys(self.registry["setup_args"]):  # type: ignore[attr-defined]
             lift_column(data, self.modality_, key)  # labels may be absent from new data; fields say what may not
         return cells
+
+
+class _Columns:
+    """Whether columns of ``mdata.obs`` still say what the modality says, for as long as the MuData is there."""
+
+    def __init__(self, mdata: MuData, modality: str, keys: list[str]) -> None:
+        self.mdata, self.modality, self.keys = weakref.ref(mdata), modality, keys
+
+    def __call__(self) -> None:
+        mdata = self.mdata()
+        for key in self.keys if mdata is not None and self.modality in mdata.mod else ():
+            lift_column(mdata, self.modality, key)
 
 
 def is_mudata(data: object) -> Any:

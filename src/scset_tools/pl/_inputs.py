@@ -90,12 +90,15 @@ def category_names(values: pd.Series) -> list[str]:
     """All categories of a column, in its order if it is categorical, otherwise sorted; present or not."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         return [_labels.name_of(v) for v in values.cat.categories]
-    return natural_order({_labels.name_of(v) for v in values.dropna()})
+    distinct = list(pd.unique(values.dropna()))
+    names = [_labels.name_of(v) for v in distinct]
+    _labels.require_distinct(distinct, names, values)
+    return natural_order(names)
 
 
 def natural_order(names: Iterable[str]) -> list[str]:
     """Names sorted with the numbers in them as numbers: P1, P2, P10."""
-    return sorted(names, key=lambda name: [(not p.isdigit(), int(p) if p.isdigit() else p) for p in _parts(name)])
+    return sorted(names, key=lambda name: [(not p.isdecimal(), int(p) if p.isdecimal() else p) for p in _parts(name)])
 
 
 def reading_order(names: Sequence[str]) -> list[str]:
