@@ -177,3 +177,9 @@ def test_one_and_the_text_one_are_not_one_colour(make_samples):
         ValueError, match=r"adata\.obs\['odd'\] has values that differ in type only: 1 \(int\) and '1' \(str\)"
     ):
         pl.sample_map(samples, color="odd")
+
+
+def test_names_with_digits_that_are_no_numbers_are_ordered(make_samples, legend_texts):
+    samples = make_samples()
+    samples.obs["odd"] = np.resize(np.array(["CD4²", "²", "CD10", "CD4"], dtype=object), samples.n_obs)
+    assert legend_texts(pl.sample_map(samples, color="odd")) == ["CD4", "CD4²", "CD10", "²"]

@@ -90,7 +90,7 @@ def category_names(values: pd.Series) -> list[str]:
     """All categories of a column, in its order if it is categorical, otherwise sorted; present or not."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         return [_labels.name_of(v) for v in values.cat.categories]
-    distinct = list(pd.unique(values.dropna()))
+    distinct = list(values.dropna().unique())
     names = [_labels.name_of(v) for v in distinct]
     _labels.require_distinct(distinct, names, values)
     return natural_order(names)
