@@ -89,7 +89,8 @@ def figures(rng: np.random.Generator):
     yield "forest", pl.forest(differences.rename(columns={"mean": "difference"}).assign(baseline="mean"))
 
     visits = markers[:20].copy()
-    visits.obs["visit"], visits.obs["donor"] = ["before", "after"] * 10, np.repeat(np.arange(10), 2)
+    visits.obs["visit"] = pd.Categorical(["before", "after"] * 10, ["before", "after"])
+    visits.obs["donor"] = np.repeat(np.arange(10), 2)
     yield "paired", pl.paired(visits, visits.var_names[0], "visit", paired_by="donor")
 
     curve = pd.DataFrame(
