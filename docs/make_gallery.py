@@ -93,6 +93,11 @@ def figures(rng: np.random.Generator):
     visits.obs["donor"] = np.repeat(np.arange(10), 2)
     yield "paired", pl.paired(visits, visits.var_names[0], "visit", paired_by="donor")
 
+    n = np.array([20, 40, 60, 100, 150, 200])
+    study = pd.DataFrame({"n_samples": n, "power": 1 - np.exp(-n / 50), "is_extrapolated": n > 80})
+    study["power_low"], study["power_high"] = study["power"] ** 2, np.sqrt(study["power"])
+    yield "power", pl.power(study)
+
     curve = pd.DataFrame(
         [
             {"representation": r, "n_train": n, "score": top - 2 / n**0.8 + 0.02 * rng.normal()}

@@ -43,7 +43,18 @@ class Room:
     never: tuple[str, ...] = ()
 
 
-CORE = ("_keys", "_checks", "_docs", "_labels", "_samples", "_short_repr", "_spread", "_whole", "_backed")
+CORE = (
+    "_keys",
+    "_checks",
+    "_docs",
+    "_labels",
+    "_samples",
+    "_short_repr",
+    "_spread",
+    "_whole",
+    "_backed",
+    "_correction",
+)
 ROOMS = {
     "core": Room(CORE, never=("torch", "scvi")),
     "nn": Room(("nn",), never=("anndata", "pandas", "scvi", "lightning")),

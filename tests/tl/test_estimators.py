@@ -47,7 +47,9 @@ def fit(x: np.ndarray, target: Target, probe: str, **kwargs: object):
 def test_untuned_logistic_and_ridge_are_scikit_learns() -> None:
     target = make_target("class")
     x = make_x(target)
-    reference = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x[TRAIN], target.values[TRAIN])
+    reference = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, tol=1e-6)).fit(
+        x[TRAIN], target.values[TRAIN]
+    )
     out = fit(x, target, "logistic")
     np.testing.assert_array_equal(out.values, reference.predict(x[TEST]))
     np.testing.assert_allclose(out.scores, reference.predict_proba(x[TEST]), rtol=1e-6)
@@ -94,13 +96,16 @@ def test_tuning_is_a_grid_search_over_grouped_inner_folds() -> None:
     x = make_x(target)
     groups = np.arange(N) // 2
     out = fit_predict(x, target, groups, train=TRAIN, test=TEST, probe="logistic", tune=True, is_distance=False, seed=3)
-    inner = _estimators._inner_folds(target.take(TRAIN), groups[TRAIN], 3)
+    inner = _estimators.inner_folds(target.take(TRAIN), groups[TRAIN], 3)
     assert len(inner) == 3
     for train, test in inner:
         assert not set(groups[TRAIN][train]) & set(groups[TRAIN][test])
     grid = {"logisticregression__C": PROBES["logistic"][0]("class", 0)[1]["C"]}
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)), grid, scoring="balanced_accuracy", cv=inner
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, tol=1e-6)),
+        grid,
+        scoring="balanced_accuracy",
+        cv=inner,
     ).fit(x[TRAIN], target.values[TRAIN])
     assert out.is_tuned
     assert out.params == {"C": search.best_params_["logisticregression__C"]}
@@ -135,7 +140,9 @@ def test_ordinal_logistic_predicts_the_expected_level() -> None:
         "y", "ordinal", target.rows, np.array([0.0, 1.0, 2.0, 10.0])[target.values.astype(int)], None, (), 0
     )
     x = make_x(target)
-    reference = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x[TRAIN], target.values[TRAIN])
+    reference = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, tol=1e-6)).fit(
+        x[TRAIN], target.values[TRAIN]
+    )
     expected = reference.predict_proba(x[TEST]) @ [0.0, 1.0, 2.0, 10.0]
     np.testing.assert_allclose(fit(x, stretched, "logistic").values, expected, rtol=1e-5)
 

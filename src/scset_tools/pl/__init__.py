@@ -13,6 +13,7 @@ from scset_tools.pl._learning_curve import learning_curve
 from scset_tools.pl._masking_frequency import masking_frequency
 from scset_tools.pl._neighbor_table import neighbor_table
 from scset_tools.pl._paired import paired
+from scset_tools.pl._power import power
 from scset_tools.pl._proportions import proportions
 from scset_tools.pl._radar import radar
 from scset_tools.pl._ranked_scores import ranked_scores
@@ -35,6 +36,7 @@ __all__ = [
     "masking_frequency",
     "neighbor_table",
     "paired",
+    "power",
     "proportions",
     "radar",
     "ranked_scores",

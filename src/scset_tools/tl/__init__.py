@@ -19,6 +19,7 @@ from scset_tools.tl._health import RepresentationHealth, representation_health
 from scset_tools.tl._label_similarity import label_similarity
 from scset_tools.tl._learning_curve import learning_curve
 from scset_tools.tl._neighbors import NeighborTable, neighbor_accuracy, neighbor_table
+from scset_tools.tl._power import PowerResult, power
 from scset_tools.tl._probe import probe
 from scset_tools.tl._probe_result import ProbeResult
 from scset_tools.tl._proportions import ProportionResult, retrieve_proportions
@@ -33,6 +34,7 @@ __all__ = [
     "ConfoundingResult",
     "GeneratedComposition",
     "NeighborTable",
+    "PowerResult",
     "ProbeResult",
     "ProportionResult",
     "RepresentationHealth",
@@ -56,6 +58,7 @@ __all__ = [
     "learning_curve",
     "neighbor_accuracy",
     "neighbor_table",
+    "power",
     "probe",
     "read_distances",
     "read_gmt",

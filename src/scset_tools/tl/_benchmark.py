@@ -19,6 +19,7 @@ from scset_tools import _checks
 from scset_tools._backed import Backed
 from scset_tools._samples import sample_obs
 from scset_tools.tl._benchmark_result import KEYS, BenchmarkResult
+from scset_tools.tl._corrected import CORRECTED, FoldCorrection
 from scset_tools.tl._estimators import DISTANCE_PROBES, PROBES, check_probe
 from scset_tools.tl._probe import Probe, check_kind_metric, fit_fold, fold_table, read_input, require_events
 from scset_tools.tl._representation import get_representation
@@ -45,6 +46,8 @@ def benchmark(
     event_key: str | Mapping[str, str] | None = None,
     baseline: str | None = None,
     metric: str | None = None,
+    batch_key: str | None = None,
+    batch_covariates: Sequence[str] | str = (),
     rng: np.random.Generator | int | None = 0,
     n_jobs: int = 1,
     progress: bool = True,
@@ -77,6 +80,12 @@ def benchmark(
         Name of the representation that the others are compared with.
     metric
         Metric of summary and differences; all metrics are computed in any case.
+    batch_key
+        Column of ``obs`` with the batch: every representation of vectors is judged a second time, as ``"<name>, corrected"``, with the batch
+        effects subtracted that a linear model (see :func:`scset_tools.pp.correct_samples`) finds in the training samples of each fold. The cost on a
+        label is the difference of the two rows; the gain is seen with the batch among ``label_keys``.
+    batch_covariates
+        Columns whose effects the correction keeps, of the training samples alone. Not a label of this call.
     rng
         Seed or generator.
     n_jobs
@@ -113,10 +122,28 @@ def benchmark(
     """
     kinds, label_keys = _as_list(probes), _as_list(label_keys)
     events = [event for key in label_keys if (event := _of(event_key, key, None)) is not None]
-    used = [*label_keys, *events, *([groups_key] if groups_key is not None else [])]
+    kept = _as_list(batch_covariates)
+    if kept and batch_key is None:
+        msg = f"batch_covariates={kept} are kept by a correction of batches: pass batch_key as well."
+        raise ValueError(msg)
+    own = [key for key in kept if key in (*label_keys, *events)]
+    if own:
+        msg = (
+            f"batch_covariates {_checks.first(own)} are predicted as well. A correction that keeps a label subtracts its counterpart from the test "
+            "samples by their batch, so that random vectors predict the label wherever batches differ in it. Leave it out."
+        )
+        raise ValueError(msg)
+    used = [*label_keys, *events, *kept, *(key for key in (groups_key, batch_key) if key is not None)]
     samples, entries = _entries(data, representations, used, sample_key=sample_key)
-    if baseline is not None and baseline not in entries:
-        msg = f"baseline={baseline!r} is not among the representations {_checks.first(list(entries), 20)}."
+    names_out = [
+        name
+        for entry in entries.values()
+        for name in (
+            [entry.name] if batch_key is None or entry.is_distance else [entry.name, f"{entry.name}{CORRECTED}"]
+        )
+    ]
+    if baseline is not None and baseline not in names_out:
+        msg = f"baseline={baseline!r} is not among the representations {_checks.first(names_out, 20)}."
         raise ValueError(msg)
     seed = seed_of(rng)
     labels, n_units, skipped, tasks = {}, {}, [], []
@@ -134,7 +161,9 @@ def benchmark(
             if any(name == other for _, other in pairs)
         }
         names = np.asarray(samples.obs_names)[label.rows]
+        correction = None if batch_key is None else FoldCorrection.of(samples, label.rows, batch_key, covariates=kept)
         shared = {"label": label, "groups": groups, "pairs": pairs, "inputs": inputs, "tune": tune, "seed": seed}
+        shared["correction"] = correction
         # an open file cannot be sent to another process, its name can
         cells = None if sample_key is None else (data if n_jobs == 1 or not data.isbacked else Backed.of(data))
         made = make_folds(label.strata(folds), groups, cv=folds, n_repeats=n_repeats, seed=seed)
@@ -144,7 +173,7 @@ def benchmark(
     done = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
     rows = pd.concat(list(tqdm(done, total=len(tasks), desc="folds", disable=not progress)), ignore_index=True)
     return BenchmarkResult(
-        results=_ordered(rows, label_keys, kinds, list(entries)),
+        results=_ordered(rows, label_keys, kinds, names_out),
         targets={key: label.kind for key, label in labels.items()},
         n_missing={key: label.n_missing for key, label in labels.items()},
         baseline=baseline,
@@ -198,6 +227,7 @@ def _run_fold(
     names: np.ndarray,
     tune: bool,
     seed: int,
+    correction: FoldCorrection | None,
 ) -> pd.DataFrame:
     """All probes and representations on one fold; a profile is fitted once for all probes."""
     tables = []
@@ -205,12 +235,15 @@ def _run_fold(
         cells = cells.open()
     for name, entry in inputs.items():
         x = entry.fit(cells, names, fold.train) if cells is not None else cast("np.ndarray", entry.x)
+        variants = {name: x}
+        if correction is not None and not entry.is_distance:
+            variants[f"{name}{CORRECTED}"] = correction(x, fold.train, name=name)
+        run = {"groups": groups, "tune": tune, "is_distance": entry.is_distance, "seed": seed}
         for probe in [p for p, other in pairs if other == name]:
-            fitted = fit_fold(
-                label, fold, x=x, groups=groups, probe=probe, tune=tune, is_distance=entry.is_distance, seed=seed
-            )
-            where = {"label": label.key, "target": label.kind, "probe": probe, "representation": name}
-            tables.append(fold_table(label, [fold], [fitted]).assign(**where))
+            for variant, vectors in variants.items():
+                fitted = fit_fold(label, fold, x=vectors, probe=probe, **run)
+                where = {"label": label.key, "target": label.kind, "probe": probe, "representation": variant}
+                tables.append(fold_table(label, [fold], [fitted]).assign(**where))
     return pd.concat(tables, ignore_index=True)
 
 

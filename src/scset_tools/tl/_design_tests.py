@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._correction import as_columns
 from scset_tools.tl import _permuted_tests as permuted
-from scset_tools.tl._designs import Design, covariate_matrix, design_groups, label_matrix
+from scset_tools.tl._designs import Design, covariate_matrix, design_groups
 from scset_tools.tl._linear_tests import is_separable, linear_test
 from scset_tools.tl._paired import pair_differences, wilcoxon_test
 from scset_tools.tl._splits import read_groups
@@ -36,7 +37,7 @@ def design_table(
     if column.nunique() < 2:
         msg = f"samples.obs[{key!r}] has {column.nunique()} distinct values in {column.notna().sum()} labelled samples: nothing to test."
         raise ValueError(msg)
-    label, classes = label_matrix(column)
+    label, classes = as_columns(column)
     test = "signed_rank" if design.paired_by else "mixed" if design.groups_key else "linear"
     effect = "median_difference" if design.paired_by else "partial_eta_squared" if label.shape[1] > 1 else "coefficient"
     out = pd.DataFrame({"label_key": key, "feature": features, "test": test, "n": 0, "n_groups": 0})

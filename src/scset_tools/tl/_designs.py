@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from scset_tools import _checks, _labels, _samples
+from scset_tools import _checks, _samples
+from scset_tools._correction import as_columns
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -112,24 +112,8 @@ def covariate_matrix(samples: AnnData, keys: Sequence[str]) -> np.ndarray:
         if column.isna().all():
             msg = f"Covariate samples.obs[{key!r}] is missing for all {samples.n_obs} samples. Leave it out."
             raise ValueError(msg)
-        parts.append(label_matrix(column)[0])
+        parts.append(as_columns(column)[0])
     return np.concatenate(parts, axis=1)
-
-
-def label_matrix(column: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Columns that stand for a label or covariate, (samples, columns) with NaN for missing, and the classes if it has any.
-
-    Numbers as they are; ordered categories by their level (0, 1, 2, ...); of classes all but the first.
-    """
-    kind = _labels.guess_kind(column)
-    if kind == "continuous":
-        return _labels.read_numbers(column)[:, None], ()
-    read = _labels.read_classes(column, kind=kind)
-    if kind == "ordinal":
-        return np.where(read.codes < 0, np.nan, read.codes)[:, None].astype(float), ()
-    out = np.eye(len(read.names))[read.codes][:, 1:]
-    out[read.codes < 0] = np.nan
-    return out, read.names
 
 
 def design_groups(samples: AnnData, key: str) -> np.ndarray:

@@ -70,7 +70,7 @@ def score(target: Target, values: np.ndarray, scores: np.ndarray, *, levels: np.
 
 
 def _logistic(kind: str, seed: int) -> tuple[BaseEstimator, Grid]:
-    return LogisticRegression(max_iter=2000), {"C": [1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0]}
+    return LogisticRegression(max_iter=2000, tol=1e-6), {"C": [1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0]}
 
 
 def _ridge(kind: str, seed: int) -> tuple[BaseEstimator, Grid]:
@@ -181,7 +181,7 @@ def fit_predict(
     model, grid = PROBES[probe][0](kind, seed)
     if is_distance:
         model.set_params(**({"metric": "precomputed"} if probe == "knn" else {"kernel": "precomputed"}))
-    inner = _inner_folds(part, groups[train], seed) if tune else []
+    inner = inner_folds(part, groups[train], seed) if tune else []
     n_fit = min((len(fit) for fit, _ in inner), default=len(train))
     if probe == "knn":
         model.set_params(n_neighbors=min(5, len(train)))
@@ -235,7 +235,7 @@ class FreeColumns(TransformerMixin, BaseEstimator):
 
 
 def _preprocessing(
-    probe: str, shape: tuple[int, int], *, is_distance: bool, n_free: int
+    probe: str, shape: tuple[int, int], *, is_distance: bool, n_free: int = 0
 ) -> list[tuple[str, BaseEstimator]]:
     if is_distance:
         return []
@@ -267,7 +267,7 @@ def _sklearn_y(part: Target, probe: str) -> np.ndarray:
     return part.values
 
 
-def _inner_folds(part: Target, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def inner_folds(part: Target, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Grouped folds of the training part, without those that cannot be fitted or scored."""
     n_groups = len(np.unique(groups))
     cv = min(N_INNER_FOLDS, n_groups)

@@ -14,7 +14,8 @@ from threadpoolctl import threadpool_limits
 from scset_tools import _checks
 from scset_tools._labels import permute_labels, warn_of_few_rearrangements
 from scset_tools.tl._designs import covariate_matrix
-from scset_tools.tl._estimators import Prediction, check_probe, fit_predict, score
+from scset_tools.tl._estimators import PROBES, Prediction, check_probe, fit_predict, inner_folds, score
+from scset_tools.tl._fast_logistic import is_fast, predict_logistic
 from scset_tools.tl._metrics import LOWER_IS_BETTER, METRICS, PRIMARY
 from scset_tools.tl._probe_result import SCORE, ProbeResult
 from scset_tools.tl._representation import get_distances, get_representation
@@ -260,7 +261,6 @@ def fit_fold(
     n_free: int = 0,
 ) -> Prediction:
     """Fit and predict one fold. One BLAS thread, so that results are the same bits for any number of processes."""
-    fold_seed = int(np.random.default_rng((seed, fold.repeat, fold.fold)).integers(2**31))
     # inputs have been checked once; scikit-learn would check them again in each of some twenty fits
     with threadpool_limits(1), config_context(assume_finite=True, skip_parameter_validation=True):
         return fit_predict(
@@ -272,7 +272,7 @@ def fit_fold(
             probe=probe,
             tune=tune,
             is_distance=is_distance,
-            seed=fold_seed,
+            seed=fold_seed(seed, fold),
             n_free=n_free,
         )
 
@@ -322,10 +322,39 @@ def _permuted(
     shuffled = Target(
         labels.key, labels.kind, labels.rows, labels.values[positions], event, labels.classes, labels.n_missing
     )
-    seed = int(rng.integers(2**31))
-    folds = make_folds(shuffled.strata(cv), groups, cv=cv, n_repeats=1, seed=seed)
-    fitted = [fit_fold(shuffled, f, groups=groups, seed=seed, **run) for f in folds]  # type: ignore[arg-type]
-    return float(fold_table(shuffled, folds, fitted)[metric].mean())
+    return score_once(shuffled, groups, cv=cv, metric=metric, seed=int(rng.integers(2**31)), **run)
+
+
+def score_once(labels: Target, groups: np.ndarray, *, cv: int, metric: str, seed: int, **run: object) -> float:
+    """Mean score over the folds of one repeat; ``run``: ``x``, ``probe``, ``tune`` and ``is_distance`` of :func:`fit_fold`."""
+    folds = make_folds(labels.strata(cv), groups, cv=cv, n_repeats=1, seed=seed)
+    if is_fast(str(run["probe"]), labels, folds, is_distance=bool(run["is_distance"])):
+        fitted = _fit_together(labels, folds, groups=groups, seed=seed, **run)  # type: ignore[arg-type]
+    else:
+        fitted = [fit_fold(labels, f, groups=groups, seed=seed, **run) for f in folds]  # type: ignore[arg-type]
+    return float(fold_table(labels, folds, fitted)[metric].mean())
+
+
+def _fit_together(
+    labels: Target, folds: list[Fold], *, x: np.ndarray, groups: np.ndarray, tune: bool, seed: int, **run: object
+) -> list[Prediction]:
+    """What :func:`fit_fold` gives for each fold of a logistic probe of two classes, all solved at once."""
+    seeds = [fold_seed(seed, fold) for fold in folds]
+    inner = [
+        inner_folds(labels.take(f.train), groups[f.train], s) if tune else [] for f, s in zip(folds, seeds, strict=True)
+    ]
+    probe, grid = PROBES["logistic"][0](labels.kind, seed)
+    with threadpool_limits(1):
+        found = predict_logistic(x, labels, folds, inner=inner, grid=grid["C"], default=probe.C)
+    return [
+        Prediction(values, scores, {"C": c}, bool(splits))
+        for (values, scores, c), splits in zip(found, inner, strict=True)
+    ]
+
+
+def fold_seed(seed: int, fold: Fold) -> int:
+    """Seed of what is random within a fold."""
+    return int(np.random.default_rng((seed, fold.repeat, fold.fold)).integers(2**31))
 
 
 def _codes(labels: Target) -> np.ndarray:
