@@ -13,6 +13,7 @@ from joblib import delayed
 from scipy import stats
 
 from scset_tools._labels import permute_labels
+from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._estimators import check_probe
 from scset_tools.tl._metrics import BOUNDS, LOWER_IS_BETTER
 from scset_tools.tl._probe import Probe, check_kind_metric, read_input, run_parallel, score_once
@@ -28,8 +29,8 @@ _POWERS = np.linspace(0.3, 1.5, 13)
 """Exponents of the learning curve that are tried; the error of the mean falls with 1/2, that of a well-posed fit with 1."""
 
 
-@dataclass(frozen=True)
-class PowerResult:
+@dataclass(frozen=True, repr=False)
+class PowerResult(ShortRepr):
     """Power of studies of other sizes.
 
     Attributes
