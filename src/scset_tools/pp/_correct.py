@@ -72,7 +72,7 @@ def correct_samples(
     >>> import scset_tools as sst
     >>> samples = sst.profiles.mean(sst.datasets.composition_cohort(n_samples=12, n_cells=40), sample_key="sample")
     >>> samples.obs["batch"] = ["a", "b"] * 6
-    >>> sst.pp.correct_samples(samples, "batch", covariates="subtype", use_rep="X_mean")
+    >>> sst.pp.correct_samples(samples, "batch", use_rep="X_mean")
     >>> samples.obsm["X_mean_corrected"].shape == samples.obsm["X_mean"].shape
     True
     """

@@ -140,7 +140,8 @@ def spare(
     --------
     >>> import scset_tools as sst
     >>> samples = sst.profiles.mean(sst.datasets.composition_cohort(n_samples=12, n_cells=40), sample_key="sample")
-    >>> schema = {"relevant": {"subtype": "classification"}, "technical": {"n_cells": "regression"}}
+    >>> samples.obs["batch"] = ["a", "a", "b", "b"] * 3
+    >>> schema = {"relevant": {"subtype": "classification"}, "technical": {"batch": "classification"}}
     >>> result = sst.tl.spare(samples, schema, n_permutations=19)
     >>> result.summary()["representation"].tolist()
     ['X']
