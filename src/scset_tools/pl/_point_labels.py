@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import BboxBase
 
 from scset_tools.pl._style import ink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.text import Annotation
 
 DIRECTIONS = ((1, 0.4), (-1, 0.4), (1, -1), (-1, -1), (0, 1.2), (0, -1.4))
 """Where a name may stand, in the order they are tried: right, left, below, above."""
@@ -33,20 +35,20 @@ def label_points(ax: Axes, xy: np.ndarray, names: Sequence[str]) -> None:
     names
         What to write, most important first.
     """
-    figure = ax.figure
+    figure = ax.figure.canvas.figure  # the whole one, where the axes lie in a part of it
     figure.draw_without_rendering()  # a text has a size, and the axes a place, only then
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     frame = ax.get_window_extent(renderer)
-    taken = [text.get_window_extent(renderer) for text in ax.texts]
+    taken: list[BboxBase] = [text.get_window_extent(renderer) for text in ax.texts]
     for at, name in zip(xy, names, strict=True):
         for distance in DISTANCES:
             text = next((t for t in _tries(ax, at, name, distance) if _is_free(t, renderer, frame, taken)), None)
             if text is not None:
-                taken.append(Bbox(text.get_window_extent(renderer)))
+                taken.append(text.get_window_extent(renderer))
                 break
 
 
-def _tries(ax: Axes, at: np.ndarray, name: str, distance: float) -> object:
+def _tries(ax: Axes, at: np.ndarray, name: str, distance: float) -> Iterator[Annotation]:
     for dx, dy in DIRECTIONS:
         line = {"arrowstyle": "-", "color": ink(0.5), "linewidth": 0.5} if distance >= DISTANCES[2] else None
         text = ax.annotate(
@@ -62,7 +64,7 @@ def _tries(ax: Axes, at: np.ndarray, name: str, distance: float) -> object:
         yield text
 
 
-def _is_free(text: object, renderer: object, frame: Bbox, taken: Sequence[Bbox]) -> bool:
+def _is_free(text: Annotation, renderer: RendererBase, frame: BboxBase, taken: Sequence[BboxBase]) -> bool:
     """Whether a text lies in the frame and on no other; it is removed if not."""
     box = text.get_window_extent(renderer)
     is_inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
