@@ -39,7 +39,6 @@ from sklearn.preprocessing import StandardScaler
 
 import scset_tools as sst
 from scset_tools.data._cells import MixedCellDataset
-from scset_tools.model.selfguided._finetune import cell_type_codes, fit_head
 from scset_tools.tl._intervals import paired_difference, t_interval
 
 HERE = Path(__file__).resolve().parent
@@ -63,7 +62,7 @@ SMALL = {
 PRETRAIN = {"max_epochs": 20, "batch_size": 64, "n_cells": 80, "stop_at_plateau": False, "check_val_every_n_epoch": 99}
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 FINETUNE = {
-    "linear_probe": {"lr": 3e-3},
+    "linear_probe": {"lr": 3e-3, **QUIET},
     "partial": {"lr": 3e-3, "max_epochs": 3, "batch_size": 64, **QUIET},
 }
 N_GENES = 300
@@ -148,30 +147,17 @@ def partially_finetuned(
     model: sst.SelfGuidedMAE, adata: ad.AnnData, parts: tuple[list[str], ...], seed: int
 ) -> dict[str, float]:
     start = time.process_time()
-    model.finetune(TYPE, "partial", seed=seed, external_indexing=parts, **FINETUNE["partial"])
+    model.finetune(TYPE, level="cell", mode="partial", seed=seed, external_indexing=parts, **FINETUNE["partial"])
     test = adata[adata.obs[DONOR].isin(parts[2])].copy()
-    out = scores(test, parts, model.predict_cell_types(test).to_numpy())
+    out = scores(test, parts, model.predict(test, label_key=TYPE)[TYPE].to_numpy())
     return {**out, "finetune_s": time.process_time() - start}
 
 
-def probed(vectors: torch.Tensor, adata: ad.AnnData, parts: tuple[list[str], ...], seed: int) -> dict[str, float]:
-    """``finetune(mode="linear_probe")``, with the vectors of the frozen encoder computed once for all folds."""
+def probed(model: sst.SelfGuidedMAE, adata: ad.AnnData, parts: tuple[list[str], ...], seed: int) -> dict[str, float]:
+    """The head alone, on frozen vectors."""
     start = time.process_time()
-    codes, classes = cell_type_codes(adata, TYPE)
-    train, validation = (np.flatnonzero(adata.obs[DONOR].isin(part)) for part in parts[:2])
-    sizes = {"n_classes": len(classes), "batch_size": 256, "max_epochs": 100, "patience": 5}
-    head, _ = fit_head(
-        vectors,
-        codes,
-        train=train,
-        validation=validation,
-        seed=seed,
-        weight_decay=5e-4,
-        **sizes,
-        **FINETUNE["linear_probe"],
-    )
-    with torch.no_grad():
-        predicted = classes[head(vectors).argmax(1).numpy()]
+    model.finetune(TYPE, level="cell", seed=seed, external_indexing=parts, **FINETUNE["linear_probe"])
+    predicted = model.predict(adata, label_key=TYPE)[TYPE].to_numpy()
     return {**scores(adata, parts, predicted), "finetune_s": time.process_time() - start}
 
 
@@ -180,8 +166,7 @@ def finetuned(
 ) -> None:
     """Probe and partial fine-tuning, both from the pretrained weights."""
     if not table.has(*key, "linear_probe"):
-        vectors = torch.from_numpy(model.get_cell_representation().to_numpy())
-        table.add(*key, "linear_probe", **probed(vectors, adata, parts, key[0]), **spent)
+        table.add(*key, "linear_probe", **probed(model, adata, parts, key[0]), **spent)
     table.add(*key, "partial", **partially_finetuned(model, adata, parts, key[0]), **spent)
 
 

@@ -182,8 +182,8 @@ def run_pascient(cells: ad.AnnData, folds: list, n_cells: int, *, aggregator: st
                     epochs, batch_size=8, n_cells=n_cells, external_indexing=[training], seed=r, **train, **QUIET
                 )
             for draw in range(N_DRAWS):
-                z = model._vectors(None, samples=held_out, n_cells=n_cells, batch_size=64, seed=draw)
-                p = model._probabilities(z, model.module.targets[0]).idxmax(axis=1)
+                found = model.predict_proba(samples=held_out, n_cells=n_cells, batch_size=64, seed=draw)
+                p = found.idxmax(axis=1)
                 predicted.setdefault((r, draw), []).append(p)
     return {k: pd.concat(v) for k, v in predicted.items()}
 

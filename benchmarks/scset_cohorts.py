@@ -179,7 +179,7 @@ ROWS = {
 }
 BASELINES = {"average": None, "k-means-20 fractions": 20, "k-means-60 fractions": 60}
 """Profiles beside the models, and their numbers of clusters."""
-FINETUNE = {"max_epochs": 12, "lr": 3e-4, "head": "linear", "penalty": 1.0}
+FINETUNE = {"max_epochs": 12, "lr": 3e-4, "head": "linear", "penalty": 1.0, "enable_progress_bar": False}
 
 
 def model_of(adata: ad.AnnData, label_key: str, *, seed: int, train: bool = True, **build) -> sst.ScSet:
@@ -240,7 +240,7 @@ def table(seeds: list[int], cohorts: list[str]) -> str:
                     rest = [s for s in model.sample_names if s not in set(held_out)]
                     for mode, column in (("frozen", "frozen head"), ("end_to_end", "end to end")):
                         model.finetune(label_key, mode=mode, samples=rest, seed=seed, **FINETUNE)
-                        f1 = weighted_f1(truth, model.predict(samples=held_out))
+                        f1 = weighted_f1(truth, model.predict(label_key=label_key, samples=held_out)[label_key])
                         scores.setdefault((name, column), []).append(f1)
             seconds = time.process_time() - start
             say(
@@ -275,7 +275,7 @@ def reference_of(file: str, label_key: str, groups_key: str | None, seeds: list[
 
             def end_to_end(training: list[str], test: list[str]) -> np.ndarray:
                 model.finetune(label_key, mode="end_to_end", samples=training, seed=seed, **FINETUNE)
-                return model.predict(samples=test).loc[test].to_numpy()
+                return model.predict(label_key=label_key, samples=test)[label_key].loc[test].to_numpy()
 
             predictors["end to end"] = end_to_end
 

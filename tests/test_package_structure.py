@@ -48,6 +48,8 @@ CORE = (
     "_checks",
     "_docs",
     "_labels",
+    "_events",
+    "_metrics",
     "_samples",
     "_short_repr",
     "_spread",

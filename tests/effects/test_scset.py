@@ -87,7 +87,9 @@ def test_end_to_end_learns_what_a_frozen_head_does_not_see(model):
     truth = ["control", "case"] * 8
     sure = {}
     for mode in ("frozen", "end_to_end"):
-        model.finetune("label", mode=mode, penalty=0.01, max_epochs=15, lr=1e-3)
+        model.finetune(
+            "label", mode=mode, penalty=0.01, max_epochs=15, lr=1e-3, accelerator="cpu", enable_progress_bar=False
+        )
         p = model.predict_proba()
         sure[mode] = float(np.mean([p.loc[name, y] for name, y in zip(p.index, truth, strict=True)]))
     assert sure["end_to_end"] > sure["frozen"] + 0.05

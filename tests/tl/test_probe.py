@@ -12,9 +12,9 @@ from anndata import AnnData
 from scipy.spatial.distance import cdist
 from sklearn.metrics import accuracy_score, roc_auc_score
 
+from scset_tools._metrics import METRICS
 from scset_tools.tl import ProbeResult, probe
 from scset_tools.tl._intervals import bounded_interval
-from scset_tools.tl._metrics import METRICS
 from scset_tools.tl._result import independent_units
 
 

@@ -7,13 +7,11 @@ from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
-import torch
-from scvi import settings
 from torch.utils.data import DataLoader, DistributedSampler
 
-from scset_tools.data._cells import MixedCellDataset
+from scset_tools.data._cells import GeneDataset, MixedCellDataset
 from scset_tools.data._manager import SampleManager
-from scset_tools.data._splitter import SampleDataSplitter
+from scset_tools.data._splitter import SampleDataSplitter, make_loader
 
 POOL = 32
 """Batches that are sorted by length together: enough that batch mates are alike, few enough that they change."""
@@ -98,8 +96,6 @@ class CellDataSplitter(SampleDataSplitter):
         Manager of a registered AnnData.
     gene_ids, expect_counts
         As for :class:`~scset_tools.data._cells.ExpressedGenes`.
-    cell_labels
-        Class of each cell, -1 where unknown, (cells,).
     group_by_length
         Whether the cells of a batch have like numbers of expressed genes.
     **kwargs
@@ -112,12 +108,11 @@ class CellDataSplitter(SampleDataSplitter):
         *,
         gene_ids: np.ndarray | None = None,
         expect_counts: bool = False,
-        cell_labels: np.ndarray | None = None,
         group_by_length: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(adata_manager, **kwargs)
-        self._read: dict[str, Any] = {"gene_ids": gene_ids, "expect_counts": expect_counts, "labels": cell_labels}
+        self._read: dict[str, Any] = {"gene_ids": gene_ids, "expect_counts": expect_counts}
         self._group_by_length = group_by_length
         self._n_genes: np.ndarray | None = None
 
@@ -137,9 +132,32 @@ class CellDataSplitter(SampleDataSplitter):
             num_replicas=num_replicas,
             rank=rank,
         )
-        arguments = dict(self.loader_kwargs)
-        arguments.setdefault("num_workers", settings.dl_num_workers)
-        arguments.setdefault("persistent_workers", settings.dl_persistent_workers and arguments["num_workers"] > 0)
-        # a loader without a generator of its own draws from the global one whenever it is iterated, which shifts dropout
-        generator = torch.Generator().manual_seed(self.seed)
-        return DataLoader(dataset, sampler=sampler, batch_size=None, generator=generator, **arguments)
+        return make_loader(dataset, sampler, seed=self.seed, **self.loader_kwargs)
+
+
+class GeneSampleSplitter(SampleDataSplitter):
+    """Splits samples, and loads them whole, as their cells and expressed genes.
+
+    Parameters
+    ----------
+    adata_manager
+        Manager of a registered AnnData.
+    gene_ids, expect_counts
+        As for :class:`~scset_tools.data._cells.ExpressedGenes`.
+    **kwargs
+        As for :class:`~scset_tools.data._splitter.SampleDataSplitter`.
+    """
+
+    def __init__(
+        self,
+        adata_manager: SampleManager,
+        *,
+        gene_ids: np.ndarray | None = None,
+        expect_counts: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self._read: dict[str, Any] = {"gene_ids": gene_ids, "expect_counts": expect_counts}
+        super().__init__(adata_manager, **kwargs)
+
+    def _dataset(self) -> GeneDataset:
+        return GeneDataset(self.adata_manager, n_cells=self.n_cells, seed=self.seed, **self._read)

@@ -36,8 +36,6 @@ class CellBatch:
     sample, sample_ptr
         Number of each sample, (samples,), and where its cells begin and end, (samples + 1,), if the cells are those of
         whole samples; empty if cells of any samples are mixed.
-    label
-        Class of each cell, -1 where unknown, (cells,), int64.
     """
 
     gene: torch.Tensor
@@ -47,7 +45,6 @@ class CellBatch:
     rows: torch.Tensor
     sample: torch.Tensor
     sample_ptr: torch.Tensor
-    label: torch.Tensor
 
     @property
     def n_cells(self) -> int:
@@ -151,8 +148,6 @@ class GeneDataset(SampleDataset):
         As for :class:`~scset_tools.data._dataset.SampleDataset`.
     gene_ids, expect_counts
         As for :class:`ExpressedGenes`.
-    labels
-        Class of each cell, -1 where unknown, (cells,). Default: all unknown.
     """
 
     def __init__(
@@ -163,13 +158,9 @@ class GeneDataset(SampleDataset):
         seed: int = 0,
         gene_ids: np.ndarray | None = None,
         expect_counts: bool = False,
-        labels: np.ndarray | None = None,
     ) -> None:
         super().__init__(manager, n_cells=n_cells, seed=seed)
         self.genes = ExpressedGenes(self, gene_ids, expect_counts=expect_counts, cells=manager.adata.obs_names)
-        self._labels_of_cells = (
-            np.full(self.reader.n_rows, -1) if labels is None else np.asarray(labels, dtype=np.int64)
-        )
         self._sample_and_place: tuple[np.ndarray, np.ndarray] | None = None
         self._seeds_of: tuple[int, np.ndarray] | None = None
 
@@ -205,7 +196,6 @@ class GeneDataset(SampleDataset):
             rows=torch.from_numpy(rows),
             sample=torch.as_tensor(np.asarray(samples, dtype=np.int64)),
             sample_ptr=torch.from_numpy(np.zeros(1, np.int64) if sample_ptr is None else sample_ptr),
-            label=torch.from_numpy(self._labels_of_cells[rows]),
         )
 
     def _seeds(self, rows: np.ndarray, epoch: int) -> np.ndarray:
@@ -215,6 +205,11 @@ class GeneDataset(SampleDataset):
         sample, place = self._places()
         # modules hash their seeds, so neighbours in this sequence share nothing
         return (self._seeds_of[1][sample[rows]] + place[rows] * _STEP).view(np.int64)
+
+    @property
+    def sample_of_row(self) -> np.ndarray:
+        """Number of the sample of each cell, (cells,)."""
+        return self._places()[0]
 
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
         """Sample of each cell, and its place in it; by name, unless nothing is drawn."""

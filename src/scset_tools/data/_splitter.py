@@ -41,12 +41,29 @@ def sample_loader(
         num_replicas=num_replicas,
         rank=rank,
     )
+    return make_loader(dataset, sampler, seed=dataset.seed, **loader_kwargs)
+
+
+def make_loader(dataset: Any, sampler: Any, *, seed: int, **loader_kwargs: Any) -> DataLoader:
+    """A loader of whole batches, by the defaults of scvi-tools for workers.
+
+    Parameters
+    ----------
+    dataset
+        Indexed by what the sampler gives.
+    sampler
+        Gives one index for each batch.
+    seed
+        Of the loader itself.
+    **loader_kwargs
+        Of :class:`torch.utils.data.DataLoader`.
+    """
     loader_kwargs.setdefault("num_workers", settings.dl_num_workers)
     loader_kwargs.setdefault("persistent_workers", settings.dl_persistent_workers and loader_kwargs["num_workers"] > 0)
     if loader_kwargs["num_workers"]:
         dataset.prepare()
     # a loader without a generator of its own draws from the global one whenever it is iterated, which shifts dropout
-    generator = torch.Generator().manual_seed(dataset.seed)
+    generator = torch.Generator().manual_seed(seed)
     return DataLoader(dataset, sampler=sampler, batch_size=None, generator=generator, **loader_kwargs)
 
 

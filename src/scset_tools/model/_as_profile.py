@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator
 
-from scset_tools._samples import as_text, sample_of_cells
+from scset_tools._checks import require_choice
+from scset_tools._labels import guess_kind
+from scset_tools._samples import as_text, sample_obs, sample_of_cells
 
 if TYPE_CHECKING:
     from typing import Self
@@ -33,6 +36,13 @@ class ModelProfile(BaseEstimator):
         Column of ``adata.obs`` with the sample of each cell.
     setup, build, train
         Further arguments of ``setup_anndata``, of the constructor and of ``train``. ``train=None``: do not train.
+    finetune
+        Ways to learn a label, by name, each the arguments of ``finetune`` (``mode``, ``head``, ...) and, if fewer labels than there
+        are shall be used, their number ``n_labels``. :func:`scset_tools.tl.benchmark` then fine-tunes on the training samples
+        of each fold and scores what is predicted of the others; pretraining is shared by all ways.
+    pretrain_on
+        Whether ``train`` sees the samples given to ``fit``, which in a comparison are the ``"training"`` samples of a fold, or
+        the cells of ``"all"`` samples, without labels.
 
     Examples
     --------
@@ -52,9 +62,12 @@ class ModelProfile(BaseEstimator):
         setup: dict[str, Any] | None = None,
         build: dict[str, Any] | None = None,
         train: dict[str, Any] | None = None,
+        finetune: Mapping[str, dict[str, Any]] | None = None,
+        pretrain_on: Literal["training", "all"] = "training",
     ) -> None:
         self.model, self.sample_key = model, sample_key
         self.setup, self.build, self.train = setup, build, train
+        self.finetune, self.pretrain_on = finetune, pretrain_on
 
     def fit(self, adata: AnnData, *, samples: Sequence[str] | None = None) -> Self:
         """Set the model up on the training samples, and train it.
@@ -67,7 +80,8 @@ class ModelProfile(BaseEstimator):
             Names of the training samples. Default: all.
         """
         cells = adata
-        if samples is not None:
+        require_choice("pretrain_on", self.pretrain_on, ("training", "all"))
+        if samples is not None and self.pretrain_on == "training":
             cells = adata[np.isin(sample_of_cells(adata, self.sample_key), as_text(samples))].copy()
         self.model.setup_anndata(cells, self.sample_key, **(self.setup or {}))
         self.model_ = self.model(cells, **(self.build or {}))
@@ -99,3 +113,88 @@ class ModelProfile(BaseEstimator):
             Names of the training samples. Default: all.
         """
         return self.fit(adata, samples=samples).transform(adata)
+
+    def learn_label(
+        self,
+        adata: AnnData,
+        label_key: str,
+        *,
+        way: str,
+        samples: Sequence[str],
+        kind: str | None = None,
+        event_key: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Fine-tune the fitted model to a label of some samples.
+
+        Parameters
+        ----------
+        adata
+            Cells of the samples.
+        label_key
+            Column of ``adata.obs``.
+        way
+            One of the names in ``finetune``.
+        samples
+            Names of the samples to learn from; with ``n_labels`` so many of them are drawn, of each class in turn.
+        kind, event_key
+            Of the label, as for ``finetune``.
+        seed
+            Of the draw and of ``finetune``.
+        """
+        arguments = {"seed": seed, **dict((self.finetune or {})[way])}
+        n_labels = arguments.pop("n_labels", None)
+        is_learner = np.isin(sample_of_cells(adata, self.sample_key), as_text(samples))
+        cells = adata[is_learner].copy()
+        if n_labels is not None:
+            labels = sample_obs(cells, self.sample_key)[label_key]
+            samples = drawn_of_each_class(labels, n_labels, seed=seed)
+            cells = cells[np.isin(sample_of_cells(cells, self.sample_key), as_text(samples))].copy()
+        key = label_key if kind is None else {label_key: kind}
+        with warnings.catch_warnings():
+            if self.train is None:
+                warnings.filterwarnings("ignore", message=".*is not trained")
+            self.model_.finetune(key, adata=cells, event_key=event_key, **arguments)
+
+    def predict_label(
+        self, adata: AnnData, label_key: str, *, samples: Sequence[str]
+    ) -> tuple[pd.Series, pd.DataFrame]:
+        """What is predicted of samples, and the probabilities of the classes (no columns for numbers and hazards).
+
+        Parameters
+        ----------
+        adata
+            Cells of the samples.
+        label_key
+            A label that was learned.
+        samples
+            Names of the samples.
+        """
+        names = list(samples)
+        cells = adata[np.isin(sample_of_cells(adata, self.sample_key), as_text(names))].copy()
+        predicted = self.model_.predict(cells, label_key=label_key, samples=names)[label_key]
+        if self.model_.heads[label_key].kind != "class":
+            return predicted, pd.DataFrame(index=predicted.index)
+        return predicted, self.model_.predict_proba(cells, label_key=label_key, samples=names)
+
+
+def drawn_of_each_class(labels: pd.Series, n: int, *, seed: int) -> list[str]:
+    """Names of ``n`` samples, one of each class in turn for as long as it has some; numbers count as one class.
+
+    Parameters
+    ----------
+    labels
+        Label of each sample, indexed by name.
+    n
+        How many to draw.
+    seed
+        Seed.
+    """
+    rng = np.random.default_rng(seed)
+    known = labels[labels.notna()].sort_index()
+    known = known.iloc[rng.permutation(len(known))]
+    is_number = guess_kind(known) == "continuous"
+    turn = (
+        pd.Series(np.arange(len(known)), known.index) if is_number else known.groupby(known, observed=True).cumcount()
+    )
+    return [str(name) for name in turn.sort_values(kind="stable").index[:n]]

@@ -17,19 +17,19 @@ from scset_tools import _checks
 from scset_tools._docs import docs
 from scset_tools._samples import as_text, sample_adata
 from scset_tools.data._dataset import SampleDataset
-from scset_tools.data._feature_fields import CellLayerField, CellObsmField
-from scset_tools.data._fields import CellBatchField, SampleField, SampleLabelField
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._init_params import record_init_params, seeded
 from scset_tools.model._registered import RegisteredModel
 from scset_tools.model._saving import SavingMixin
+from scset_tools.model._setup import fields_of
 from scset_tools.model._training import run_training
 from scset_tools.model.explain import ExplainMixin
+from scset_tools.model.supervise._model import SupervisedModel
 from scset_tools.train import SampleTrainingPlan
 
 
-class SampleModelClass(SavingMixin, ExplainMixin, RegisteredModel):
+class SampleModelClass(SupervisedModel, SavingMixin, ExplainMixin, RegisteredModel):
     """Base of models that map a sample, a set of cells, to one vector.
 
     A model sets ``_module_cls``, builds ``self.module`` in its constructor and inherits the rest.
@@ -99,21 +99,22 @@ class SampleModelClass(SavingMixin, ExplainMixin, RegisteredModel):
             adata, sample_key, layer=layer, use_rep=use_rep, caller=f"{cls.__name__}.setup_anndata"
         )
         setup_method_args = cls._get_setup_method_args(**locals())
-        fields = [
-            SampleField(REGISTRY_KEYS.SAMPLE_KEY, sample_key, min_cells=min_cells),
-            *([SampleLabelField(REGISTRY_KEYS.LABELS_KEY, labels_key, sample_key)] if labels_key is not None else []),
-            *([CellBatchField(REGISTRY_KEYS.BATCH_KEY, batch_key)] if batch_key is not None else []),
-            *cls._extra_fields(sample_key),
-            CellObsmField(REGISTRY_KEYS.X_KEY, use_rep, forbid_zero_cells=cls._forbid_zero_cells)
-            if use_rep is not None
-            else CellLayerField(REGISTRY_KEYS.X_KEY, layer, forbid_zero_cells=cls._forbid_zero_cells),
-        ]
+        fields = fields_of(
+            sample_key,
+            layer=layer,
+            use_rep=use_rep,
+            kinds={} if labels_key is None else {labels_key: "class"},
+            batch_key=batch_key,
+            min_cells=min_cells,
+            forbid_zero_cells=cls._forbid_zero_cells,
+            others=cls._other_fields(sample_key),
+        )
         cls._register(adata, fields, setup_method_args, **kwargs)
 
     @classmethod
-    def _extra_fields(cls, sample_key: str) -> list:
+    def _other_fields(cls, sample_key: str) -> tuple[Any, ...]:
         """Further fields of a model."""
-        return []
+        return ()
 
     @property
     def sample_names(self) -> list[str]:
@@ -203,6 +204,7 @@ class SampleModelClass(SavingMixin, ExplainMixin, RegisteredModel):
         if self.adata is None:
             msg = "The model has no AnnData to train on: load it with one, load(directory, adata=adata)."
             raise ValueError(msg)
+        self.fits_ = self.finetune_history_ = None  # of vectors that are about to change
         run_training(
             self,
             max_epochs=max_epochs,
@@ -358,6 +360,10 @@ class SampleModelClass(SavingMixin, ExplainMixin, RegisteredModel):
     def _n_input(self) -> int:
         return len(self.get_var_names())
 
+    def _manager_of(self, adata: AnnData) -> Any:
+        return self.adata_manager if adata is self.adata else self.get_anndata_manager(adata, required=True)
+
     def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> SampleDataset:
-        manager = self.adata_manager if adata is self.adata else self.get_anndata_manager(adata, required=True)
-        return SampleDataset(manager, n_cells=n_cells, seed=(settings.seed or 0) if seed is None else seed)
+        return SampleDataset(
+            self._manager_of(adata), n_cells=n_cells, seed=(settings.seed or 0) if seed is None else seed
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -116,6 +116,10 @@ class SampleModule(BaseModuleClass):
     def no_attention(self) -> str | None:
         """Why there is no attention; None if there is."""
         return "its network does not weigh cells" if type(self).attention is SampleModule.attention else None
+
+    def partial_modules(self) -> Sequence[torch.nn.Module]:
+        """The last part of the encoder, which ``finetune(mode="partial")`` trains beside the head; none by default."""
+        return ()
 
     def after_step(self, step: int) -> None:
         """Called after each step of the optimiser; a module that averages its weights does so here.

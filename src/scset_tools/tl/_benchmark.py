@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ from scset_tools._samples import sample_obs
 from scset_tools.tl._benchmark_result import KEYS, BenchmarkResult
 from scset_tools.tl._corrected import CORRECTED, FoldCorrection
 from scset_tools.tl._estimators import DISTANCE_PROBES, PROBES, check_probe
+from scset_tools.tl._learner import Learner
 from scset_tools.tl._probe import Probe, check_kind_metric, fit_fold, fold_table, read_input, require_events
 from scset_tools.tl._representation import get_representation
 from scset_tools.tl._result import independent_units, metrics_of
@@ -64,7 +66,9 @@ def benchmark(
     representations
         Sample-level data: name -> ``"X"``, a key of ``obsm``, or a key of ``obsp`` (a distance matrix: probes ``"knn"`` and ``"svc"`` only);
         or a list of such keys. Cells: name -> profile, an unfitted object with ``fit(adata, samples=names)`` and
-        ``transform(adata)`` (to a sample-level AnnData), such as those of ``scset_tools.profiles``; it is cloned for each fold.
+        ``transform(adata)`` (to a sample-level AnnData), such as those of ``scset_tools.profiles``; it is cloned for each fold. A
+        model that learns labels itself, ``scset_tools.model.ModelProfile(..., finetune={"end to end": {"mode": "end_to_end"}})``,
+        is fine-tuned on the training samples of each fold: each of its ways is a row in the place of a probe.
     label_keys
         Columns of ``obs``; constant within samples if ``data`` holds cells.
     sample_key
@@ -152,6 +156,7 @@ def benchmark(
         if metric is not None:
             check_kind_metric(metric, label.kind)
         pairs, left_out = _fitting(entries, kinds, label)
+        event = _of(event_key, key, None)
         skipped += left_out
         groups = read_groups(samples, groups_key, label.rows)
         folds = usable_cv(label, groups, cv)
@@ -164,12 +169,14 @@ def benchmark(
         correction = None if batch_key is None else FoldCorrection.of(samples, label.rows, batch_key, covariates=kept)
         shared = {"label": label, "groups": groups, "pairs": pairs, "inputs": inputs, "tune": tune, "seed": seed}
         shared["correction"] = correction
+        shared["learner"] = Learner(samples, label, event) if any(entry.ways for entry in entries.values()) else None
         # an open file cannot be sent to another process, its name can
         cells = None if sample_key is None else (data if n_jobs == 1 or not data.isbacked else Backed.of(data))
         made = make_folds(label.strata(folds), groups, cv=folds, n_repeats=n_repeats, seed=seed)
         require_events(label, made)
         tasks += [delayed(_run_fold)(fold=fold, cells=cells, names=names, **shared) for fold in made]
         labels[key], n_units[key] = label, independent_units(label, groups)
+    kinds = list(dict.fromkeys([*kinds, *(way for entry in entries.values() for way in entry.ways)]))
     done = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
     rows = pd.concat(list(tqdm(done, total=len(tasks), desc="folds", disable=not progress)), ignore_index=True)
     return BenchmarkResult(
@@ -193,18 +200,23 @@ class _Entry:
     profile: Any = None
     x: np.ndarray | None = None
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Ways in which a model learns labels itself."""
+        return tuple(getattr(self.profile, "finetune", None) or ())
+
     def read(self, samples: AnnData, label: Target) -> _Entry:
         key = {"use_rep": None, "obsp_key": self.key} if self.is_distance else {"use_rep": self.key, "obsp_key": None}
         x, _ = read_input(samples, label, **key)
         return _Entry(self.name, self.key, self.is_distance, None, x)
 
-    def fit(self, cells: AnnData, names: np.ndarray, train: np.ndarray) -> np.ndarray:
-        """Vectors of ``names``, by the profile fitted on those at ``train``."""
+    def fit(self, cells: AnnData, names: np.ndarray, train: np.ndarray, ask: Callable[[Any], Any]) -> Any:
+        """What is asked of the profile, fitted on the samples of ``names`` at ``train``."""
         profile = clone(self.profile) if isinstance(self.profile, BaseEstimator) else deepcopy(self.profile)
         try:
             with threadpool_limits(1):
                 profile.fit(cells, samples=list(names[train]))
-                return get_representation(profile.transform(cells)[list(names)])
+                return ask(profile)
         except ValueError as error:
             msg = f"Representation {self.name!r}: {error}"
             raise ValueError(msg) from error
@@ -228,23 +240,37 @@ def _run_fold(
     tune: bool,
     seed: int,
     correction: FoldCorrection | None,
+    learner: Learner | None = None,
 ) -> pd.DataFrame:
     """All probes and representations on one fold; a profile is fitted once for all probes."""
     tables = []
     if isinstance(cells, Backed):
         cells = cells.open()
     for name, entry in inputs.items():
-        x = entry.fit(cells, names, fold.train) if cells is not None else cast("np.ndarray", entry.x)
-        variants = {name: x}
-        if correction is not None and not entry.is_distance:
-            variants[f"{name}{CORRECTED}"] = correction(x, fold.train, name=name)
-        run = {"groups": groups, "tune": tune, "is_distance": entry.is_distance, "seed": seed}
-        for probe in [p for p, other in pairs if other == name]:
-            for variant, vectors in variants.items():
-                fitted = fit_fold(label, fold, x=vectors, probe=probe, **run)
-                where = {"label": label.key, "target": label.kind, "probe": probe, "representation": variant}
-                tables.append(fold_table(label, [fold], [fitted]).assign(**where))
+        own = [p for p, other in pairs if other == name]
+        if entry.ways:
+            ask = partial(cast("Learner", learner).run, cells=cells, names=names, fold=fold, ways=own, seed=seed)
+            fitted = entry.fit(cast("AnnData", cells), names, fold.train, ask)
+            found = [(way, name, prediction) for way, prediction in zip(own, fitted, strict=True)]
+        else:
+            x = entry.x if cells is None else entry.fit(cells, names, fold.train, partial(_vectors, cells, names))
+            variants = {name: cast("np.ndarray", x)}
+            if correction is not None and not entry.is_distance:
+                variants[f"{name}{CORRECTED}"] = correction(variants[name], fold.train, name=name)
+            run = {"groups": groups, "tune": tune, "is_distance": entry.is_distance, "seed": seed}
+            found = [
+                (probe, variant, fit_fold(label, fold, x=vectors, probe=probe, **run))
+                for probe in own
+                for variant, vectors in variants.items()
+            ]
+        for probe, variant, prediction in found:
+            where = {"label": label.key, "target": label.kind, "probe": probe, "representation": variant}
+            tables.append(fold_table(label, [fold], [prediction]).assign(**where))
     return pd.concat(tables, ignore_index=True)
+
+
+def _vectors(cells: AnnData, names: np.ndarray, profile: Any) -> np.ndarray:
+    return get_representation(profile.transform(cells)[list(names)])
 
 
 def _entries(
@@ -295,8 +321,10 @@ def _fitting(
     entries: Mapping[str, _Entry], probes: Sequence[str], label: Target
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str, str, str]]]:
     """Pairs (probe, representation) that can be run for a label, and those that cannot, with the reason."""
-    pairs, skipped = [], []
-    for probe in probes:
+    pairs = [(way, name) for name, entry in entries.items() for way in entry.ways]
+    skipped = []
+    entries = {name: entry for name, entry in entries.items() if not entry.ways}
+    for probe in probes if entries else ():
         if probe not in PROBES:
             check_probe(probe, kind=label.kind, label_key=label.key, is_distance=False)
         for name, entry in entries.items():

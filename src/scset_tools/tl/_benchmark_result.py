@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._metrics import BOUNDS, LOWER_IS_BETTER
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._intervals import benjamini_hochberg, paired_difference
-from scset_tools.tl._metrics import BOUNDS, LOWER_IS_BETTER
 from scset_tools.tl._probe import check_kind_metric
 from scset_tools.tl._result import check_level, overlap_ratio, summarize
 

@@ -22,8 +22,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
+from scset_tools._metrics import class_metrics, number_metrics, ordinal_metrics, survival_metrics
 from scset_tools.tl._knn import FairNeighborsClassifier, FairNeighborsRegressor
-from scset_tools.tl._metrics import class_metrics, number_metrics, ordinal_metrics, survival_metrics
 from scset_tools.tl._splits import make_folds
 from scset_tools.tl._targets import Target
 

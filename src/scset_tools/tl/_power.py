@@ -13,9 +13,9 @@ from joblib import delayed
 from scipy import stats
 
 from scset_tools._labels import permute_labels
+from scset_tools._metrics import BOUNDS, LOWER_IS_BETTER
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._estimators import check_probe
-from scset_tools.tl._metrics import BOUNDS, LOWER_IS_BETTER
 from scset_tools.tl._probe import Probe, check_kind_metric, read_input, run_parallel, score_once
 from scset_tools.tl._result import check_level
 from scset_tools.tl._splits import read_groups, seed_of, usable_cv

@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 
 from scset_tools import _checks
 from scset_tools._labels import permute_labels, warn_of_few_rearrangements
+from scset_tools._metrics import LOWER_IS_BETTER, METRICS, PRIMARY
 from scset_tools.tl._designs import covariate_matrix
 from scset_tools.tl._estimators import PROBES, Prediction, check_probe, fit_predict, inner_folds, score
 from scset_tools.tl._fast_logistic import is_fast, predict_logistic
-from scset_tools.tl._metrics import LOWER_IS_BETTER, METRICS, PRIMARY
 from scset_tools.tl._probe_result import SCORE, ProbeResult
 from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._splits import Fold, make_folds, read_groups, seed_of, usable_cv

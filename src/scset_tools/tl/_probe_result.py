@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from scset_tools._metrics import BOUNDS, METRICS
 from scset_tools.tl._estimators import score
 from scset_tools.tl._intervals import bootstrap_draws, bounded_interval, paired_difference, percentile_interval
-from scset_tools.tl._metrics import BOUNDS, METRICS
 from scset_tools.tl._result import check_level, independent_units, overlap_ratio, summarize
 from scset_tools.tl._targets import Target
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._metrics import BOUNDS, METRICS
 from scset_tools.tl._intervals import INTERVALS, bounded_interval
-from scset_tools.tl._metrics import BOUNDS, METRICS
 
 if TYPE_CHECKING:
     from scset_tools.tl._targets import Target

@@ -16,8 +16,8 @@ from scipy.stats import rankdata
 
 from scset_tools import _checks
 from scset_tools._labels import permute_labels, warn_of_few_rearrangements
+from scset_tools._metrics import chance_corrected_f1
 from scset_tools._short_repr import ShortRepr
-from scset_tools.tl._metrics import chance_corrected_f1
 from scset_tools.tl._neighbors import candidates, class_codes, neighbor_weights, require_reachable, vote
 from scset_tools.tl._representation import get_distances
 from scset_tools.tl._splits import read_groups

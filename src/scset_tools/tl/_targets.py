@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pandas as pd
 
-from scset_tools import _checks, _labels
+from scset_tools import _checks, _events, _labels
 from scset_tools._labels import KINDS, Kind
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event
         way_out = "To predict classes, pass target='class'." if kind == "continuous" else ""
         values = _labels.read_numbers(column, kind=kind, way_out=way_out)
     if kind == "time_to_event":
-        event = _events(_checks.require_obs(samples, str(event_key)).iloc[rows], str(event_key))
-        _check_times(values, event, column)
+        event = _events.read_events(_checks.require_obs(samples, str(event_key)).iloc[rows])
+        _events.check_times(values, event, column)
     elif len(np.unique(values)) < 2:
         msg = (
             f"obs[{label_key!r}] has the same value {str(column.iloc[0])!r} in all {len(rows)} labelled samples "
@@ -144,37 +144,3 @@ def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event
         )
         raise ValueError(msg)
     return Target(label_key, kind, rows, values, event, classes, n_missing)
-
-
-def _events(column: pd.Series, event_key: str) -> np.ndarray:
-    """Flags from booleans, 0/1, or the texts of either, which is what a category read from a file often holds."""
-    known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-    flags = column.astype(str).str.lower().map(known)
-    if flags.isna().any():
-        odd = column[flags.isna().to_numpy()].unique()
-        msg = (
-            f"obs[{event_key!r}] must hold True/1 (event seen) or False/0 (censored), but holds {_checks.first(odd)}. "
-            "Make a boolean column first."
-        )
-        raise ValueError(msg)
-    return flags.to_numpy(dtype=bool)
-
-
-def _check_times(times: np.ndarray, event: np.ndarray, column: pd.Series) -> None:
-    if (times <= 0).any():
-        bad = column.index[times <= 0]
-        msg = f"Times in obs[{column.name!r}] must be positive, but {len(bad)} are not (first: {_checks.first(bad)})."
-        raise ValueError(msg)
-    if event.sum() < 2:
-        n_seen = "None" if not event.any() else "Only 1"
-        msg = (
-            f"{n_seen} of {len(event)} samples has a seen event (the others are censored): at least 2 are needed, in practice many "
-            "more. If event_key holds a 'censored' flag, turn it round first."
-        )
-        raise ValueError(msg)
-    if not (times > times[event].min()).any() and np.all(event):
-        msg = (
-            f"All {len(event)} events of obs[{column.name!r}] are at the same time {times[0]:g}: none is earlier than another, and "
-            "there is no order to predict."
-        )
-        raise ValueError(msg)

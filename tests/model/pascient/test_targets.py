@@ -1,86 +1,24 @@
-"""Heads of PaSCient: losses against closed forms, decisions, weights of classes, and what is logged of unlabelled samples."""
+"""Labels of PaSCient: what is decided, and what is logged of unlabelled samples."""
 
 from __future__ import annotations
 
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from _cohort import FIT, make_cohort
 from anndata import AnnData
-from scipy.special import expit
-from torch.nn import functional as F
 
 import scset_tools as sst
-from scset_tools.model.pascient._predict import decided
-from scset_tools.model.pascient._targets import ClassHead, OrdinalHead, Target
-
-
-def ordinal(n_classes: int, scores: list[float]) -> tuple[OrdinalHead, torch.Tensor]:
-    head = OrdinalHead(1, n_classes)
-    head.linear.weight.data.fill_(1.0)
-    head.linear.bias.data.zero_()
-    return head, torch.tensor(scores)[:, None].requires_grad_()
-
-
-@pytest.mark.parametrize("n_classes", [2, 3, 5])
-def test_all_levels_are_as_probable_at_first_and_each_can_be_decided(n_classes: int) -> None:
-    head, z = ordinal(n_classes, np.linspace(-6, 6, 101).tolist())
-    assert torch.allclose(head.probabilities(torch.zeros(1, 1)), torch.full((1, n_classes), 1 / n_classes), atol=1e-6)
-    names = tuple("abcde"[:n_classes])
-    p = pd.DataFrame(head.probabilities(z).detach().numpy(), columns=list(names))
-    got = decided(p, Target("y", "ordinal", "y", names))
-    below = (z.detach().numpy() > head.thresholds.detach().numpy()).sum(1)  # thresholds below the score
-    assert got.tolist() == [names[k] for k in below]
-    assert set(got) == set(names)
+from scset_tools.model.supervise._predict import decided
+from scset_tools.model.supervise._targets import Target
 
 
 def test_the_median_of_probabilities_is_decided() -> None:
-    p = pd.DataFrame([[0.4, 0.25, 0.35], [0.5, 0.0, 0.5], [0.1, 0.2, 0.7 - 1e-7]], columns=list("abc"))
+    p = np.array([[0.4, 0.25, 0.35], [0.5, 0.0, 0.5], [0.1, 0.2, 0.7 - 1e-7]])
     assert decided(p, Target("y", "ordinal", "y", ("a", "b", "c"))).tolist() == ["b", "a", "c"]
     assert decided(p, Target("y", "class", "y", ("a", "b", "c"))).tolist() == ["a", "a", "c"]
-
-
-@pytest.mark.parametrize("n_classes", [2, 4])
-def test_ordinal_loss_is_that_of_the_formula(n_classes: int) -> None:
-    head, z = ordinal(n_classes, [-3.0, -0.2, 0.0, 1.5, 4.0])
-    y = torch.tensor([0, 1, 1, n_classes - 1, 0])
-    loss, accuracy = (v.detach() for v in head.loss(z, y))
-    theta = head.thresholds.detach().double().numpy()
-    above = np.column_stack([np.ones(5), expit(z.detach().double().numpy() - theta), np.zeros(5)])
-    p = -np.diff(above, axis=1)
-    assert float(loss) == pytest.approx(-np.log(p[np.arange(5), y.numpy()]).mean(), rel=1e-5)
-    assert float(accuracy) == pytest.approx(np.mean((z.detach().numpy() > theta).sum(1) == y.numpy()))
-
-
-@pytest.mark.parametrize(("level", "score"), [(0, 60.0), (1, 60.0), (2, -60.0), (1, -60.0)])
-def test_ordinal_loss_does_not_saturate(level: int, score: float) -> None:
-    """Far on the wrong side -log p grows as the distance to the threshold, and the gradient is 1."""
-    head, z = ordinal(3, [score])
-    loss, _ = head.loss(z, torch.tensor([level]))
-    loss.backward()
-    low, high = head.thresholds.detach().double()
-    theta = high if (level, score > 0) in ((1, True), (2, False)) else low
-    inside = -torch.log(-torch.expm1(low - high)) if level == 1 else 0.0
-    assert float(loss.detach()) == pytest.approx(float(F.softplus((score - theta).abs()) + inside), rel=1e-5)
-    assert abs(z.grad.item()) == pytest.approx(1.0, abs=1e-5)
-
-
-@pytest.mark.parametrize("head", [ClassHead(3, 2), OrdinalHead(3, 3)], ids=["class", "ordinal"])
-def test_weights_of_classes_act_in_batches_of_one_class(head: torch.nn.Module) -> None:
-    codes = np.array([0] * 6 + [1] * 2)
-    z = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
-    head.prepare(codes, balance=False)
-    plain = [float(head.loss(z[i : i + 1], torch.from_numpy(codes[i : i + 1]))[0].detach()) for i in range(8)]
-    head.prepare(codes, balance=True)
-    weight = head.class_weight.numpy()[codes]
-    assert weight.mean() == pytest.approx(8 / 8 * 2 / len(head.class_weight))  # over classes that are there
-    for i in range(8):
-        loss = float(head.loss(z[i : i + 1], torch.from_numpy(codes[i : i + 1]))[0].detach())
-        assert loss == pytest.approx(weight[i] * plain[i], rel=1e-5)
-    assert float(head.loss(z, torch.from_numpy(codes))[0].detach()) == pytest.approx(np.mean(weight * plain), rel=1e-5)
 
 
 # --- in training -------------------------------------------------------------------------------------------------------

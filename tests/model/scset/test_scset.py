@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import scset_tools as sst
-from scset_tools.model.scset._classifier import class_weights
 
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 SMALL = {"n_hidden": 16, "n_latent": 6, "n_cells": 20, "n_heads": 2}
 
 
@@ -143,15 +143,16 @@ def test_a_frozen_linear_head_is_a_class_weighted_logistic_regression(classes):
     if classes == 2:
         labels = labels.replace("study2", "study1")
     adata.obs["group"] = labels.loc[adata.obs["sample"]].to_numpy()
-    model = fitted(adata)
+    model = fitted(adata, train={"train_size": 1.0})
     model.finetune("group", penalty=0.5)
     proba = model.predict_proba()
     want = logistic_by_hand(model, labels, 0.5)
     assert list(proba.columns) == sorted(set(labels))
     assert proba.index.name == "sample"
     np.testing.assert_allclose(proba, want, atol=1e-4)
-    assert (model.predict() == proba.idxmax(axis=1)).all()
-    assert model.predict().name == "group"
+    predicted = model.predict()
+    assert list(predicted.columns) == ["group"]
+    assert (predicted["group"] == proba.idxmax(axis=1)).all()
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +167,9 @@ def learned():
 def test_every_head_learns_and_is_saved(learned, tmp_path, mode, head):
     before = {k: v.clone() for k, v in learned.module.state_dict().items()}
     representation = learned.get_sample_representation()
-    learned.finetune(mode=mode, head=head, max_epochs=60, dropout_rate=0.0, lr=1e-3)
+    learned.finetune(mode=mode, head=head, max_epochs=60, dropout_rate=0.0, lr=1e-3, **QUIET)
     truth = learned.adata.obs.groupby("sample", observed=True)["condition"].first().astype(str)
-    assert (learned.predict() == truth).mean() > 0.9
+    assert (learned.predict()["condition"] == truth).mean() > 0.9
     # the model's own encoder is left as it is
     assert all(torch.equal(v, before[k]) for k, v in learned.module.state_dict().items())
     pd.testing.assert_frame_equal(learned.get_sample_representation(), representation)
@@ -183,21 +184,18 @@ def test_every_head_learns_and_is_saved(learned, tmp_path, mode, head):
 
 
 def test_end_to_end_moves_the_encoder_and_is_reproducible(learned):
-    learned.finetune(mode="end_to_end", max_epochs=3, seed=1)
-    first = learned.classifier_
-    learned.finetune(mode="end_to_end", max_epochs=3, seed=1)
-    own = learned.module.encoder.state_dict()
-    assert any(not torch.equal(first["encoder"][k], own[k]) for k in own)
-    for part in ("encoder", "head"):
-        assert all(torch.equal(first[part][k], learned.classifier_[part][k]) for k in first[part])
-    learned.finetune(mode="frozen", max_epochs=3)
-    assert learned.classifier_["encoder"] is None
-
-
-def test_class_weights_count_every_class_the_same():
-    codes = np.array([0, 0, 0, 1, 2, 2])
-    np.testing.assert_allclose(class_weights(codes, 3), [6 / 9, 6 / 3, 6 / 6])
-    np.testing.assert_allclose(np.bincount(codes, weights=class_weights(codes, 3)[codes]), 2)
+    learned.finetune(mode="end_to_end", max_epochs=3, seed=1, **QUIET)
+    first = learned.fits_[-1]
+    learned.finetune(mode="end_to_end", max_epochs=3, seed=1, **QUIET)
+    again = learned.fits_[-1]
+    assert len(learned.fits_) == 1
+    assert first["encoder"]  # what differs from the model's own
+    assert all(name.startswith("encoder.") for name in first["encoder"])
+    for a, b in ((first["encoder"], again["encoder"]), (first["heads"][0]["head"], again["heads"][0]["head"])):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[k], b[k]) for k in a)
+    learned.finetune(mode="frozen")
+    assert learned.fits_[-1]["encoder"] is None
 
 
 def test_the_weighted_loss_holds_a_rare_class(learned):
@@ -205,8 +203,8 @@ def test_the_weighted_loss_holds_a_rare_class(learned):
     adata = make_cohort(16)
     adata.obs["rare"] = np.where(adata.obs["sample"] == "s00", "rare", "common")
     for head in ("linear", "mlp"):
-        learned.finetune("rare", adata=adata, head=head, penalty=1e-8, n_hidden=2, max_epochs=1, lr=1e-8)
-        proba = learned.predict_proba(adata)
+        learned.finetune("rare", adata=adata, head=head, penalty=1e-8, n_hidden=2, max_epochs=1, lr=1e-8, **QUIET)
+        proba = learned.predict_proba(adata, label_key="rare")
         assert proba["rare"].mean() == pytest.approx(0.5, abs=0.15)
 
 
@@ -215,16 +213,18 @@ def test_unlabelled_samples_serve_in_training_and_not_in_finetuning():
     adata.obs["condition"] = adata.obs["condition"].astype(object)
     adata.obs.loc[adata.obs["sample"].isin(["s01", "s04"]), "condition"] = None
     model = fitted(adata)
-    with pytest.raises(ValueError, match=r"missing for 2 of 8 samples \(first: \['s01', 's04'\]\).*samples=\[\.\.\.\]"):
-        model.finetune()
+    with pytest.raises(ValueError, match=r"missing for 2 of 8 named samples \(first: \['s01', 's04'\]\)"):
+        model.finetune(samples=model.sample_names)
     labelled = [s for s in model.sample_names if s not in ("s01", "s04")]
-    model.finetune(samples=labelled, penalty=1.0)
-    assert model.classifier_["samples"] == labelled
+    for samples in (labelled, None):
+        model.finetune(samples=samples, penalty=1.0)
+        assert set(model.fits_[-1]["samples"]) <= set(labelled)
+    assert set(model.fits_[-1]["samples"]) == set(labelled) & set(model.train_samples_)
     assert list(model.predict(samples=["s01"]).index) == ["s01"]
 
 
 def test_bad_requests_to_the_classifier(model):
-    with pytest.raises(ValueError, match="There is no classifier yet"):
+    with pytest.raises(ValueError, match="This ScSet predicts nothing yet: call finetune"):
         model.predict()
     with pytest.raises(ValueError, match=r"has one class, \['case'\], in these samples"):
         model.finetune(samples=["s01", "s03"])
@@ -236,7 +236,7 @@ def test_bad_requests_to_the_classifier(model):
         model.finetune("hospital")
     with pytest.raises(KeyError, match="'nope'"):
         model.finetune(samples=["s00", "nope"])
-    with pytest.raises(ValueError, match="Name the column with the classes"):
+    with pytest.raises(ValueError, match="Name the column of labels"):
         fitted(setup={"labels_key": None}).finetune()
 
 
@@ -244,7 +244,7 @@ def test_training_again_forgets_the_classifier():
     model = fitted()
     model.finetune(penalty=1.0)
     model.train(**{**FIT, "max_epochs": 1})
-    assert model.classifier_ is None
+    assert model.heads == {}
 
 
 # ---- attention, attributions
@@ -276,7 +276,7 @@ def test_a_finetuned_head_is_explained(mode):
     model = fitted()
     with pytest.raises(ValueError, match=r"This ScSet has no head for 'condition': call finetune\('condition'\)"):
         model.get_attributions("condition", head="finetuned")
-    model.finetune("condition", mode=mode, max_epochs=2, penalty=1.0)
+    model.finetune("condition", mode=mode, max_epochs=2, penalty=1.0, **QUIET)
     found = model.get_attributions("condition", head="finetuned", reference="control", n_cells=None)
     assert found.classes == ["case"]
     assert (found.completeness_error.to_numpy() < 0.02).all()

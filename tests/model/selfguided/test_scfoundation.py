@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 import scset_tools as sst
+from scset_tools.train import TwoRatePlan
 
 SMALL = {
     "n_genes": 30,
@@ -274,23 +275,23 @@ def test_masks_are_guided_from_the_first_step_on_pretrained_embeddings(tmp_path)
 
 
 @pytest.mark.parametrize(("arguments", "rates"), [({}, {1e-4, 1e-5}), ({"lr": 1e-3, "lr_backbone": 1e-3}, {1e-3})])
-def test_fine_tuning_has_the_rates_of_the_paper(tmp_path, arguments, rates):
+def test_fine_tuning_has_the_rates_of_the_paper(tmp_path, monkeypatch, arguments, rates):
     make_file(tmp_path / "models.ckpt")
     adata = make_data(n_cells=12)
     adata.obs["type"] = [["A", "B"][i // 2 % 2] for i in range(12)]
     build = {"adata": adata, "genes": names_of(SMALL), "accept_license": True, "n_latents": 4, "n_latent_hidden": 8}
     model = sst.SelfGuidedMAE.from_scfoundation(tmp_path / "models.ckpt", **build)
     seen = set()
-    configure = model._training_plan_cls.configure_optimizers
+    configure = TwoRatePlan.configure_optimizers
 
-    class Plan(model._training_plan_cls):
-        def configure_optimizers(self):
-            optimizer = configure(self)
-            seen.update(group["lr"] for group in optimizer.param_groups)
-            return optimizer
+    def watched(self):
+        optimizer = configure(self)
+        seen.update(group["lr"] for group in optimizer.param_groups)
+        return optimizer
 
-    model._training_plan_cls = Plan
-    model.finetune("type", max_epochs=1, train_size=1.0, accelerator="cpu", enable_progress_bar=False, **arguments)
+    monkeypatch.setattr(TwoRatePlan, "configure_optimizers", watched)
+    tune = {"max_epochs": 1, "train_size": 1.0, "accelerator": "cpu", "enable_progress_bar": False}
+    model.finetune("type", level="cell", mode="partial", **tune, **arguments)
     assert seen == rates
 
 

@@ -22,6 +22,7 @@ SMALL = {
     "n_decoder_hidden": 8,
 }
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "seed": 0}
+TUNE = {"accelerator": "cpu", "enable_progress_bar": False}
 
 
 def make_counts(n_donors=6, *, seed=0, prefix="d") -> ad.AnnData:
@@ -259,29 +260,31 @@ def test_no_frequency_before_training():
 
 def test_a_linear_probe_leaves_the_encoder_alone(model):
     before, history = snapshot(model), model.history
-    model.finetune("type", "linear_probe", lr=1e-2)
+    model.finetune("type", level="cell", head="linear", penalty=1.0, **TUNE)
+    assert model.heads["type"].head.is_linear
+    model.finetune("type", level="cell", lr=1e-2, **TUNE)
     assert changed(model, before) == set()
     assert model.history is history
     held_out = model.adata[model.adata.obs["donor"].isin(model.validation_samples_)].copy()
-    predicted = model.predict_cell_types(held_out)
-    assert predicted.name == "type"
+    predicted = model.predict(held_out)["type"]
     assert predicted.index.equals(held_out.obs_names)
     assert (predicted == held_out.obs["type"]).mean() > 0.7
-    proba = model.predict_cell_type_proba(held_out)
+    proba = model.predict_proba(held_out)
     assert list(proba.columns) == ["A", "B", "C"]
     np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-5)
     assert (proba.idxmax(axis=1) == predicted).all()
     assert {"loss_train", "loss_validation"} <= set(model.finetune_history_)
-    model.annotate_cell_types(held_out)
-    assert list(held_out.obs["selfguidedmae_cell_type"]) == list(predicted)
+    model.annotate_predictions(held_out)
+    assert list(held_out.obs["selfguidedmae_type"]) == list(predicted)
 
 
 def test_partial_fine_tuning_moves_what_the_paper_says(tmp_path):
     model = build()
     model.train(2, train_size=0.7, batch_size=16, **QUIET)
     before, history, samples = snapshot(model), model.history, model.train_samples_
-    model.finetune("type", max_epochs=25, lr=1e-2, accelerator="cpu", enable_progress_bar=False)
-    moved = changed(model, before)
+    model.finetune("type", level="cell", mode="partial", max_epochs=25, lr=1e-2, **TUNE)
+    assert changed(model, before) == set()  # the model's own encoder is left as it is
+    moved = set(model.fits_[-1]["encoder"])
     parts = ("encoder.value_embedding.", "encoder.gene_embedding.", "encoder.layers.1.")
     assert moved
     assert all(name.startswith(parts) for name in moved)
@@ -290,14 +293,14 @@ def test_partial_fine_tuning_moves_what_the_paper_says(tmp_path):
     assert model.train_samples_ == samples
     assert "accuracy_validation" in model.finetune_history_
     held_out = model.adata.obs["donor"].isin(model.validation_samples_)
-    is_right = model.predict_cell_types() == model.adata.obs["type"]
+    is_right = model.predict()["type"] == model.adata.obs["type"]
     assert is_right[held_out].mean() > 0.8
     # saved, loaded, on new donors
     model.save(tmp_path / "m")
     loaded = sst.SelfGuidedMAE.load(tmp_path / "m", adata=False)
     new = make_counts(2, seed=9, prefix="new")
-    pd.testing.assert_frame_equal(loaded.predict_cell_type_proba(new), model.predict_cell_type_proba(new))
-    assert (loaded.predict_cell_types(new) == new.obs["type"]).mean() > 0.8
+    pd.testing.assert_frame_equal(loaded.predict_proba(new), model.predict_proba(new))
+    assert (loaded.predict(new)["type"] == new.obs["type"]).mean() > 0.8
     # and pretraining can go on
     model.train(1, train_size=0.7, **QUIET)
     assert "decoder.embed.weight" in changed(model, before)
@@ -307,27 +310,29 @@ def test_fine_tuning_without_pretraining_and_with_unlabelled_cells():
     adata = make_counts()
     adata.obs["some"] = adata.obs["type"].where(np.arange(120) % 3 > 0)
     model = build(adata)
-    model.finetune("some", max_epochs=8, lr=1e-2, train_size=0.7, accelerator="cpu", enable_progress_bar=False)
-    assert model.is_trained
-    assert (model.predict_cell_types() == adata.obs["type"]).mean() > 0.8
+    model.finetune("some", level="cell", mode="partial", max_epochs=20, lr=1e-2, train_size=0.7, **TUNE)
+    assert not model.is_trained  # to reconstruct
+    assert (model.predict()["some"] == adata.obs["type"]).mean() > 0.8
 
 
 def test_arguments_of_fine_tuning(model, tmp_path):
     with pytest.raises(ValueError, match="mode='full' is not one of"):
-        model.finetune("type", "full")
+        model.finetune("type", level="cell", mode="full")
     with pytest.raises(KeyError, match="'celltype' is not a column"):
-        model.finetune("celltype")
+        model.finetune("celltype", level="cell")
     model.adata.obs["one"] = "T"
-    with pytest.raises(ValueError, match=r"adata.obs\['one'\] has 1 cell types"):
-        model.finetune("one")
+    with pytest.raises(ValueError, match=r"adata.obs\['one'\] has one class, \['T'\], in these samples"):
+        model.finetune("one", level="cell")
+    with pytest.raises(ValueError, match=r"adata.obs\['type'\] must have one value per sample.*too coarse"):
+        model.finetune("type")
     model.adata.obs["by_donor"] = np.where(model.adata.obs["donor"] == model.validation_samples_[0], "x", "y")
-    with pytest.raises(ValueError, match=r"Of the 2 cell types .* 1 have cells in the training samples"):
-        model.finetune("by_donor")
-    with pytest.raises(ValueError, match="knows no cell types: call finetune"):
-        build().predict_cell_types()
+    with pytest.raises(ValueError, match=r"1 of 2 classes of 'by_donor' have no training sample"):
+        model.finetune("by_donor", level="cell")
+    with pytest.raises(ValueError, match="This SelfGuidedMAE predicts nothing yet: call finetune"):
+        build().predict()
     model.save(tmp_path / "m")
-    with pytest.raises(ValueError, match="no AnnData to train on"):
-        sst.SelfGuidedMAE.load(tmp_path / "m", adata=False).finetune("type")
+    with pytest.raises(ValueError, match="no AnnData to learn from"):
+        sst.SelfGuidedMAE.load(tmp_path / "m", adata=False).finetune("type", level="cell")
 
 
 # ---- bad input

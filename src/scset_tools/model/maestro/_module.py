@@ -246,6 +246,11 @@ class MAESTROModule(SampleModule):
             decay = self.ema_decay if self._is_relational else ema_decay_at(step, self.ema_decay)
             ema_update(self.teacher, self.student, decay)
 
+    def partial_modules(self) -> Sequence[nn.Module]:
+        """The last block of the encoder with what comes after it, and what embeds the tokens."""
+        encoder = self.encoder
+        return encoder.layers[-1], encoder.pool, encoder.project, *([self.tokens] if self.tokens is not None else [])
+
     # ---- inference
 
     @property

@@ -48,8 +48,8 @@ NAMES = {
     "patient_encoder.layers.2.weight": "sample_encoder.3.weight",
     "patient_encoder.layers.2.bias": "sample_encoder.3.bias",
     "patient_encoder.layers.3.weight": "sample_encoder.4.weight",
-    "patient_predictor.layers.0.weight": "heads.0.linear.weight",
-    "patient_predictor.layers.0.bias": "heads.0.linear.bias",
+    "patient_predictor.layers.0.weight": "heads.0.layers.0.weight",
+    "patient_predictor.layers.0.bias": "heads.0.layers.0.bias",
     "sample_prediction_loss_func.weight": "heads.0.class_weight",
 }
 """Name in the checkpoint to name here."""
@@ -123,7 +123,7 @@ def read_checkpoint(path: str | os.PathLike) -> PublishedWeights:
         n_genes=renamed["first.weight"].shape[0],
         n_hidden=renamed["first.weight"].shape[1],
         n_latent=renamed["sample_encoder.0.weight"].shape[0],
-        n_classes=renamed["heads.0.linear.weight"].shape[0],
+        n_classes=renamed["heads.0.layers.0.weight"].shape[0],
         aggregator="attention" if has_attention else "feature_softmax",
     )
 
@@ -248,7 +248,9 @@ class PublishedMixin(ModelMixin):
             published_classes=names,
             n_slots=None if mask_padding else n_slots,
         )
-        absent = set(model.module.load_state_dict(weights.state, strict=False).missing_keys) - {"heads.0.class_weight"}
+        absent = set(model.module.load_state_dict(weights.state, strict=False).missing_keys) - {
+            f"heads.0.{name}" for name in ("class_weight", "center", "spread")
+        }
         if absent:
             msg = f"The checkpoint lacks {_checks.first(sorted(absent))}."
             raise ValueError(msg)

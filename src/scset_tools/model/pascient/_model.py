@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from anndata import AnnData
@@ -15,20 +15,24 @@ from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.data._dataset import SampleDataset
+from scset_tools.data._fields import CellTypeField
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._preset import Preset
+from scset_tools.model._setup import fields_of
 from scset_tools.model.pascient._aggregators import AGGREGATORS
 from scset_tools.model.pascient._checkpoint import PUBLISHED_TARGET, PublishedMixin
 from scset_tools.model.pascient._explain import FirstLayerSpace
 from scset_tools.model.pascient._module import CELL_TYPE_KEY, PaSCientModule
-from scset_tools.model.pascient._predict import PredictMixin
 from scset_tools.model.pascient._presets import PRESETS
 from scset_tools.model.pascient._sampler import PaSCientSplitter
-from scset_tools.model.pascient._setup import aligned, check_scale, fields_of, require_unique_genes, targets_of
-from scset_tools.model.pascient._targets import Target, read_kinds, require_two_values
+from scset_tools.model.pascient._setup import aligned, check_scale, read_labels_key, require_unique_genes, targets_of
+from scset_tools.model.supervise._fit import Labels, require_classes
+from scset_tools.model.supervise._fitted import FittedHead
+from scset_tools.model.supervise._heads import Head
+from scset_tools.model.supervise._targets import Target
 
 
-class PaSCient(PublishedMixin, PredictMixin, SampleModelClass):
+class PaSCient(PublishedMixin, SampleModelClass):
     """Attention multiple-instance learning: labels of samples from all their cells, with attributions to cells and genes.
 
     A linear layer embeds each cell, attention pools the cells of a sample, a small network maps the pooled vector to the
@@ -247,21 +251,16 @@ class PaSCient(PublishedMixin, PredictMixin, SampleModelClass):
         )
         if use_rep is None:
             require_unique_genes(adata.var_names)
-        # by column and kind: the type of a column is no guide in new data, where it may be absent
-        labels_key = kinds = read_kinds(adata.obs, labels_key)
-        for key, kind in (kinds or {}).items() if "source_registry" not in kwargs else ():
-            require_two_values(_checks.require_constant_within_sample(adata, key, sample_key), key, kind)
-        setup_method_args = cls._get_setup_method_args(
-            **{name: value for name, value in locals().items() if name not in ("kinds", "key", "kind", "msg")}
-        )
+        labels_key = read_labels_key(adata, labels_key, sample_key, is_new="source_registry" not in kwargs)
+        setup_method_args = cls._get_setup_method_args(**locals())
         fields = fields_of(
             sample_key,
             layer=layer,
             use_rep=use_rep,
-            kinds=kinds,
+            kinds=labels_key or {},
             batch_key=batch_key,
-            cell_type_key=cell_type_key,
             min_cells=min_cells,
+            others=() if cell_type_key is None else (CellTypeField(CELL_TYPE_KEY, cell_type_key),),
         )
         cls._register(adata, fields, setup_method_args, **kwargs)
 
@@ -351,31 +350,29 @@ class PaSCient(PublishedMixin, PredictMixin, SampleModelClass):
         has_loss = np.full(len(splitter.index), self.module.contrast is not None)
         for target, head in zip(self.module.targets, self.module.heads, strict=True):
             y = splitter.labels(target.registry_key)
-            is_known = ~np.isnan(y) if target.kind == "continuous" else y >= 0
-            has_loss |= is_known
-            known = y[splitter.train_samples][is_known[splitter.train_samples]]
-            if target.kind != "continuous":
-                absent = np.setdiff1d(np.unique(y[y >= 0]), known).astype(int)
-                if len(absent):
-                    rest = {
-                        target.classes[c]: _checks.first(splitter.index.names[np.flatnonzero(y == c)], 3)
-                        for c in absent
-                    }
-                    msg = (
-                        f"{len(absent)} of {len(target.classes)} classes of {target.name!r} have no training sample after the "
-                        f"split: {rest}. Try another seed, a larger train_size or stratify=True, name the parts with "
-                        "external_indexing, or set these labels to missing."
-                    )
-                    raise ValueError(msg)
-            elif not len(known):
-                msg = f"No training sample has a value of {target.name!r}. Name the parts with external_indexing."
-                raise ValueError(msg)
+            labels = Labels(target, y)
+            require_classes(labels, splitter.train_samples, splitter.index.names)
+            has_loss |= labels.is_known
+            known = y[splitter.train_samples][labels.is_known[splitter.train_samples]]
             head.prepare(known, balance=balance)
         splitter.n_watched = int(has_loss[splitter.validation_samples].sum())
 
+    def _own_heads(self) -> dict[str, FittedHead]:
+        samples = tuple(getattr(self, "train_samples_", None) or ())
+        return {
+            target.name: FittedHead(target, cast("Head", head), self.module, "sample", "trained", samples)
+            for target, head in zip(self.module.targets, self.module.heads, strict=True)
+        }
+
+    def _finetune_defaults(self, mode: str, level: str) -> dict[str, Any]:
+        return {**super()._finetune_defaults(mode, level), "n_cells": 1_500}
+
+    def _supervised_splitter(self, level: str) -> tuple[type, dict[str, Any]]:
+        return PaSCientSplitter, {}
+
     def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> SampleDataset:
-        manager = self.adata_manager if adata is self.adata else self.get_anndata_manager(adata, required=True)
-        return SampleDataset(manager, n_cells=n_cells, seed=(settings.seed or 0) if seed is None else seed, sparse=True)
+        seed = (settings.seed or 0) if seed is None else seed
+        return SampleDataset(self._manager_of(adata), n_cells=n_cells, seed=seed, sparse=True)
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:  # noqa: FBT001, FBT002
         if adata is not None and self.registry["setup_args"].get("use_rep") is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import cast
 
@@ -13,7 +12,9 @@ from scset_tools.data._batch import SampleBatch
 from scset_tools.data._sparse import SparseRows
 from scset_tools.model._base_module import Pieces, SampleLoss, SampleModule
 from scset_tools.model.pascient._aggregators import PoolAggregator, make_aggregator
-from scset_tools.model.pascient._targets import Target, make_head
+from scset_tools.model.supervise._heads import Head, make_head
+from scset_tools.model.supervise._module import label_loss, metric_names
+from scset_tools.model.supervise._targets import Target
 from scset_tools.nn import SparseLinear, cell_uniform, hide_genes, log_normalize, thin_counts
 from scset_tools.nn.loss import ContrastiveLoss
 
@@ -83,9 +84,10 @@ class PaSCientModule(SampleModule):
             nn.Linear(n_latent, n_latent),
             nn.PReLU(),
         )
-        self.heads = nn.ModuleList(make_head(target, n_latent) for target in self.targets)
+        self.heads = nn.ModuleList(make_head(t.kind, n_latent, classes=t.classes) for t in self.targets)
         self.contrast = ContrastiveLoss(contrastive_temperature) if contrastive_weight else None
-        self._metric_names = metric_names(self.targets)
+        names = [target.name for target in self.targets]
+        self._metric_names = metric_names(names, [cast("Head", head) for head in self.heads])
         self.metrics = (
             *(name for names in self._metric_names for name in names),
             *(["contrastive"] if self.contrast is not None else []),
@@ -100,24 +102,9 @@ class PaSCientModule(SampleModule):
         """
         h = self.encode_cells(self.augmented(batch))
         z = self.encode_pooled(h, batch.ptr)
-        total = 0 * z.sum(
-            dtype=torch.float32
-        )  # a batch without labels still has a gradient, which other processes wait for
-        metrics: dict[str, Tensor] = {}
-        n_labelled: dict[str, int] = {}
-        is_any = torch.zeros(batch.n_samples, dtype=torch.bool, device=z.device)
-        for target, head, (loss_name, quality_name) in zip(self.targets, self.heads, self._metric_names, strict=True):
-            y = batch.labels[target.registry_key]
-            is_known = ~y.isnan() if y.is_floating_point() else y >= 0
-            value = quality = torch.full((), torch.nan, device=z.device)
-            if bool(is_known.any()):
-                value, quality = head.loss(z[is_known], y[is_known])
-                total = total + value
-            else:
-                total = total + 0 * sum(p.sum() for p in head.parameters())
-            is_any |= is_known
-            metrics[loss_name], metrics[quality_name] = value, quality
-            n_labelled[loss_name] = n_labelled[quality_name] = int(is_known.sum())
+        heads = [cast("Head", head) for head in self.heads]
+        labels = [batch.labels[target.registry_key] for target in self.targets]
+        total, metrics, n_labelled, is_any = label_loss(z, heads, labels, names=self._metric_names)
         if self.contrast is not None:
             metrics["contrastive"] = self._contrastive_loss(h, batch)
             total = total + self.contrastive_weight * metrics["contrastive"]
@@ -147,6 +134,10 @@ class PaSCientModule(SampleModule):
         if self.gene_mask_rate:
             x = x.with_values(hide_genes(x, batch.ptr, batch.seed, rate=self.gene_mask_rate))
         return x
+
+    def partial_modules(self) -> Sequence[nn.Module]:
+        """Aggregator and sample encoder: all but the embedding of cells."""
+        return self.aggregator, self.sample_encoder
 
     # ---- inference
 
@@ -206,18 +197,3 @@ class PaSCientModule(SampleModule):
     def _empty(self) -> Tensor | None:
         """Hidden state of a cell without counts, where samples are filled up with such cells."""
         return self.rest(self.first.bias) if getattr(self.aggregator, "n_slots", None) is not None else None
-
-
-def metric_names(targets: Sequence[Target]) -> list[tuple[str, str]]:
-    """Names of loss and quality of each target; with several targets their column is added."""
-    out = []
-    for target in targets:
-        end = "" if len(targets) == 1 else "_" + re.sub(r"\W", "_", target.name)
-        is_number = target.kind == "continuous"
-        out.append(
-            (
-                f"{'squared_error' if is_number else 'cross_entropy'}{end}",
-                f"{'error' if is_number else 'accuracy'}{end}",
-            )
-        )
-    return out

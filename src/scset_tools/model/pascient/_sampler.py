@@ -13,7 +13,7 @@ from scset_tools import _checks
 from scset_tools.data._batch import SampleBatch
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._sampler import SampleBatchSampler
-from scset_tools.data._splitter import SampleDataSplitter
+from scset_tools.data._splitter import SampleDataSplitter, make_loader
 
 RESAMPLINGS = (
     "none",
@@ -182,7 +182,6 @@ class PaSCientSplitter(SampleDataSplitter):
     ) -> DataLoader:
         if not shuffle or self.resampling == "none":  # validation and test samples are as they are
             return super()._loader(samples, shuffle=shuffle, num_replicas=num_replicas, rank=rank)
-        loader = super()._loader(samples, shuffle=shuffle, num_replicas=num_replicas, rank=rank)
         dataset = RepeatedDraws(self.adata_manager, n_cells=self.n_cells, seed=self.seed, sparse=self.sparse)
         sampler = ResampledBatchSampler(
             samples,
@@ -196,6 +195,4 @@ class PaSCientSplitter(SampleDataSplitter):
             num_replicas=num_replicas,
             rank=rank,
         )
-        kept = ("num_workers", "persistent_workers", "pin_memory", "generator", "multiprocessing_context", "timeout")
-        settings = {name: getattr(loader, name) for name in kept}
-        return DataLoader(dataset, sampler=sampler, batch_size=None, **settings)
+        return make_loader(dataset, sampler, seed=self.seed, **self.loader_kwargs)

@@ -10,17 +10,14 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
-from scvi import REGISTRY_KEYS
 
 from scset_tools import _checks
 from scset_tools._labels import name_of
 from scset_tools._samples import as_text
-from scset_tools.data._feature_fields import CellLayerField, CellObsmField
 from scset_tools.data._features import describe_source
-from scset_tools.data._fields import CellBatchField, CellTypeField, SampleField, SampleLabelField, SampleNumericField
 from scset_tools.data._rows import RowReader, row_major
-from scset_tools.model.pascient._module import CELL_TYPE_KEY
-from scset_tools.model.pascient._targets import Target, registry_keys
+from scset_tools.model._setup import registry_keys
+from scset_tools.model.supervise._targets import Keys, Target, read_kinds, require_two_values
 
 N_LOOKED_AT = 2_000
 """Cells that are looked at to tell counts from normalised values."""
@@ -32,33 +29,20 @@ RAW_MAX = 20.0
 """Whole numbers above this are counts: log1p of 10,000 counts per cell stays below 9.3."""
 
 
-def fields_of(
-    sample_key: str,
-    *,
-    layer: str | None,
-    use_rep: str | None,
-    kinds: Mapping[str, str] | None,
-    batch_key: str | None,
-    cell_type_key: str | None,
-    min_cells: int,
-) -> list:
-    """The fields of a registration."""
-    fields: list[Any] = [SampleField(REGISTRY_KEYS.SAMPLE_KEY, sample_key, min_cells=min_cells)]
-    kinds = kinds or {}
-    for name, key in registry_keys(kinds).items():
-        is_number = kinds[name] == "continuous"
-        numeric, label = (
-            SampleNumericField(key, name, sample_key),
-            SampleLabelField(key, name, sample_key, kind=kinds[name]),
-        )
-        fields.append(numeric if is_number else label)
-    if batch_key is not None:
-        fields.append(CellBatchField(REGISTRY_KEYS.BATCH_KEY, batch_key))
-    if cell_type_key is not None:
-        fields.append(CellTypeField(CELL_TYPE_KEY, cell_type_key))
-    if use_rep is not None:
-        return [*fields, CellObsmField(REGISTRY_KEYS.X_KEY, use_rep)]
-    return [*fields, CellLayerField(REGISTRY_KEYS.X_KEY, layer)]
+def read_labels_key(adata: AnnData, labels_key: Keys | None, sample_key: str, *, is_new: bool) -> dict[str, str] | None:
+    """Column to kind: the type of a column is no guide in new data, where it may be absent.
+
+    Raises ValueError for a column of one value, unless a saved model is loaded.
+    """
+    if labels_key is None:
+        return None
+    if isinstance(labels_key, Mapping) and "time_to_event" in labels_key.values():
+        msg = "labels_key takes classes, levels and numbers; a time to an event is learned by finetune('time', event_key='event')."
+        raise ValueError(msg)
+    kinds = {name: kind for name, (kind, _) in read_kinds(adata.obs, labels_key, argument="labels_key").items()}
+    for key, kind in kinds.items() if is_new else ():
+        require_two_values(_checks.require_constant_within_sample(adata, key, sample_key), key, kind)
+    return kinds
 
 
 def targets_of(registry: dict[str, Any]) -> list[Target]:

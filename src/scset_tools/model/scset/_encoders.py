@@ -86,3 +86,12 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "abmil": _abmil,
     "mean": _mean,
 }
+
+
+def last_modules(encoder: nn.Module) -> tuple[nn.Module, ...]:
+    """The last block of an encoder with what comes after it; of one without blocks what pools the cells."""
+    if isinstance(encoder, TransformerEncoder):
+        return (encoder.pool.layers[-1],)
+    if isinstance(encoder, SetEncoder):
+        return encoder.layers[-1], encoder.pool, encoder.project
+    return tuple(getattr(encoder, name) for name in ("pool", "project") if hasattr(encoder, name))

@@ -15,7 +15,6 @@ from scset_tools.model._base import SampleModelClass
 from scset_tools.model._moments import batch_codes, batch_moments
 from scset_tools.model._preset import Preset
 from scset_tools.model.scset._encoders import ENCODERS
-from scset_tools.model.scset._finetuning import FinetuningMixin
 from scset_tools.model.scset._module import DECODERS, ScSetModule
 from scset_tools.model.scset._presets import PRESETS
 from scset_tools.model.scset._sampling import SamplingMixin
@@ -25,7 +24,7 @@ MIN_CELLS = 2
 """Fewest cells of a training sample: one anchor, one target."""
 
 
-class ScSet(SamplingMixin, FinetuningMixin, SampleModelClass):
+class ScSet(SamplingMixin, SampleModelClass):
     """Diffusion autoencoder of samples: one vector per sample, learned without labels, from which cells can be generated.
 
     A transformer reads some cells of a sample (anchors) and writes one vector; a denoiser that is given this vector learns to
@@ -159,7 +158,6 @@ class ScSet(SamplingMixin, FinetuningMixin, SampleModelClass):
                 n_steps=n_steps,
                 dropout_rate=dropout_rate,
             )
-        self.classifier_ = None
         self._model_summary_string = (
             f"ScSet with n_latent: {n_latent}, encoder: {encoder} ({n_layers} layers, {n_cells} cells at once), decoder: "
             f"{decoder} ({n_blocks} blocks of {n_hidden}); {self.summary_stats['n_sample']} samples, {self._n_input} features."
@@ -186,7 +184,7 @@ class ScSet(SamplingMixin, FinetuningMixin, SampleModelClass):
         gradient_clip_val: float | None = 0.1,
         **kwargs: Any,
     ) -> None:
-        """Train encoder and decoder, without labels. A classifier of an earlier :meth:`finetune` is forgotten.
+        """Train encoder and decoder, without labels. What an earlier :meth:`finetune` learned is forgotten.
 
         Parameters
         ----------
@@ -214,7 +212,10 @@ class ScSet(SamplingMixin, FinetuningMixin, SampleModelClass):
             self.module.n_cells + self.module.n_targets
         )
         super().train(max_epochs, batch_size=batch_size, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
-        self.classifier_ = None
+
+    def _finetune_defaults(self, mode: str, level: str) -> dict[str, Any]:
+        # as many as the encoder reads at once: more would be the mean of several groups
+        return {**super()._finetune_defaults(mode, level), "n_cells": self.module.n_cells}
 
     def _require_cells(self, min_cells: int) -> None:
         codes = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.SAMPLE_KEY)).ravel().astype(np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from scvi.module.base import LossOutput
 
 from scset_tools.data._batch import SampleBatch
 from scset_tools.model._base_module import Pieces, SampleModule
-from scset_tools.model.scset._encoders import ENCODERS
+from scset_tools.model.scset._encoders import ENCODERS, last_modules
 from scset_tools.model.scset._groups import Groups, group_cells, stream_groups
 from scset_tools.nn import (
     Denoiser,
@@ -168,6 +168,10 @@ class ScSetModule(SampleModule):
         else:
             of_time, t = self.denoiser.of_time(t), torch.arange(len(t), device=t.device)
         return self.denoiser(state, of_time, self.denoiser.of_sample(z), which_time=t, n_rows=ptr.diff().tolist())
+
+    def partial_modules(self) -> Sequence[torch.nn.Module]:
+        """The last block of the encoder, or what pools the cells."""
+        return last_modules(self.encoder)
 
     # ---- inference
 

@@ -14,22 +14,21 @@ from scvi import settings
 
 from scset_tools import _keys
 from scset_tools._checks import require_choice
-from scset_tools.data._cell_splitter import CellDataSplitter
+from scset_tools.data._cell_splitter import CellDataSplitter, GeneSampleSplitter
 from scset_tools.data._cells import GeneDataset
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._inference import score_cells
 from scset_tools.model._preset import Preset
-from scset_tools.model.selfguided._cell_types import CellTypeMixin
 from scset_tools.model.selfguided._checkpoint import CheckpointMixin
 from scset_tools.model.selfguided._encoder import POOLS
 from scset_tools.model.selfguided._explain import TokenSpace
 from scset_tools.model.selfguided._frequency import frequency_table
 from scset_tools.model.selfguided._masking import CANDIDATES, MASKINGS
 from scset_tools.model.selfguided._module import SelfGuidedMAEModule
-from scset_tools.model.selfguided._plan import TwoRatePlan
+from scset_tools.model.selfguided._plan import MaskingPlan
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
-from scset_tools.model.selfguided._presets import PRESETS
+from scset_tools.model.selfguided._presets import PRESETS, head_on_cells
 from scset_tools.model.selfguided._vocabulary import gene_numbers
 
 VALUES = ("counts", "normalized")
@@ -42,7 +41,7 @@ TWO_RATES = {"lr": 1e-4, "lr_backbone": 1e-5, "lr_schedule": "constant"}
 """Of what is new, and of what a checkpoint brought (paper, section 4)."""
 
 
-class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
+class SelfGuidedMAE(CheckpointMixin, SampleModelClass):
     """Masked autoencoder over the genes of a cell that learns which genes to hide.
 
     A transformer reads the expressed genes of a cell, of which a part is hidden; a decoder of linear cost predicts the hidden
@@ -130,7 +129,7 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
     _space_cls = TokenSpace
     _default_baseline = "zeros"
     _health_cells = 16  # a cell is a set of genes here, and costs as much as a sample elsewhere
-    _training_plan_cls = TwoRatePlan
+    _training_plan_cls = MaskingPlan
     _plan_defaults = {"lr": 1e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 5e-4}  # noqa: RUF012
 
     def __init__(
@@ -280,7 +279,6 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
             ``plan_kwargs={"lr": 1e-4, "lr_backbone": 1e-5}`` are the two rates of the paper, for a pretrained backbone. With
             ``early_stopping=True`` patience is 5 epochs.
         """
-        self.module.learn_to_reconstruct()
         if kwargs.get("stop_at_plateau", True) is True:
             kwargs["stop_at_plateau"] = WATCHED
         if kwargs.get("early_stopping"):
@@ -392,10 +390,17 @@ class SelfGuidedMAE(CheckpointMixin, CellTypeMixin, SampleModelClass):
         for column in table:
             cells.var[_keys.of_model(self.name, column)] = table[column].to_numpy()
 
+    def _finetune_defaults(self, mode: str, level: str) -> dict[str, Any]:
+        if level == "sample":
+            return {**super()._finetune_defaults(mode, level), "n_cells": 32, "batch_size": 8}
+        return head_on_cells(mode, is_published=self.checkpoint_ is not None)
+
+    def _supervised_splitter(self, level: str) -> tuple[type, dict[str, Any]]:
+        return (CellDataSplitter if level == "cell" else GeneSampleSplitter), dict(self._read)
+
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         return max(1000, splitter.n_batches())
 
     def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> GeneDataset:
-        manager = self.get_anndata_manager(adata, required=True)
         seed = (settings.seed or 0) if seed is None else seed
-        return GeneDataset(manager, n_cells=n_cells, seed=seed, **self._read)
+        return GeneDataset(self._manager_of(adata), n_cells=n_cells, seed=seed, **self._read)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
 import torch
 from scvi.module.base import LossOutput
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from scset_tools.data._cells import CellBatch
-from scset_tools.model._base_module import Pieces, SampleLoss, SampleModule
+from scset_tools.model._base_module import Pieces, SampleModule
 from scset_tools.model.selfguided._decoder import GeneDecoder
 from scset_tools.model.selfguided._encoder import GeneEncoder, pool_tokens
 from scset_tools.model.selfguided._frequency import MaskingCounts
-from scset_tools.model.selfguided._head import CellTypeHead
 from scset_tools.model.selfguided._latents import LatentCrossAttention, Zeros, overlap, relative_perplexity
 from scset_tools.model.selfguided._masking import HiddenGenes, absent_genes, hide_genes, used_latents
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS, attention_weights
@@ -111,54 +109,28 @@ class SelfGuidedMAEModule(SampleModule):
         )
         self.counts = MaskingCounts(n_genes)
         self.n_output = n_hidden * (1 if pool != "all" else 2 + self.n_depth)
-        self.head: CellTypeHead | None = None
-        self.is_classifying = False
 
-    @property  # of what is learned at the time; nobody sets it
-    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Names of the metrics that ``loss`` returns beside the loss."""
-        if self.is_classifying:
-            return ("accuracy",)
-        return (
+        self.metrics = (
             "reconstruction",
             "unexplained",
-            *(["overlap"] if self.encoder.latents is not None else []),
-            *(["perplexity"] if self.masking == "self_guided" else []),
+            *(["overlap"] if latents is not None else []),
+            *(["perplexity"] if masking == "self_guided" else []),
         )
 
     # ---- what learns
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Parameters that a checkpoint of scFoundation has no values for: of latents, adapter and head."""
-        parts = (self.encoder.latents, self.head)
-        return [p for part in parts if part is not None for p in part.parameters()]
+        """Parameters that a checkpoint of scFoundation has no values for: of latents and adapter."""
+        return [] if self.encoder.latents is None else list(self.encoder.latents.parameters())
 
-    def learn_to_reconstruct(self) -> None:
-        """Let everything but the head learn from hidden genes."""
-        self.is_classifying = False
-        self.requires_grad_(requires_grad=True)
-        if self.head is not None:
-            self.head.requires_grad_(requires_grad=False)
-
-    def learn_to_classify(self) -> None:
-        """Let embeddings, the last block of the encoder and the head learn from cell types (paper, section 4)."""
-        self.is_classifying = True
-        self.requires_grad_(requires_grad=False)
-        for part in (self.encoder.value_embedding, self.encoder.gene_embedding, self.encoder.layers[-1], self.head):
-            part.requires_grad_(requires_grad=True)
-
-    def on_load(self, model: Any, **kwargs: object) -> None:
-        """Make room for the head of a fine-tuned model before its weights are read."""
-        if getattr(model, "cell_types_", None) is not None:
-            self.head = CellTypeHead(self.n_output, len(model.cell_types_))
+    def partial_modules(self) -> Sequence[nn.Module]:
+        """Embeddings and the last block of the encoder; latents, adapter and decoder stay as they are (paper, section 4)."""
+        return self.encoder.value_embedding, self.encoder.gene_embedding, self.encoder.layers[-1]
 
     # ---- loss
 
     def loss(self, batch: CellBatch) -> LossOutput:
-        """Mean squared error of hidden values, or cross-entropy of cell types while fine-tuning; mean over the batch."""
-        return self._classification_loss(batch) if self.is_classifying else self._reconstruction_loss(batch)
-
-    def _reconstruction_loss(self, batch: CellBatch) -> LossOutput:
+        """Mean squared error of hidden values, mean over the batch."""
         tokens = self.tokens(batch)
         embedded = self.encoder.embed(tokens)
         importance = self.importance(tokens, embedded, batch.seed)
@@ -180,17 +152,6 @@ class SelfGuidedMAEModule(SampleModule):
         if self.training and torch.is_grad_enabled():
             self.counts.add(tokens, hidden, n_cells=batch.n_cells)
         return LossOutput(loss=total, n_obs_minibatch=batch.n_cells, extra_metrics=metrics)
-
-    def _classification_loss(self, batch: CellBatch) -> LossOutput:
-        logits = self._logits(self._encode(batch, slice(None)))
-        is_known = batch.label >= 0
-        # not cross_entropy's own mean, which is NaN in a batch without any label
-        loss = F.cross_entropy(logits, batch.label, ignore_index=-1, reduction="sum") / is_known.sum().clamp_min(1)
-        is_right = (logits.argmax(1) == batch.label) & is_known
-        accuracy = is_right.sum() / is_known.sum().clamp_min(1)
-        weights = dict.fromkeys(("loss", "accuracy"), int(is_known.sum()))
-        metrics = {"accuracy": accuracy}
-        return SampleLoss(loss=loss, n_obs_minibatch=batch.n_cells, extra_metrics=metrics, weights=weights)
 
     # ---- parts of the reconstruction
 
@@ -352,17 +313,6 @@ class SelfGuidedMAEModule(SampleModule):
     def embed_cells_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The same for one sample of any size."""
         return torch.cat([self.embed_cells(piece) for piece in pieces()])
-
-    def classify_cells(self, batch: CellBatch) -> torch.Tensor:
-        """Probability of each cell type, (cells, classes)."""
-        return self._logits(self.embed_cells(batch)).float().softmax(1)
-
-    def classify_cells_in_pieces(self, pieces: Pieces) -> torch.Tensor:
-        """The same for one sample of any size."""
-        return torch.cat([self.classify_cells(piece) for piece in pieces()])
-
-    def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        return cast("CellTypeHead", self.head)(x)  # asked only of a fine-tuned model
 
     def _encode(self, batch: CellBatch, cells: torch.Tensor | slice, value: torch.Tensor | None = None) -> torch.Tensor:
         tokens = self.tokens(batch, cells, value=value)

@@ -1,42 +1,14 @@
-"""Two learning rates: one for what is new, one for what a checkpoint brought."""
+"""The training plan of the masked autoencoder."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-
-from scset_tools.train import SampleTrainingPlan
+from scset_tools.train import TwoRatePlan
 
 
-class TwoRatePlan(SampleTrainingPlan):
-    """:class:`~scset_tools.train.SampleTrainingPlan` with a learning rate of its own for the backbone.
-
-    Parameters
-    ----------
-    module
-        Module with ``new_parameters()``.
-    lr_backbone
-        Learning rate of all other parameters (the paper: 1e-5 beside 1e-4). Default: ``lr``. Schedules scale both alike.
-    **kwargs
-        As for :class:`~scset_tools.train.SampleTrainingPlan`.
-    """
-
-    def __init__(self, module: torch.nn.Module, *, lr_backbone: float | None = None, **kwargs: Any) -> None:
-        super().__init__(module, **kwargs)
-        self.lr_backbone = self.lr if lr_backbone is None else lr_backbone
+class MaskingPlan(TwoRatePlan):
+    """:class:`~scset_tools.train.TwoRatePlan` that counts over all processes what is hidden; the paper: 1e-5 beside 1e-4."""
 
     def setup(self, stage: str) -> None:
         """Tell the module whether other processes hide genes as well."""
         super().setup(stage)
         self.module.counts.is_shared = self.trainer.world_size > 1
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        is_new = {id(p) for p in self.module.new_parameters()}
-        groups = []
-        for group in super()._parameter_groups():
-            for lr, belongs in ((self.lr, True), (self.lr_backbone, False)):
-                params = [p for p in group["params"] if (id(p) in is_new) == belongs]
-                # one kernel for all tensors: dozens of small ones are a tenth of a step otherwise
-                groups.append({**group, "params": params, "lr": lr, "fused": True})
-        return [g for g in groups if g["params"]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from scset_tools.model._preset import Preset
 
 
@@ -47,6 +49,27 @@ def scfoundation() -> Preset:
             "precision": "bf16-mixed",
         },
     )
+
+
+def head_on_cells(mode: str, *, is_published: bool) -> dict[str, Any]:
+    """Arguments of ``finetune`` for labels of cells: two linear layers with a ReLU between them (paper, appendix C: hidden width 256).
+
+    The rates are the paper's where the weights come from a checkpoint; a model of one's own has fewer cells and steps to learn from.
+    """
+    return {
+        "lr": 1e-4 if is_published else 1e-3,
+        "lr_backbone": 1e-5 if is_published else None,
+        "head": "mlp",
+        "n_hidden": 256,
+        "n_layers": 1,
+        "activation": "relu",
+        "dropout_rate": 0.0,
+        "class_weight": None,
+        "weight_decay": 5e-4,
+        "batch_size": 256 if mode == "frozen" else 64,
+        "lr_schedule": "constant",
+        "patience": 5,
+    }
 
 
 PRESETS = {"default": default, "scfoundation": scfoundation}

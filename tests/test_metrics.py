@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn import metrics as sk
 from sksurv.metrics import concordance_index_censored
 
-from scset_tools.tl import _metrics
+from scset_tools import _metrics
 
 
 @pytest.mark.parametrize("has_ties", [False, True])
