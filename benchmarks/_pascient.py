@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from scset_tools.model.pascient._targets import Target
 
 from scset_tools.model.pascient._module import PaSCientModule
+from scset_tools.model.supervise._targets import Target
 
 
 def pascient_module(n_genes: int, width: int, *, classes: tuple[str, ...]) -> PaSCientModule:

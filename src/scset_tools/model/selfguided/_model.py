@@ -28,17 +28,10 @@ from scset_tools.model.selfguided._masking import CANDIDATES, MASKINGS
 from scset_tools.model.selfguided._module import SelfGuidedMAEModule
 from scset_tools.model.selfguided._plan import MaskingPlan
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
-from scset_tools.model.selfguided._presets import PRESETS, head_on_cells
+from scset_tools.model.selfguided._presets import EVEN, PRESETS, TWO_RATES, WATCHED, head_on_cells
 from scset_tools.model.selfguided._vocabulary import gene_numbers
 
 VALUES = ("counts", "normalized")
-EVEN = 0.99
-"""Perplexity of the importance, relative to an even one, above which a warning says that the mask does not guide: the
-importance then has a relative standard deviation below 0.14."""
-WATCHED = "unexplained_train"
-"""What stops training by default."""
-TWO_RATES = {"lr": 1e-4, "lr_backbone": 1e-5, "lr_schedule": "constant"}
-"""Of what is new, and of what a checkpoint brought (paper, section 4)."""
 
 
 class SelfGuidedMAE(CheckpointMixin, SampleModelClass):

@@ -6,6 +6,14 @@ from typing import Any
 
 from scset_tools.model._preset import Preset
 
+EVEN = 0.99
+"""Perplexity of the importance, relative to an even one, above which a warning says that the mask does not guide: the
+importance then has a relative standard deviation below 0.14."""
+WATCHED = "unexplained_train"
+"""What stops training by default."""
+TWO_RATES = {"lr": 1e-4, "lr_backbone": 1e-5, "lr_schedule": "constant"}
+"""Of what is new, and of what a checkpoint brought (paper, section 4)."""
+
 
 def default() -> Preset:
     """The defaults, for a CPU: some thousand cells of 2,000 genes in minutes."""
