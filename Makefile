@@ -37,7 +37,7 @@ env: $(VENV)/.installed-dev  ## everything a developer needs, in .venv
 test: $(VENV)/.installed-test  ## the test suite; PYTEST_ARGS="tests/nn -x" narrows it
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-fuzz: $(VENV)/.installed-test  ## random data against plain copies; EXAMPLES=5000 is about five minutes of a processor
+fuzz: $(VENV)/.installed-test  ## random data against plain copies; EXAMPLES=5000 is about a quarter of an hour of a processor
 	SCSET_TOOLS_FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/fuzz -q
 
 demo: $(VENV)/.installed  ## the demo, or your cohort: COHORT=file.h5ad SAMPLE_KEY=... LABEL_KEY=... [USE_REP=...] [GROUPS_KEY=...]
