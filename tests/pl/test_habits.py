@@ -112,12 +112,12 @@ def test_what_is_drawn_is_seen_on_the_background(make_samples, style):
         behind = to_hex(plt.rcParams["axes.facecolor"])
         axes = pl.subtype_trees({"X": make_samples()}, "group")
         lines = {to_hex(c) for part in axes[0, 0].collections for c in part.get_colors()}
+        lines |= {
+            to_hex(c) for part in pl.clustermap(make_samples()).ax_row_dendrogram.collections for c in part.get_colors()
+        }
         seventh = pl.sample_map(make_samples(n_categories=8), color="group").collections[6]
-        assert behind not in lines
-        assert (
-            np.abs(np.array(plt.matplotlib.colors.to_rgb(lines.pop())) - plt.matplotlib.colors.to_rgb(behind)).min()
-            > 0.4
-        )
+        to_rgb = plt.matplotlib.colors.to_rgb
+        assert all(np.abs(np.subtract(to_rgb(line), to_rgb(behind))).min() > 0.4 for line in lines)
         assert to_hex(seventh.get_facecolor()[0]) != behind
 
 

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import categories, is_number, representation, stored_colors, values_of
 from scset_tools.pl._palette import is_asked
-from scset_tools.pl._style import CMAP, DIVERGING, MISSING, MISSING_LABEL, colors_for, text_color_on
+from scset_tools.pl._style import CMAP, DIVERGING, MISSING, MISSING_LABEL, colors_for, ink, text_color_on
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -90,6 +90,7 @@ def clustermap(
         metric=metric,
         method=method,
         cmap=DIVERGING,
+        tree_kws={"colors": ink(0.8)},
         vmin=-limit,
         vmax=limit,
         figsize=(width + 1.8, height),
