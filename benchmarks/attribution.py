@@ -125,7 +125,7 @@ def measured(model: object, label: str, **arguments: object) -> tuple[int, float
 def scaling(sizes: list[int]) -> str:
     torch.set_num_threads(1)
     adata = cohort(24, n_cells=200, n_genes=40)
-    adata.X = adata.X.toarray()
+    adata.X = adata.X.toarray() + 1  # MAESTRO takes no cell of zeros
     sst.MAESTRO.setup_anndata(adata, "sample")
     model = sst.MAESTRO(adata, random_state=0)
     model.train(1, **QUIET)
