@@ -14,8 +14,8 @@ SRC = ROOT / "src" / "scset_tools"
 ONLY_IN = {
     # label_key everywhere else
     "labels_key": r"data/_fields\.py:__init__|model/.*:(setup_anndata|read_labels_key)|cli/.*",
-    # what draws initial weights; training and inference take a seed
-    "random_state": r"model/[a-z]+/_model\.py:__init__|model/_init_params\.py:seeded",
+    # what draws initial weights, and what goes to harmonypy under this name; training and inference take a seed
+    "random_state": r"model/[a-z]+/_model\.py:__init__|model/_init_params\.py:seeded|pp/_correct\.py:correct_samples",
     "event_key": r"tl/.*|model/supervise/.*|model/_as_profile\.py:.*|cli/.*",
     "groupby": r"model/.*attributions|model/.*explain.*|pl/.*|tl/.*",
 }
