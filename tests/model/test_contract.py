@@ -348,7 +348,7 @@ def assert_same_attributions(found, want, tolerance=1e-4):
 def test_attributions_add_up_by_sample_cell_feature_and_group(kind, fitted):
     found = explain(fitted(kind))
     assert found.classes == ["case", "control"]
-    assert list(found.features) == list(make_cohort().var_names)
+    assert list(found.feature_names) == list(make_cohort().var_names)
     difference = (found.scores - found.baseline_scores).to_numpy()
     np.testing.assert_allclose(found.values.sum(2), difference, rtol=0.011, atol=0.002)
     assert (found.completeness_error.to_numpy() <= 0.011).all()

@@ -139,7 +139,7 @@ def test_contrast_groups_and_ranks_are_means_over_samples(of_three):
     np.testing.assert_allclose(found.contrast()["b"], want, atol=1e-6)
     assert list(found.rank_features("b").index) == list(want.sort_values(ascending=False).index)
     np.testing.assert_allclose(
-        found.rank_features("b", by="mean")[found.features], table[(y == "b").to_numpy()].mean(), atol=1e-6
+        found.rank_features("b", by="mean")[found.feature_names], table[(y == "b").to_numpy()].mean(), atol=1e-6
     )
     of_group = found.by_group("b")
     sizes = of_three.adata.obs.groupby(["sample", "cell_type"]).size().unstack().loc[found.samples, ["B", "T"]]

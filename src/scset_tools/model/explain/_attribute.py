@@ -68,7 +68,7 @@ def attribute(
         model=question.model.name,
         classes=scorer.names,
         samples=samples,
-        features=names[kept],
+        feature_names=names[kept],
         values=values,
         cells=pd.DataFrame(sums.cells[:, which] * turn, index=adata.obs_names, columns=scorer.names),
         scores=table(sums.f_input, sign),

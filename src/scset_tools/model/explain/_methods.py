@@ -58,7 +58,8 @@ class ExplainMixin(ModelMixin):
         Parameters
         ----------
         label_key
-            Column of ``adata.obs`` with the label of each sample, or of what the model was fine-tuned to.
+            Column of ``adata.obs`` with the label of each sample, or of what the model was fine-tuned to. A class of a label that
+            the model learned, if no column has its name, stands for that label with this ``target``.
         target
             Class, or classes, whose log-odds against all other classes are explained. Default: all. They share the forward
             passes of the network. A label of levels or numbers has one score and no target.

@@ -64,6 +64,8 @@ class Question:
         n_cells: int | None,
         batch_size: int,
     ) -> None:
+        if label_key not in adata.obs and target is None and (known := model._head_with_class(label_key)) is not None:
+            label_key, target = known, label_key  # a class of the label that was learned, and no column: one meaning
         self.model, self.adata, self.label_key, self.batch_size = model, adata, label_key, batch_size
         self.method, self.baseline = method, baseline or model._default_baseline
         self.reference = None if reference is None else _labels.name_of(reference)
@@ -92,17 +94,7 @@ class Question:
 
     def _column(self) -> pd.Series:
         """Label of each sample, as the column holds it."""
-        try:
-            column = _checks.require_constant_within_sample(self.adata, self.label_key, self.model._sample_key)
-        except KeyError as error:
-            known = self.model._head_with_class(self.label_key)
-            if known is None:
-                raise
-            msg = (
-                f"{self.label_key!r} is not a column of adata.obs but a class of {known!r}: name the column first, "
-                f"get_attributions({known!r}, target={self.label_key!r})."
-            )
-            raise KeyError(msg) from error
+        column = _checks.require_constant_within_sample(self.adata, self.label_key, self.model._sample_key)
         return column.iloc[self.dataset.index.first(np.arange(self.adata.n_obs))]
 
     def _probe(self) -> Head:

@@ -30,7 +30,7 @@ class Attributions:
     ----------
     values
         Contribution of each feature, (samples, classes, features), float32.
-    samples, classes, features
+    samples, classes, feature_names
         Names of its three sides. A head without classes has one score, under the name of its column.
     cells
         Contribution of each cell, summed over features, (cells, classes); NaN for a cell that was not drawn. For
@@ -60,7 +60,7 @@ class Attributions:
     model: str
     classes: list[str]
     samples: pd.Index
-    features: pd.Index
+    feature_names: pd.Index
     values: np.ndarray
     cells: pd.DataFrame
     scores: pd.DataFrame
@@ -82,7 +82,7 @@ class Attributions:
         error = "" if np.isnan(error).all() else f"; completeness error at most {np.nanmax(error):.1%}"
         return (
             f"Attributions to {of}{against} ({self.label_key!r}, head: {self.head}; {self.method}, from {self.baseline}): "
-            f"{len(self.samples)} samples, {int(self.cells.notna().any(axis=1).sum())} cells, {len(self.features)} features{groups}"
+            f"{len(self.samples)} samples, {int(self.cells.notna().any(axis=1).sum())} cells, {len(self.feature_names)} features{groups}"
             f"{error}."
         )
 
@@ -104,10 +104,10 @@ class Attributions:
         """
         which = self._class(target)
         if group is None:
-            return pd.DataFrame(self.values[:, which], index=self.samples, columns=self.features)
+            return pd.DataFrame(self.values[:, which], index=self.samples, columns=self.feature_names)
         g = self._group(group)
         has_any = self.group_sizes[:, g] > 0
-        return pd.DataFrame(self.group_values[has_any, g, which], index=self.samples[has_any], columns=self.features)
+        return pd.DataFrame(self.group_values[has_any, g, which], index=self.samples[has_any], columns=self.feature_names)
 
     def by_group(self, target: str | None = None, *, per_cell: bool = False) -> pd.DataFrame:
         """Contribution of the cells of each group to the score of each sample, summed over features.
@@ -150,6 +150,16 @@ class Attributions:
         return self._weighed(values, self._weights("contrast"))
 
     @property
+    def features(self) -> pd.DataFrame:
+        """:meth:`contrast` over all cells, (features, classes)."""
+        return self.contrast()
+
+    @property
+    def genes(self) -> pd.DataFrame:
+        """:attr:`features` of a model that reads genes."""
+        return self.features
+
+    @property
     def groups(self) -> pd.DataFrame:
         """Contrast of the cells of each group, summed over features, (groups, classes)."""
         found = np.einsum("sk,sgk->gk", self._weights("contrast"), self.group_cells)
@@ -169,7 +179,7 @@ class Attributions:
         """
         which = self._class(target)
         found = np.einsum("s,sgf->gf", self._weights(by)[:, which], self.group_values[:, :, which])
-        return pd.DataFrame(found, index=pd.Index(self.group_names, dtype=object), columns=self.features)
+        return pd.DataFrame(found, index=pd.Index(self.group_names, dtype=object), columns=self.feature_names)
 
     def rank_features(self, target: str | None = None, *, group: str | None = None, by: By = "contrast") -> pd.Series:
         """Features by their contribution, largest first.
@@ -189,6 +199,16 @@ class Attributions:
         values = self.values if group is None else self.group_values[:, self._group(group)]
         found = self._weighed(values[:, [which]], self._weights(by)[:, [which]], [self.classes[which]])
         return found.iloc[:, 0].sort_values(ascending=False, kind="stable")
+
+    def rank_genes(self, target: str | None = None, *, group: str | None = None, by: By = "contrast") -> pd.Series:
+        """:meth:`rank_features` of a model that reads genes.
+
+        Parameters
+        ----------
+        target, group, by
+            As there.
+        """
+        return self.rank_features(target, group=group, by=by)
 
     def summary(self) -> pd.DataFrame:
         """Of each class: samples that have it, mean score in them and of the baseline, largest completeness error."""
@@ -249,4 +269,4 @@ class Attributions:
 
     def _weighed(self, values: np.ndarray, weights: np.ndarray, names: Sequence[str] | None = None) -> pd.DataFrame:
         found = np.einsum("sk,skf->fk", weights, values)
-        return pd.DataFrame(found, index=self.features, columns=list(names or self.classes))
+        return pd.DataFrame(found, index=self.feature_names, columns=list(names or self.classes))

@@ -178,7 +178,7 @@ def trust_attributions(
         return fitted.get_attributions(label_key, **{"target": target, **(attribute or {}), "adata": cells})
 
     def score(found: Attributions) -> pd.Series:
-        return found.rank_features(target, by=by)[found.features]
+        return found.rank_features(target, by=by)[found.feature_names]
 
     models = [fit(per_sample.to_numpy(), seed) for seed in range(n_seeds)]
     found = [explain(fitted) for fitted in models]

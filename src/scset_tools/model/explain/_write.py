@@ -33,7 +33,7 @@ def write_attributions(adata: AnnData, found: Attributions, *, key_added: str | 
         Name of what is written, instead of the model's.
     """
     names = pd.Index(as_text(adata.var_names))
-    features = pd.Index(as_text(found.features))
+    features = pd.Index(as_text(found.feature_names))
     is_var = bool(names.isin(features).any())
     whole = key_added or _keys.attribution_name(found.model, found.label_key)
     cells = aligned_cells(adata, found.cells)
