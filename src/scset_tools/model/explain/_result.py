@@ -107,7 +107,9 @@ class Attributions:
             return pd.DataFrame(self.values[:, which], index=self.samples, columns=self.feature_names)
         g = self._group(group)
         has_any = self.group_sizes[:, g] > 0
-        return pd.DataFrame(self.group_values[has_any, g, which], index=self.samples[has_any], columns=self.feature_names)
+        return pd.DataFrame(
+            self.group_values[has_any, g, which], index=self.samples[has_any], columns=self.feature_names
+        )
 
     def by_group(self, target: str | None = None, *, per_cell: bool = False) -> pd.DataFrame:
         """Contribution of the cells of each group to the score of each sample, summed over features.
