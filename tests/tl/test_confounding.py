@@ -304,3 +304,16 @@ def test_keys_that_no_file_holds_are_found_by_their_names():
     )
     got = tl.confounding(samples, "disease/state", batch_key="batch/day", covariate_keys=["n/cells"], **FAST)
     np.testing.assert_allclose(got.table["score"], want.table["score"])
+
+
+def test_rows_that_share_a_name_are_rows_of_their_own():
+    """Two joined cohorts: numbers are those of the same rows under names of their own."""
+    adata = cohort(biology=2.0)
+    names = adata.obs_names.copy()
+    expected = tl.confounding(adata, "disease", batch_key="batch", rng=0, **FAST)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adata.obs_names = [f"s{i % 18}" for i in range(len(names))]
+        got = tl.confounding(adata, "disease", batch_key="batch", rng=0, **FAST)
+    pd.testing.assert_frame_equal(got.counts, expected.counts)
+    pd.testing.assert_frame_equal(got.overlap, expected.overlap)

@@ -227,8 +227,8 @@ class SampleModelClass(SupervisedModel, SavingMixin, ExplainMixin, RegisteredMod
             trainer_kwargs={"accelerator": accelerator, "devices": devices, **trainer_kwargs},
         )
 
-    def _before_training(self, splitter: SampleDataSplitter) -> None:
-        """What a model takes from the training samples before the first step; not called where a run is resumed."""
+    def _before_training(self, module: Any, splitter: SampleDataSplitter) -> None:
+        """What a module takes from the training samples before the first step; not called where a run is resumed."""
 
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         """Steps of training by default: 400, or 20 passes over the samples where these are more, and 10,000 at most."""

@@ -88,7 +88,7 @@ def run_training(
         resume.require_same_run(state)
         trainer_kwargs.setdefault("ckpt_path", str(resume.path))
     if state is None:
-        model._before_training(splitter)
+        model._before_training(model.module, splitter)
     if max_epochs is None:
         max_epochs = default_max_epochs(model._default_steps(splitter), splitter.n_batches())
     # as names and before training: a checkpoint of the model has them, and rows mean nothing in another AnnData

@@ -18,7 +18,8 @@ def label_batch_overlap(
     columns = pd.factorize(batch, sort=True)[0]
     y = pd.factorize(as_text(label), sort=True)[0] if kind == "class" else stats.rankdata(label.to_numpy(dtype=float))
     if kind == "class":
-        counts = pd.crosstab(as_text(label), batch)
+        # by place: rows of two joined cohorts may have one name
+        counts = pd.crosstab(as_text(label).reset_index(drop=True), batch.reset_index(drop=True))
         counts.index.name, counts.columns.name = label.name, batch.name
         shape = (y.max() + 1, columns.max() + 1)
 

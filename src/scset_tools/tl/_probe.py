@@ -84,6 +84,9 @@ def probe(
         distance within the training part). Not with ``use_rep``.
     metric
         Metric of the permutation test. Default: balanced accuracy, mean absolute error, or concordance.
+    covariates
+        Columns of ``samples.obs`` that are known anyway, such as age: they are read beside the representation, and alone on the
+        same folds, so that ``result.added()`` says what the representation adds. Not with ``obsp_key`` or ``n_permutations``.
     n_permutations
         Number of permuted labels, for a p-value; each runs all folds of one repeat, tuning included, and is compared with
         the first repeat. Groups exchange their labels whole, whatever their sizes, and shuffle them within. Where there are too

@@ -281,3 +281,12 @@ def test_log_odds_do_not_depend_on_how_logits_are_written():
         torch.testing.assert_close(plain, shifted)
     p = z.softmax(1)
     torch.testing.assert_close(Scorer(Shifted(0.0), "l", target=None, reference=None)(z), torch.log(p / (1 - p)))
+
+
+def test_weights_do_not_write_into_the_labels():
+    """As pandas 3 has it, a column gives out its values for reading alone."""
+    labels = pd.Series(["a", "b", "a", None])
+    with pd.option_context("mode.copy_on_write", True, "future.infer_string", True):
+        for reference in (None, "a"):
+            weights = contrast_weights(labels.astype("str"), ["a", "b"], reference=reference)
+            np.testing.assert_allclose(weights[:, 1], [-0.5, 1, -0.5, 0])

@@ -85,3 +85,15 @@ def test_fewer_cells_than_tokens_train(trained):
 def test_negative_numbers_of_tokens_are_refused(trained):
     with pytest.raises(ValueError, match="n_tokens=-1"):
         sst.MAESTRO(trained.adata, n_tokens=-1, **SMALL)
+
+
+def test_fine_tuning_fits_the_kinds_of_its_copy_and_leaves_the_model_alone(trained):
+    adata = trained.adata.copy()
+    adata.obs["age"] = adata.obs["sample"].cat.codes.astype(float)
+    sst.MAESTRO.setup_anndata(adata, sample_key="sample")
+    model = sst.MAESTRO(adata, random_state=0, **SMALL)
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    model.finetune("age", mode="end_to_end", max_epochs=1, **QUICK)
+    assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
+    (head,) = model.heads.values()
+    assert bool(head.module.tokens.is_fitted)

@@ -79,11 +79,13 @@ def test_other_kinds_of_targets_have_their_own_score():
         model.get_attributions("age", reference="20")
 
 
-def test_a_class_in_the_place_of_its_column_is_told_the_way_out(trained):
-    with pytest.raises(
-        KeyError, match=r"'case' is not a column of adata.obs but a class of 'condition': name the column"
-    ):
-        trained.get_attributions("case")
+def test_a_class_that_no_column_is_called_stands_for_its_label(trained):
+    found = trained.get_attributions("case", n_steps=4, tolerance=1.0)
+    expected = trained.get_attributions("condition", target="case", n_steps=4, tolerance=1.0)
+    assert (found.label_key, found.classes) == ("condition", ["case"])
+    np.testing.assert_array_equal(found.values, expected.values)
+    with pytest.raises(KeyError, match="no_such"):
+        trained.get_attributions("no_such")
 
 
 def test_trust_finds_what_was_planted():

@@ -51,6 +51,6 @@ def contrast_weights(
     columns = []
     for name in classes:
         is_other = ((labels != name) & labels.notna() if reference is None else labels == reference).to_numpy()
-        is_other &= bool((labels == name).any())  # nothing to compare the others with
+        is_other = is_other & bool((labels == name).any())  # nothing to compare the others with
         columns.append(is_other / max(is_other.sum(), 1))
     return own - np.stack(columns, axis=1)

@@ -240,7 +240,15 @@ class Attributions:
         write_attributions(adata, self, key_added=key_added)
 
     def key_of(self, target: str, key_added: str | None = None) -> str:
-        """Name of what is written for a class, before it is made fit for files."""
+        """Name of what is written for a class, before it is made fit for files.
+
+        Parameters
+        ----------
+        target
+            Class.
+        key_added
+            As for :meth:`write`.
+        """
         if key_added is None:
             return _keys.attribution_name(self.model, self.label_key, target)
         return key_added if len(self.classes) == 1 else f"{key_added}_{target}"

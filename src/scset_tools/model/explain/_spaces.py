@@ -41,13 +41,27 @@ class CellAttributions:
     """Relative to the difference of the two, (samples, k); NaN where nothing is to add up."""
 
     def sums(self, place: Tensor, n_places: int) -> Tensor:
-        """Sums over the cells in each place (cells,), (k, n_places, features), float64."""
+        """Sums over the cells in each place, (k, n_places, features), float64.
+
+        Parameters
+        ----------
+        place
+            Number of the place of each cell, (cells,).
+        n_places
+            Number of places.
+        """
         k, _, n_features = self.values.shape
         out = torch.zeros(k, n_places, n_features, dtype=torch.float64, device=place.device)
         return out.index_add_(1, place, self.values.double())
 
     def matrix(self, which: int) -> np.ndarray | sparse.csr_matrix:
-        """Attributions to one score, (cells, features)."""
+        """Attributions to one score, (cells, features).
+
+        Parameters
+        ----------
+        which
+            Number of the score.
+        """
         return self.values[which].float().cpu().numpy()
 
 
@@ -67,7 +81,13 @@ class FeatureSpace:
 
     @classmethod
     def most_cells(cls, n_features: int, n_scores: int) -> int:
-        """Most cells of a batch."""
+        """Most cells of a batch.
+
+        Parameters
+        ----------
+        n_features, n_scores
+            Number of features of a cell, and of scores.
+        """
         return max(1, min(MAX_CELLS, MAX_VALUES // max(1, n_features * n_scores)))
 
     @property
@@ -81,7 +101,13 @@ class FeatureSpace:
         return self.batch.x
 
     def weighted_sum(self, weight: Tensor) -> Tensor:
-        """Sum of the cells times their weights (cells,), (features,), float64: for mean cells."""
+        """Sum of the cells times their weights, (features,), float64: for mean cells.
+
+        Parameters
+        ----------
+        weight
+            Weight of each cell, (cells,).
+        """
         return weight.double() @ self.x.double()
 
     def attribute(self, score: Score, baseline: Tensor | None, *, n_steps: int, is_integrated: bool) -> Any:

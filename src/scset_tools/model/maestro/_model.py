@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
+from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._moments import batch_moments
@@ -249,12 +250,12 @@ class MAESTRO(SampleModelClass):
             raise ValueError(msg)
         super().train(max_epochs, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
 
-    def _before_training(self, splitter: SampleDataSplitter) -> None:
+    def _before_training(self, module: MAESTROModule, splitter: SampleDataSplitter) -> None:
         """Fit the kinds of cells to the training samples, once: a model that is trained further keeps them."""
-        if self.module.tokens is None or bool(self.module.tokens.is_fitted):
+        if module.tokens is None or bool(module.tokens.is_fitted):
             return
-        dataset = self._dataset(self.adata, CELLS_OF_TOKENS, seed=splitter.seed)
-        fit_tokens(self.module, dataset, dataset.index.positions(splitter.names()[0]))
+        dataset = SampleDataset(splitter.adata_manager, n_cells=CELLS_OF_TOKENS, seed=splitter.seed)
+        fit_tokens(module, dataset, dataset.index.positions(splitter.names()[0]))
 
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         """120 steps, or 10 passes over the samples where these are more, and 10,000 at most."""

@@ -77,6 +77,11 @@ class Trained:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._of, name)
 
+    def _before_training(self, module: SupervisedModule, splitter: Any) -> None:
+        """What the encoder that learns takes from the samples; the model's own stays as it is."""
+        if module.encoder is not None:
+            self._of._before_training(module.encoder, splitter)
+
     def to_device(self, device: Any) -> None:
         """Move what is trained."""
         self.module.to(device)

@@ -314,7 +314,8 @@ class TimeToEventHead(Head):
     def __init__(self, n_latent: int, *, ties: str = "efron", n_times: int = 0, **kwargs: Any) -> None:
         super().__init__(n_latent, 1, **kwargs)
         self.ties = ties
-        nn.init.zeros_(self.final.bias)  # a constant changes no ratio of hazards, and has no gradient
+        # a constant changes no ratio of hazards: its gradient is rounding alone, which the optimiser would blow up
+        nn.init.zeros_(self.final.bias).requires_grad_(requires_grad=False)
         self.register_buffer("times", torch.zeros(n_times, dtype=torch.float64))
         self.register_buffer("hazard", torch.zeros(n_times, dtype=torch.float64))
 
