@@ -253,10 +253,10 @@ def curve_text(rows: pd.DataFrame) -> str:
     part = rows[rows["part"] == "curve"].astype({"steps": int})
     out = part.groupby(["cohort", "representation", "steps"], sort=False)["f1_weighted"].mean().unstack("steps")
     rank = part.groupby(["cohort", "representation", "steps"], sort=False)["effective_rank"].mean().unstack("steps")
-    shown = out.map("{:.3f}".format) + " (" + rank.map("{:.1f}".format) + ")"
+    shown = (out.map("{:.3f}".format) + " (" + rank.map("{:.1f}".format) + ")").where(out.notna(), "-")
     shown.index = [f"{model}, {cohort}" for cohort, model in shown.index]
     shown.columns = [f"{c} steps" for c in shown.columns]
-    return f"Weighted F1 (effective rank) after so many steps, each a run of its own schedule; mean of {part['seed'].nunique()} seeds.\n\n{markdown(shown)}"
+    return f"Weighted F1 (effective rank) after so many steps, each a run of its own schedule; means of {' or '.join(map(str, sorted(part.groupby('cohort')['seed'].nunique().unique())))} seeds.\n\n{markdown(shown)}"
 
 
 def varied_text(rows: pd.DataFrame) -> str:
