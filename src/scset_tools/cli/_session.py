@@ -158,7 +158,7 @@ def _stopping() -> list[signal.Signals]:
     """Signals that end a command; a SIGHUP that is ignored stays so, as nohup asks."""
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none
     is_wanted = hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([hangup] if is_wanted else [])]
+    return [signal.SIGINT, signal.SIGTERM, *([hangup] if hangup is not None and is_wanted else [])]
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
