@@ -156,7 +156,7 @@ class TokenPool(nn.Module):
         means
             Their means, (n_tokens, n_input).
         whitener
-            :math:`\Sigma^{-1/2}`, in which differences count: (n_input, components of :attr:`whitener`).
+            :math:`\Sigma^{-1/2}`, in which differences count: (n_input, as many columns as the buffer ``whitener`` has).
         log_weight
             Logarithms of their shares, (n_tokens,).
         """
