@@ -199,3 +199,22 @@ def test_what_is_wrong_is_named(tmp_path):
     (tmp_path / "empty.zarr").mkdir()
     with pytest.raises(ValueError, match=r"empty\.zarr"):
         sst.pp.read_store(tmp_path / "empty.zarr")
+
+
+def test_cells_in_memory_begin_anew(tmp_path, small_pieces, monkeypatch):
+    """Of the same shape and with as many values in each row, but not the cells of the run that was stopped."""
+    path, adata = tmp_path / "c.zarr", cells(0, ["a", "b"])
+    write = _store_run.StoreRun._block
+
+    def stopping(run, lo, hi):
+        if lo > 20:
+            raise OSError("disk")
+        return write(run, lo, hi)
+
+    monkeypatch.setattr(_store_run.StoreRun, "_block", stopping)
+    with pytest.raises(OSError, match="disk"):
+        sst.pp.write_store(adata, path, sample_key="sample", **small_pieces)
+    monkeypatch.setattr(_store_run.StoreRun, "_block", write)
+    adata.X = adata.X * 2
+    store = sst.pp.read_store(sst.pp.write_store(adata, path, sample_key="sample", **small_pieces))
+    np.testing.assert_array_equal(dense(store.X), dense(adata[store.obs_names].X))

@@ -48,7 +48,7 @@ class StoreRun:
             sources, origin, row, max_bytes=max_bytes, n_dense=None if self.is_sparse else len(features)
         )
         stamp = json.dumps([settings, self.blocks, list(features), *(s.stamp for s in sources)])
-        self.stamp = f"{zlib.crc32(stamp.encode()):08x}"
+        self.stamp = f"{zlib.crc32(np.stack([origin, row]).tobytes(), zlib.crc32(stamp.encode())):08x}"
         columns = [features.get_indexer(s.features) for s in sources]
         self.columns = [None if np.array_equal(c, np.arange(len(features))) else c for c in columns]
         n, d = len(row), len(features)

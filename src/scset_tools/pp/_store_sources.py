@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pandas as pd
 from anndata import AnnData
@@ -25,7 +26,8 @@ class Source:
     name
         Stem of its file, or its number.
     stamp
-        What tells the file from itself after a change: path, size and time of writing.
+        What tells the file from itself after a change: path, size and time of writing. Of cells in memory a new one each time:
+        nothing tells whether they are those of a run that was stopped.
     obs
         Its cells.
     features
@@ -88,7 +90,7 @@ def _open(source: Any, name: str, layer: str | None) -> Source:
             "Call adata.var_names_make_unique() first."
         )
         raise ValueError(msg)
-    stamp = name
+    stamp = uuid4().hex
     if not isinstance(source, AnnData):
         parts = [p for p in [Path(source), *Path(source).rglob("*")] if p.is_file()]
         stamp = f"{Path(source).absolute()} {sum(p.stat().st_size for p in parts)} {max(p.stat().st_mtime_ns for p in parts)}"

@@ -39,7 +39,7 @@ def write_store(
     samples. Values are checked on the way (a value that is not finite raises) and need no second look: models trust the
     store. It is an ordinary zarr file of anndata, in shards (zarr v3); :func:`read_store` opens it with its values on disk.
 
-    A run that was stopped goes on from its last block; nothing has the name ``path`` before it is whole.
+    A run over files that was stopped goes on from its last block; nothing has the name ``path`` before it is whole.
 
     Parameters
     ----------
