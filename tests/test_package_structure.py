@@ -56,6 +56,8 @@ CORE = (
     "_whole",
     "_backed",
     "_correction",
+    "_markers",
+    "_panels",
 )
 ROOMS = {
     "core": Room(CORE, never=("torch", "scvi")),
