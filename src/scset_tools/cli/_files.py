@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def read_cells(path: Path, *, is_backed: bool = False) -> AnnData:
-    """Read an h5ad file, or a zarr folder with its values left on disk, or say why it cannot be read.
+    """Read an h5ad file, a zarr folder with its values left on disk, or a folder of FCS files, or say why it cannot be read.
 
     Parameters
     ----------
@@ -33,6 +33,13 @@ def read_cells(path: Path, *, is_backed: bool = False) -> AnnData:
         try:
             return read_store(path)
         except (ValueError, OSError) as error:
+            raise CommandError(str(error), ExitCode.UNREADABLE) from error
+    if path.is_dir() and any(p.suffix.lower() == ".fcs" for p in path.iterdir()):
+        from scset_tools.pp import read_fcs
+
+        try:
+            return read_fcs(path)
+        except (ValueError, OSError, ImportError) as error:
             raise CommandError(str(error), ExitCode.UNREADABLE) from error
     if not path.is_file():
         msg = f"{path} is {'a folder' if path.is_dir() else 'no file'}."

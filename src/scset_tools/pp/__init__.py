@@ -4,6 +4,7 @@ from scset_tools.pp._concat_panels import concat_panels
 from scset_tools.pp._correct import correct_samples
 from scset_tools.pp._latents import highly_variable_latents
 from scset_tools.pp._marker_names import marker_names
+from scset_tools.pp._read_fcs import fcs_panels, read_fcs
 from scset_tools.pp._read_store import read_store
 from scset_tools.pp._standardize_markers import standardize_markers
 from scset_tools.pp._write_store import write_store
@@ -11,8 +12,10 @@ from scset_tools.pp._write_store import write_store
 __all__ = [
     "concat_panels",
     "correct_samples",
+    "fcs_panels",
     "highly_variable_latents",
     "marker_names",
+    "read_fcs",
     "read_store",
     "standardize_markers",
     "write_store",
