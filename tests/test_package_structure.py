@@ -48,6 +48,7 @@ CORE = (
     "_checks",
     "_docs",
     "_labels",
+    "_permutation",
     "_events",
     "_metrics",
     "_samples",

@@ -1,19 +1,16 @@
 """What a column of labels is: its kind, the order, names and matching of its classes, its missing values and its numbers.
 
 Models, evaluation and plots all ask here, so that a column means the same to each of them. The order of rows and of unordered
-categories means nothing: such classes are sorted by value. Labels under the null hypothesis are here as well.
+categories means nothing: such classes are sorted by value.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -89,7 +86,7 @@ def read_classes(column: pd.Series, *, kind: str = "class") -> Classes:
     ------
     ValueError
         If two values are the same as text (1 and "1"), levels are asked of texts that have no order, or values cannot be
-        classes, such as lists.
+        classes, such as lists or infinite numbers.
 
     Warns
     -----
@@ -173,14 +170,33 @@ def _factorize(column: pd.Series) -> tuple[np.ndarray, list]:
         present = present[present >= 0]
         place = np.full(len(column.cat.categories) + 1, -1)
         place[present] = np.arange(len(present))
-        return place[codes], list(column.cat.categories[present])
+        unique = list(column.cat.categories[present])
+        _refuse_infinite(column, unique)
+        return place[codes], unique
     try:
         codes, unique = pd.factorize(column)
     except TypeError as error:
         value = next(v for v in column if not pd.api.types.is_hashable(v))
         msg = f"{_where(column)} holds {type(value).__name__} values, which cannot be labels. Make it text or numbers."
         raise ValueError(msg) from error
+    _refuse_infinite(column, list(unique))
     return codes, list(unique)
+
+
+def _refuse_infinite(column: pd.Series, values: list) -> None:
+    """An infinite number is a division by zero or a failed reading; it is no class of its own."""
+    if not any(isinstance(v, (float, np.floating)) and np.isinf(v) for v in values):
+        return
+    rows = column.index[[isinstance(v, (float, np.floating)) and bool(np.isinf(v)) for v in column]]
+    _raise_infinite(column, rows)
+
+
+def _raise_infinite(column: pd.Series, rows: pd.Index) -> None:
+    msg = (
+        f"{_where(column)} is infinite for {len(rows)} of {len(column)} rows (first: {_checks.first(rows)}). Correct them, or "
+        "set them to missing."
+    )
+    raise ValueError(msg)
 
 
 def _spellings(value: Any, known: list) -> list[str]:
@@ -266,9 +282,7 @@ def read_numbers(column: pd.Series, *, kind: str = "continuous", way_out: str = 
         out = np.array([*(float(v) for v in values), np.nan])[codes]
     is_infinite = np.isinf(out)
     if is_infinite.any():
-        rows = column.index[is_infinite]
-        msg = f"{_where(column)} is infinite for {len(rows)} of {len(column)} rows (first: {_checks.first(rows)}). Correct them, or set them to missing."
-        raise ValueError(msg)
+        _raise_infinite(column, column.index[is_infinite])
     return out
 
 
@@ -297,102 +311,3 @@ def _where(column: pd.Series) -> str:
 def _types(values: Sequence[Any]) -> str:
     """Types of values, for a message; numpy's are Python's."""
     return " and ".join(sorted({type(v.item() if isinstance(v, np.generic) else v).__name__ for v in values}))
-
-
-# ---- permutation within groups
-
-
-def permute_labels(codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Positions ``p`` such that ``labels[p]`` are labels under the null hypothesis that they say nothing about the samples.
-
-    Groups (donors) exchange their labels whole: each takes over the make-up of another one and spreads it over its own
-    samples at random. Where the sizes differ, as many of each label are taken as come nearest to the other group's shares, so that a
-    group of one label stays one, a mixed one mixed, and a paired design keeps its pairs. Samples of one group are no
-    independent evidence and are never exchanged with those of another one by one.
-
-    Parameters
-    ----------
-    codes
-        Label codes, shape (n,): only their order and which are equal matter.
-    groups
-        Group codes, shape (n,).
-    rng
-        Generator.
-
-    Returns
-    -------
-    Shape (n,), int64. With groups of unequal sizes a position may occur several times, or never.
-    """
-    members = _members(codes, groups)
-    out = np.empty(len(codes), dtype=np.int64)
-    if len(members) == len(codes):
-        one = np.concatenate(members)
-        out[one] = rng.permutation(one)
-        return out
-    for to, source in zip(members, rng.permutation(len(members)), strict=True):
-        given = members[source]  # by label
-        if len(given) == len(to):
-            out[to] = rng.permutation(given)
-        else:  # every n-th of the sorted labels, from a random start: their shares up to one sample
-            steps = (np.arange(len(to)) + rng.random()) * len(given) / len(to)
-            out[to] = rng.permutation(given[np.minimum(steps.astype(np.int64), len(given) - 1)])
-    return out
-
-
-def n_rearrangements(codes: np.ndarray, groups: np.ndarray) -> float:
-    """Number of different labelings that :func:`permute_labels` draws from; at most 1e18.
-
-    Where groups differ in size *and* have mixed labels, rounding adds some that are not counted.
-    """
-    members, make_up = _make_up(codes, groups)
-    kinds = pd.Series(list(map(tuple, make_up))).value_counts()
-    log_n = math.lgamma(len(members) + 1) - sum(math.lgamma(k + 1) for k in kinds)
-    for m, shares in zip(members, make_up, strict=True):
-        log_n += math.lgamma(len(m) + 1) - sum(math.lgamma(k + 1) for k in np.rint(shares * len(m)))
-    return float(round(math.exp(min(log_n, math.log(1e18)))))
-
-
-def smallest_p(codes: np.ndarray, groups: np.ndarray, *, is_class: bool) -> float:
-    """The smallest p-value that permutations can give, were all labelings tried.
-
-    Classes that trade places without changing how many groups are made up alike (two classes with as many donors each) make
-    labelings that no classifier can tell from the true one: they count as often.
-    """
-    n_alike = 1
-    make_up = _make_up(codes, groups)[1]
-    if is_class and make_up.shape[1] <= 6:
-        true = Counter(map(tuple, make_up))
-        n_alike = sum(
-            Counter(map(tuple, make_up[:, order])) == true for order in map(list, permutations(range(make_up.shape[1])))
-        )
-    return min(1.0, n_alike / n_rearrangements(codes, groups))
-
-
-def warn_of_few_rearrangements(
-    codes: np.ndarray, groups: np.ndarray, n_permutations: int, *, label_key: str, is_class: bool
-) -> None:
-    """Warn with the smallest p-value that can be reached, if so many permutations promise a smaller one."""
-    p = smallest_p(codes, groups, is_class=is_class) if n_permutations else 0.0
-    if p > 1 / (1 + n_permutations):
-        n_groups = len(np.unique(groups))
-        unit = "samples" if n_groups == len(codes) else f"groups of {len(codes)} samples"
-        warnings.warn(
-            f"The labels {label_key!r} of {n_groups} {unit} can be arranged in {n_rearrangements(codes, groups):.0f} ways only: "
-            f"no p-value below {p:.2g} can be reached, however many permutations are made ({n_permutations} were asked for).",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def _make_up(codes: np.ndarray, groups: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Positions of each group, and its share of each label, (groups, labels)."""
-    codes = pd.factorize(np.asarray(codes))[0]
-    members = _members(codes, groups)
-    return members, np.stack([np.bincount(codes[m], minlength=codes.max() + 1) / len(m) for m in members])
-
-
-def _members(codes: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
-    """Positions of each group, by label; groups by their code."""
-    group_codes = np.unique(np.asarray(groups), return_inverse=True)[1]
-    order = np.lexsort((codes, group_codes))
-    return cast("list[np.ndarray]", np.split(order, np.flatnonzero(np.diff(group_codes[order])) + 1))

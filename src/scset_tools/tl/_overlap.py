@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn.metrics import mutual_info_score
 
 from scset_tools import _labels
+from scset_tools._permutation import permute_labels
 
 
 def label_batch_overlap(
@@ -47,7 +48,7 @@ def label_batch_overlap(
     observed = strength(y)
     n_extreme = 0
     for _ in range(999):
-        shuffled = y[_labels.permute_labels(y, groups, rng)]
+        shuffled = y[permute_labels(y, groups, rng)]
         n_extreme += strength(shuffled) >= observed - 1e-12
     out["p_value"] = (1 + n_extreme) / 1000
     n_values = pd.Series(y).groupby(columns).transform("nunique")

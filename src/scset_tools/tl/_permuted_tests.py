@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from scset_tools import _checks
-from scset_tools._labels import n_rearrangements, permute_labels, smallest_p
+from scset_tools._permutation import n_rearrangements, permute_labels, smallest_p
 from scset_tools.tl._linear_tests import linear_test, with_intercept
 from scset_tools.tl._mixed import fit_linear
 from scset_tools.tl._paired import signed_ranks

@@ -12,8 +12,8 @@ import pandas as pd
 from joblib import delayed
 from scipy import stats
 
-from scset_tools._labels import permute_labels
 from scset_tools._metrics import BOUNDS, LOWER_IS_BETTER
+from scset_tools._permutation import permute_labels
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._estimators import check_probe
 from scset_tools.tl._probe import Probe, check_kind_metric, read_input, run_parallel, score_once

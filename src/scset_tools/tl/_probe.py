@@ -12,8 +12,8 @@ from sklearn import config_context
 from threadpoolctl import threadpool_limits
 
 from scset_tools import _checks
-from scset_tools._labels import permute_labels, warn_of_few_rearrangements
 from scset_tools._metrics import LOWER_IS_BETTER, METRICS, PRIMARY
+from scset_tools._permutation import permute_labels, warn_of_few_rearrangements
 from scset_tools.tl._designs import covariate_matrix
 from scset_tools.tl._estimators import PROBES, Prediction, check_probe, fit_predict, inner_folds, score
 from scset_tools.tl._fast_logistic import is_fast, predict_logistic

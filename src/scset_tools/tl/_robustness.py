@@ -15,8 +15,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from scset_tools import _checks
-from scset_tools._labels import permute_labels, warn_of_few_rearrangements
 from scset_tools._metrics import chance_corrected_f1
+from scset_tools._permutation import permute_labels, warn_of_few_rearrangements
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._neighbors import candidates, class_codes, neighbor_weights, require_reachable, vote
 from scset_tools.tl._representation import get_distances

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.sparse.csgraph import connected_components
 
 from scset_tools import _checks
-from scset_tools._labels import permute_labels, warn_of_few_rearrangements
+from scset_tools._permutation import permute_labels, warn_of_few_rearrangements
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._splits import read_groups

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scset_tools._labels import permute_labels
+from scset_tools._permutation import permute_labels
 
 MAX_LISTED = 5_000
 """Up to this many labelings are listed and drawn without replacement."""
