@@ -116,8 +116,13 @@ def test_set_up_trusts_the_store_and_reading_does_not(tmp_path, small_pieces, mo
         sst.ScSet(changed, n_hidden=8, n_latent=2)
 
 
-def test_a_stopped_run_goes_on_and_gives_the_same_file(tmp_path, small_pieces, monkeypatch):
-    sources = files(tmp_path, [cells(0, ["a", "b"]), cells(1, ["c", "d"])])
+@pytest.mark.parametrize("is_sparse", [True, False])
+def test_a_stopped_run_goes_on_and_gives_the_same_file(tmp_path, small_pieces, monkeypatch, is_sparse):
+    parts = [cells(0, ["a", "b"]), cells(1, ["c", "d"])]
+    if not is_sparse:
+        for part in parts:
+            part.X = part.X.toarray()
+    sources = files(tmp_path, parts)
     whole = sst.pp.read_store(sst.pp.write_store(sources, tmp_path / "w.zarr", sample_key="sample", **small_pieces))
     path, blocks = tmp_path / "c.zarr", []
     write = _store_run.StoreRun._block
@@ -138,6 +143,30 @@ def test_a_stopped_run_goes_on_and_gives_the_same_file(tmp_path, small_pieces, m
     np.testing.assert_array_equal(dense(again.X), dense(whole.X))
     pd.testing.assert_frame_equal(again.obs, whole.obs)
     np.testing.assert_allclose(again.uns["store"]["feature_sd"], whole.uns["store"]["feature_sd"])
+
+
+@pytest.mark.parametrize("is_sparse", [True, False])
+def test_what_is_kept_for_a_later_run_is_of_each_block_alone(tmp_path, small_pieces, monkeypatch, is_sparse):
+    """Its size, over all blocks, is that of the cohort and not its square."""
+    sizes = []
+    write = _store_run.StoreRun._write_state
+
+    def noting(run, done, rows):
+        write(run, done, rows)
+        sizes.append(sum(len(v) for name in ("state.npz", f"block{done:06d}.npz") for v in kept(run, name)))
+
+    def kept(run, name):
+        found = _store_run._loaded(run._progress / name)
+        return [v for key, v in found.items() if key not in ("sum", "square") and v.ndim]
+
+    monkeypatch.setattr(_store_run.StoreRun, "_write_state", noting)
+    adata = cells(0, ["a", "b"], n=400)
+    if not is_sparse:
+        adata.X = adata.X.toarray()
+    path = sst.pp.write_store(adata, tmp_path / "c.zarr", sample_key="sample", **small_pieces)
+    assert len(sizes) > 30
+    assert max(sizes[-5:]) <= 2 * max(sizes[:5])
+    assert not (path / "progress").exists()
 
 
 def test_another_run_does_not_go_on_from_a_stopped_one(tmp_path, small_pieces, monkeypatch):

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import zipfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +77,9 @@ class StoreRun:
         done = 0
         if state is not None:
             done = int(state["done"])
-            self.total, self.n_features, self.is_counts = state["total"], state["n_features"], bool(state["is_counts"])
-            self.sum, self.square = state["sum"], state["square"]
+            self.is_counts, self.sum, self.square = bool(state["is_counts"]), state["sum"], state["square"]
+            n_done = len(state["total"])
+            self.total[:n_done], self.n_features[:n_done] = state["total"], state["n_features"]
         d = len(self.features)
         self.writer = (
             SparseWriter(self.root.require_group("X"), d, state=state)
@@ -95,7 +97,7 @@ class StoreRun:
                 x = self._block(lo, hi)
                 self._learn(x, lo, hi)
                 self.writer.append(x)
-                self._write_state(number)
+                self._write_state(number, slice(lo, hi))
                 bar.update(hi - lo)
 
     def _block(self, lo: int, hi: int) -> Any:
@@ -141,32 +143,41 @@ class StoreRun:
     # ---- going on after a stop
 
     @property
-    def _state_file(self) -> Path:
-        return self.part / "progress.npz"
+    def _progress(self) -> Path:
+        """Folder of what a later run needs: a file for each block, and one that says how many of them count."""
+        return self.part / "progress"
 
-    def _write_state(self, done: int) -> None:
-        new = self._state_file.with_suffix(".new.npz")
+    def _block_file(self, number: int) -> Path:
+        return self._progress / f"block{number:06d}.npz"
+
+    def _write_state(self, done: int, rows: slice) -> None:
+        self._progress.mkdir(exist_ok=True)
+        # of its cells alone: all of them with every block would make the writing of a large cohort quadratic
+        np.savez(
+            self._block_file(done), total=self.total[rows], n_features=self.n_features[rows], **self.writer.last()
+        )
+        new = self._progress / "state.new.npz"
         np.savez(
             new,
             stamp=np.array(self.stamp),
             done=np.array(done),
-            total=self.total,
-            n_features=self.n_features,
             is_counts=np.array(self.is_counts),
             sum=self.sum,
             square=self.square,
             **self.writer.state(),
         )
-        os.replace(new, self._state_file)
+        os.replace(new, self._progress / "state.npz")
 
     def _read_state(self) -> dict[str, np.ndarray] | None:
         """The state of a run with the same sources and arguments that was stopped."""
         try:
-            with np.load(self._state_file) as found:
-                state = dict(found)
-        except (OSError, ValueError, KeyError):
+            state = _loaded(self._progress / "state.npz")
+            if str(state.get("stamp")) != self.stamp:
+                return None
+            blocks = [_loaded(self._block_file(i)) for i in range(1, int(state["done"]) + 1)]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
-        return state if str(state.get("stamp")) == self.stamp else None
+        return state | {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
     def close(self, obs: pd.DataFrame, features: pd.Index, store: dict[str, Any]) -> None:
         """Write the rest: cells, features, and what is known of the values."""
@@ -190,7 +201,12 @@ class StoreRun:
                 },
             }
         )
-        self._state_file.unlink()
+        shutil.rmtree(self._progress)
+
+
+def _loaded(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as found:
+        return dict(found)
 
 
 def _windows(rows: np.ndarray) -> Iterator[slice]:

@@ -26,7 +26,7 @@ class SparseWriter:
     n_features
         Number of columns.
     state
-        From :meth:`state` of a run that was stopped. Default: a new matrix.
+        From :meth:`state` of a run that was stopped, with the ``lengths`` of all its rows. Default: a new matrix.
     """
 
     def __init__(self, group: Any, n_features: int, *, state: dict[str, np.ndarray] | None = None) -> None:
@@ -39,7 +39,7 @@ class SparseWriter:
                 )
         self.n_written = 0 if state is None else int(state["n_written"])
         self.rest = {k: np.zeros(0, t) if state is None else state[k] for k, t in kinds.items()}
-        self.indptr = np.zeros(1, np.int64) if state is None else state["indptr"]
+        self.lengths = [] if state is None else [state["lengths"]]  # of rows; joined at the end, not at every block
         for name in kinds:  # what a stopped run wrote after its last state is written again
             group[name].resize((self.n_written,))
 
@@ -51,7 +51,7 @@ class SparseWriter:
         x
             The rows, with sorted indices.
         """
-        self.indptr = np.concatenate([self.indptr, self.indptr[-1] + x.indptr[1:].astype(np.int64)])
+        self.lengths.append(np.diff(x.indptr).astype(np.int64))
         self.rest["data"] = np.concatenate([self.rest["data"], x.data])
         self.rest["indices"] = np.concatenate([self.rest["indices"], x.indices.astype(np.int32)])
         size = CHUNK * CHUNKS_PER_SHARD
@@ -68,20 +68,23 @@ class SparseWriter:
         self.n_written += n
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a later run needs to go on from here."""
-        return {"n_written": np.array(self.n_written), "indptr": self.indptr, **self.rest}
+        """What a later run needs to go on from here, beside what :meth:`last` gave: no more than a shard."""
+        return {"n_written": np.array(self.n_written), **self.rest}
+
+    def last(self) -> dict[str, np.ndarray]:
+        """What a later run needs to know of the rows that were added last."""
+        return {"lengths": self.lengths[-1]}
 
     def close(self) -> None:
         """Write what waits, and what makes a matrix of it."""
         self._write(len(self.rest["data"]))
-        self.group.create_array(
-            "indptr", data=self.indptr, chunks=(max(1, min(len(self.indptr), CHUNK)),), overwrite=True
-        )
+        indptr = np.concatenate([np.zeros(1, np.int64), *self.lengths]).cumsum()
+        self.group.create_array("indptr", data=indptr, chunks=(max(1, min(len(indptr), CHUNK)),), overwrite=True)
         self.group.attrs.update(
             {
                 "encoding-type": "csr_matrix",
                 "encoding-version": "0.1.0",
-                "shape": [len(self.indptr) - 1, self.n_features],
+                "shape": [len(indptr) - 1, self.n_features],
             }
         )
 
@@ -127,6 +130,10 @@ class DenseWriter:
     def state(self) -> dict[str, np.ndarray]:
         """What a later run needs to go on from here."""
         return {"n_written": np.array(self.n_written)}
+
+    def last(self) -> dict[str, np.ndarray]:
+        """What a later run needs to know of the rows that were added last: nothing, their number is known."""
+        return {}
 
     def close(self) -> None:
         """Write what makes an array of anndata of it."""
