@@ -1,8 +1,14 @@
 # Every target makes the environment it needs in .venv, with plain venv and pip, and remakes it when
-# pyproject.toml or constraints.txt change. Needed beforehand: make and Python 3.11 or newer.
+# pyproject.toml or the constraints change. Needed beforehand: make and Python 3.11 or newer.
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+# An environment keeps its Python; a new one gets the newest that is supported (.ci/find_python), or make PYTHON=...
+ifndef PYTHON
+PYTHON := $(shell $(VENV)/bin/python -c 'import sys; print(sys._base_executable)' 2>/dev/null || .ci/find_python)
+endif
+# the versions that are tested with it
+CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints-py313.txt" if sys.version_info >= (3, 13) else "constraints.txt")' \
+  2>/dev/null || echo constraints.txt)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # pip 25.1 is the first that installs dependency groups
@@ -13,23 +19,28 @@ DOCS_OUT ?= docs/_build/html
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test fuzz demo docs lint format types bench build clean clean-env
+.PHONY: FORCE help env test fuzz demo docs lint format types bench build clean clean-env
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.python: FORCE  # the Python of the environment: with another one it is made anew
 	@if [ -z "$(PYTHON)" ]; then echo "No Python found: install Python 3.11 or newer, or name one with make PYTHON=/path/to/python." >&2; exit 1; fi
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but Python 3.11 or newer is needed: name one with make PYTHON=/path/to/python3.11." >&2; exit 1; }
+	@new="$$($(PYTHON) --version)"; \
+	if [ -e $(BIN)/python ] && [ "$$($(BIN)/python --version 2>/dev/null)" != "$$new" ]; then rm -rf $(VENV); fi; \
+	if [ "$$(cat $@ 2>/dev/null)" != "$$new" ]; then mkdir -p $(VENV) && echo "$$new" > $@; fi
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(VENV)/.python
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade -c constraints.txt "pip>=$(PIP_MINIMUM)"
-	$(PIP) install --quiet -c constraints.txt --editable .
+	$(PIP) install --quiet --upgrade -c $(CONSTRAINTS) "pip>=$(PIP_MINIMUM)"
+	$(PIP) install --quiet -c $(CONSTRAINTS) --editable .
 	@touch $@
 
 # one stamp per dependency group of pyproject.toml: make demo need not wait for Sphinx
 $(VENV)/.installed-%: $(VENV)/.installed
-	$(PIP) install --quiet -c constraints.txt --group $*
+	$(PIP) install --quiet -c $(CONSTRAINTS) --group $*
 	@touch $@
 
 env: $(VENV)/.installed-dev  ## everything a developer needs, in .venv

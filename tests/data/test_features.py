@@ -15,6 +15,8 @@ import zarr
 from scset_tools.data._features import check_features, describe_source, feature_moments
 from scset_tools.data._rows import Named, RowReader
 
+pytestmark = pytest.mark.platform
+
 
 @pytest.fixture
 def blocks_of_seven(monkeypatch):

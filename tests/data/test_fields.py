@@ -11,6 +11,8 @@ import scipy.sparse as sp
 from scset_tools.data._feature_fields import CellLayerField, CellObsmField
 from scset_tools.data._fields import MISSING, CellBatchField, SampleField, SampleLabelField, SampleNumericField
 
+pytestmark = pytest.mark.platform
+
 
 def labels() -> SampleLabelField:
     return SampleLabelField("labels", "condition", "sample")

@@ -11,6 +11,8 @@ from _cohort import FIT, make_cohort
 
 import scset_tools as sst
 
+pytestmark = pytest.mark.platform
+
 MODELS = {
     "maestro": (sst.MAESTRO, {"n_hidden": 16, "n_latent": 6, "n_inducing": 4, "n_cells": 20, "n_heads": 2}),
     "scset": (sst.ScSet, {"n_hidden": 16, "n_latent": 6, "n_cells": 20, "n_heads": 2}),

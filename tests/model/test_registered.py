@@ -13,7 +13,7 @@ from test_contract import MODELS, distance, fit
 
 import scset_tools as sst
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is not trained")
+pytestmark = [pytest.mark.platform, pytest.mark.filterwarnings("ignore:.*is not trained")]
 KINDS = pytest.mark.parametrize("kind", MODELS)
 
 
@@ -335,3 +335,17 @@ def test_a_last_step_that_spoils_the_weights_is_told():
     model = build("maestro", make_cohort())
     with pytest.raises(ValueError, match=r"not finite|The loss is"):
         model.train(**{**FIT, "max_epochs": 1, "batch_size": 8, "train_size": 1.0, "plan_kwargs": {"lr": float("inf")}})
+
+
+# ---- batches of cells
+
+
+@KINDS
+def test_data_modules_of_scvi_tools_are_refused(kind):
+    """They would hand out cells in random order, from many samples at once."""
+    cls, _ = MODELS[kind]
+    for name in ("setup_annbatch", "setup_datamodule"):
+        with pytest.raises(NotImplementedError, match=rf"{cls.__name__}.{name}: .*write_store.*setup_anndata"):
+            getattr(cls, name)(paths=["a.h5ad"], sample_key="sample")
+    with pytest.raises(NotImplementedError, match=r"train\(datamodule=...\).*write_store"):
+        build(kind, make_cohort()).train(datamodule=object())

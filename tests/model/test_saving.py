@@ -14,6 +14,8 @@ from _cohort import FIT, make_cohort
 import scset_tools as sst
 from scset_tools.model._saved_file import decoded, encoded
 
+pytestmark = pytest.mark.platform
+
 SIZES = {
     "MAESTRO": {"n_hidden": 8, "n_latent": 4, "n_inducing": 2, "n_layers": 1, "n_cells": 20, "n_heads": 2},
     "PaSCient": {"n_hidden": 8, "n_latent": 4},

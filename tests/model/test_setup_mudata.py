@@ -11,6 +11,8 @@ from _cohort import FIT, make_cohort
 import scset_tools as sst
 from scset_tools.model._setup_mudata import obs_keys
 
+pytestmark = pytest.mark.platform
+
 SMALL = {"n_hidden": 16, "n_latent": 6, "n_inducing": 4, "n_cells": 20, "n_heads": 2, "random_state": 0}
 LIFTED = ["sample", "condition", "batch"]
 

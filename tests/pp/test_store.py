@@ -13,6 +13,8 @@ import scset_tools as sst
 from scset_tools.data import _features
 from scset_tools.pp import _store_run, _store_writer
 
+pytestmark = pytest.mark.platform
+
 GENES = [f"g{i}" for i in range(12)]
 
 

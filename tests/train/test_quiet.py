@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import warnings
 
+import pytest
+
 import scset_tools as sst
 from scset_tools.train._quiet import LOGGERS, without_adverts
+
+pytestmark = pytest.mark.platform
 
 
 def test_adverts_are_kept_back_and_the_rest_passes(caplog):

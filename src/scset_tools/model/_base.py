@@ -204,6 +204,7 @@ class SampleModelClass(SupervisedModel, SavingMixin, ExplainMixin, RegisteredMod
         if self.adata is None:
             msg = "The model has no AnnData to train on: load it with one, load(directory, adata=adata)."
             raise ValueError(msg)
+        self._refuse_datamodule(trainer_kwargs)
         self.fits_ = self.finetune_history_ = None  # of vectors that are about to change
         run_training(
             self,

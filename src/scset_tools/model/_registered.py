@@ -31,6 +31,43 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
             self.adata_manager.validate()
 
     @classmethod
+    def setup_annbatch(cls, *args: Any, **kwargs: Any) -> None:
+        """Not for models of samples: scvi-tools' loader hands out cells in random order.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Whatever scvi-tools takes.
+
+        Raises
+        ------
+        NotImplementedError
+            Always, with what to call instead.
+        """
+        raise _no_batches_of_cells(cls, "setup_annbatch")
+
+    @classmethod
+    def setup_datamodule(cls, *args: Any, **kwargs: Any) -> None:
+        """Not for models of samples: the data modules of scvi-tools hand out cells in random order.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Whatever scvi-tools takes.
+
+        Raises
+        ------
+        NotImplementedError
+            Always, with what to call instead.
+        """
+        raise _no_batches_of_cells(cls, "setup_datamodule")
+
+    def _refuse_datamodule(self, given: dict[str, Any]) -> None:
+        """Raise for a data module given to ``train``; None, scvi-tools' default, means nothing."""
+        if given.pop("datamodule", None) is not None:
+            raise _no_batches_of_cells(type(self), "train(datamodule=...)")
+
+    @classmethod
     def _register(cls, adata: AnnData, fields: list, setup_method_args: dict[str, Any], **kwargs: Any) -> None:
         """Register fields; the manager keeps what it found, and ``Model(adata)`` finds the manager."""
         known = cls._setup_adata_manager_store.get(adata.uns.get(_SCVI_UUID_KEY))
@@ -75,6 +112,15 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
         """Forget an AnnData that was only embedded: scvi-tools keeps each one for as long as the class lives."""
         if adata is not self.adata:
             self._per_instance_manager_store.get(self.id, {}).pop(adata.uns.get(_SCVI_UUID_KEY), None)
+
+
+def _no_batches_of_cells(model: type, what: str) -> NotImplementedError:
+    name = model.__name__
+    return NotImplementedError(
+        f"{name}.{what}: data modules of scvi-tools make batches of cells, which cut samples, and {name} reads whole samples. "
+        "Write the files to one store, sst.pp.write_store(paths, 'cohort.zarr', sample_key=...), and register it: "
+        f"adata = sst.pp.read_store('cohort.zarr'); {name}.setup_anndata(adata, sample_key=...). Values stay on disk."
+    )
 
 
 def _forget(store: dict[str, Any], uuid: str) -> None:

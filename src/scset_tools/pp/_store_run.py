@@ -153,9 +153,7 @@ class StoreRun:
     def _write_state(self, done: int, rows: slice) -> None:
         self._progress.mkdir(exist_ok=True)
         # of its cells alone: all of them with every block would make the writing of a large cohort quadratic
-        np.savez(
-            self._block_file(done), total=self.total[rows], n_features=self.n_features[rows], **self.writer.last()
-        )
+        np.savez(self._block_file(done), total=self.total[rows], n_features=self.n_features[rows], **self.writer.last())
         new = self._progress / "state.new.npz"
         np.savez(
             new,
