@@ -37,7 +37,7 @@ def network(width: int) -> PaSCientModule:
     made = pascient_module(N_GENES, width, classes=("a", "b")).eval()
     with torch.no_grad():  # sharper than at the start, as after training, so that the path is not nearly straight
         made.aggregator.pool.score[-1].weight.mul_(20)
-        made.heads[0].final.weight.mul_(20)
+        made.heads[0].linear.weight.mul_(20)
     return made
 
 

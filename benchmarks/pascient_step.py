@@ -55,7 +55,7 @@ class Padded(nn.Module):
         with torch.no_grad():
             self.first.weight.copy_(ours.first.weight.T)
             self.first.bias.copy_(ours.first.bias)
-        self.score, self.rest, self.head = ours.aggregator.pool.score, ours.sample_encoder, ours.heads[0].final
+        self.score, self.rest, self.head = ours.aggregator.pool.score, ours.sample_encoder, ours.heads[0].linear
 
     def forward(self, x: torch.Tensor, is_real: torch.Tensor) -> torch.Tensor:
         h = self.first(x)

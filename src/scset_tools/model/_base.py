@@ -7,29 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import rich.pretty  # noqa: F401  (scvi-tools prints a set-up through it, and rich 15 no longer loads it by itself)
 from anndata import AnnData
-from scvi import REGISTRY_KEYS, settings
 
 from scset_tools import _checks
 from scset_tools._docs import docs
 from scset_tools._samples import as_text, sample_adata
-from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._init_params import record_init_params, seeded
-from scset_tools.model._registered import RegisteredModel
-from scset_tools.model._saving import SavingMixin
 from scset_tools.model._setup import fields_of
 from scset_tools.model._training import run_training
-from scset_tools.model.explain import ExplainMixin
-from scset_tools.model.supervise._model import SupervisedModel
+from scset_tools.model.explain._methods import ExplainedModel
 from scset_tools.train import SampleTrainingPlan
 
 
-class SampleModelClass(SupervisedModel, SavingMixin, ExplainMixin, RegisteredModel):
+class SampleModelClass(ExplainedModel):
     """Base of models that map a sample, a set of cells, to one vector.
 
     A model sets ``_module_cls``, builds ``self.module`` in its constructor and inherits the rest.
@@ -46,6 +40,7 @@ class SampleModelClass(SupervisedModel, SavingMixin, ExplainMixin, RegisteredMod
     _training_plan_cls = SampleTrainingPlan
     _plan_defaults: dict[str, Any] = {}  # noqa: RUF012  (a model replaces it, nobody changes it)
     _forbid_zero_cells = False
+    _seeded = staticmethod(seeded)
     _health_cells = 64
     """Cells of a sample that are embedded to watch its vector in training."""
 
@@ -115,21 +110,6 @@ class SampleModelClass(SupervisedModel, SavingMixin, ExplainMixin, RegisteredMod
     def _other_fields(cls, sample_key: str) -> tuple[Any, ...]:
         """Further fields of a model."""
         return ()
-
-    @property
-    def sample_names(self) -> list[str]:
-        """Names of the samples in the registered AnnData, sorted."""
-        return [str(n) for n in self.registry["field_registries"]["sample"]["state_registry"]["categorical_mapping"]]
-
-    @property
-    def name(self) -> str:
-        """Lower-case name: prefix of everything the model writes."""
-        return type(self).__name__.lower()
-
-    def get_var_names(self, legacy_mudata_format: bool = False) -> np.ndarray:  # noqa: FBT001, FBT002  (scvi's signature)
-        """Names of the features that the model reads, whether or not an AnnData is attached."""
-        state = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
-        return np.asarray(state["column_names"]).astype(str)
 
     # ---- training
 
@@ -263,16 +243,11 @@ class SampleModelClass(SupervisedModel, SavingMixin, ExplainMixin, RegisteredMod
         -------
         DataFrame of shape (samples, n_latent), float32, indexed by sample name.
         """
-        self._check_if_trained(
-            message=f"This {type(self).__name__} is not trained: its vectors come from random weights."
-        )
-        adata = self._validate_anndata(adata)
-        try:
-            dataset = self._dataset(adata, n_cells, seed=seed)
+        self._warn_if_untrained("its vectors come from random weights")
+        with self._reading(adata) as cells:
+            dataset = self._dataset(cells, n_cells, seed=seed)
             positions = dataset.index.positions(samples)
             vectors = represent_samples(self.module, dataset, positions, batch_size=batch_size)
-        finally:
-            self._release(adata)
         names = pd.Index(as_text(dataset.index.names[positions]), name=self._sample_key)
         return pd.DataFrame(vectors, index=names)
 
@@ -328,43 +303,3 @@ class SampleModelClass(SupervisedModel, SavingMixin, ExplainMixin, RegisteredMod
             "train_samples": getattr(self, "train_samples_", None),
             "validation_samples": getattr(self, "validation_samples_", None),
         }
-
-    # ---- saving and loading
-
-    def _attach(self, adata: AnnData) -> None:
-        self._adata = adata = self._cells_of(adata)
-        self._adata_manager = self._register_as_in_training(adata)
-        self.registry_ = self._adata_manager._registry
-        self.summary_stats = self._adata_manager.summary_stats
-
-    # ---- shared by models
-
-    stopped_after_: list[int] | None = None
-    """Epochs done and asked for, of a training that was interrupted."""
-
-    def _check_if_trained(self, warn: bool = True, message: str = "") -> None:  # noqa: FBT001, FBT002  (scvi's signature)
-        if self.is_trained_ or self.stopped_after_ is None:
-            return super()._check_if_trained(warn=warn, message=message)
-        done, asked = self.stopped_after_
-        message = (
-            f"This {type(self).__name__} is partly trained: its training was stopped after {done} of {asked} epochs."
-        )
-        return super()._check_if_trained(warn=warn, message=message)
-
-    _seeded = staticmethod(seeded)
-
-    @property
-    def _sample_key(self) -> str:
-        return str(self.registry["setup_args"]["sample_key"])
-
-    @property
-    def _n_input(self) -> int:
-        return len(self.get_var_names())
-
-    def _manager_of(self, adata: AnnData) -> Any:
-        return self.adata_manager if adata is self.adata else self.get_anndata_manager(adata, required=True)
-
-    def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> SampleDataset:
-        return SampleDataset(
-            self._manager_of(adata), n_cells=n_cells, seed=(settings.seed or 0) if seed is None else seed
-        )

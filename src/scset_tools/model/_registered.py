@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from scvi import REGISTRY_KEYS, settings
 from scvi.data._constants import _SCVI_UUID_KEY  # not exported
 from scvi.data._utils import _assign_adata_uuid, _check_if_view  # not exported
 from scvi.model.base import BaseModelClass
 
 from scset_tools import _checks
+from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._manager import SampleManager
 from scset_tools.model._setup_mudata import MuDataSetup
 
@@ -24,11 +29,50 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
     the model is made, trained or asked. Another AnnData is registered for as long as a question about it takes.
     """
 
+    _dataset_cls: type[SampleDataset] = SampleDataset
+    _read: dict[str, Any] = {}  # noqa: RUF012  (a model replaces it, nobody changes it)
+    """How its dataset reads cells."""
+    stopped_after_: list[int] | None = None
+    """Epochs done and asked for, of a training that was interrupted."""
+
     def __init__(self, adata: AnnData | None = None, registry: dict | None = None) -> None:
         super().__init__(adata, registry)
         weakref.finalize(self, type(self)._per_instance_manager_store.pop, self.id, None)
         if self.adata_manager is not None:
             self.adata_manager.validate()
+
+    @property
+    def name(self) -> str:
+        """Lower-case name: prefix of everything the model writes."""
+        return type(self).__name__.lower()
+
+    @property
+    def sample_names(self) -> list[str]:
+        """Names of the samples in the registered AnnData, sorted."""
+        return [str(n) for n in self.registry["field_registries"]["sample"]["state_registry"]["categorical_mapping"]]
+
+    def get_var_names(self, legacy_mudata_format: bool = False) -> np.ndarray:  # noqa: FBT001, FBT002  (scvi's signature)
+        """Names of the features that the model reads, whether or not an AnnData is attached."""
+        state = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
+        return np.asarray(state["column_names"]).astype(str)
+
+    @property
+    def _sample_key(self) -> str:
+        return str(self.registry["setup_args"]["sample_key"])
+
+    @property
+    def _n_input(self) -> int:
+        return len(self.get_var_names())
+
+    def _check_if_trained(self, warn: bool = True, message: str = "") -> None:  # noqa: FBT001, FBT002  (scvi's signature)
+        if not self.is_trained_ and self.stopped_after_ is not None:
+            done, asked = self.stopped_after_
+            message = f"This {type(self).__name__} is partly trained: its training was stopped after {done} of {asked} epochs."
+        super()._check_if_trained(warn=warn, message=message)
+
+    def _warn_if_untrained(self, consequence: str) -> None:
+        """Say what random weights are about to be used for."""
+        self._check_if_trained(message=f"This {type(self).__name__} is not trained: {consequence}.")
 
     @classmethod
     def setup_annbatch(cls, *args: Any, **kwargs: Any) -> None:
@@ -108,10 +152,23 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
             return adata
         return super()._validate_anndata(adata, copy_if_view)
 
-    def _release(self, adata: AnnData) -> None:
-        """Forget an AnnData that was only embedded: scvi-tools keeps each one for as long as the class lives."""
-        if adata is not self.adata:
-            self._per_instance_manager_store.get(self.id, {}).pop(adata.uns.get(_SCVI_UUID_KEY), None)
+    @contextmanager
+    def _reading(self, adata: AnnData | None = None) -> Iterator[AnnData]:
+        """The cells that are meant, checked and registered; others than the model's own are forgotten afterwards."""
+        cells = self._validate_anndata(adata)
+        try:
+            yield cells
+        finally:  # scvi-tools keeps each one for as long as the class lives
+            if cells is not self.adata:
+                self._per_instance_manager_store.get(self.id, {}).pop(cells.uns.get(_SCVI_UUID_KEY), None)
+
+    def _manager_of(self, adata: AnnData) -> Any:
+        return self.adata_manager if adata is self.adata else self.get_anndata_manager(adata, required=True)
+
+    def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> SampleDataset:
+        """Samples of cells that :meth:`_reading` gave."""
+        seed = (settings.seed or 0) if seed is None else seed
+        return self._dataset_cls(self._manager_of(adata), n_cells=n_cells, seed=seed, **self._read)
 
 
 def _no_batches_of_cells(model: type, what: str) -> NotImplementedError:

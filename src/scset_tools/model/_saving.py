@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from scset_tools import _whole
-from scset_tools.model._mixin import ModelMixin
+from scset_tools.model._registered import RegisteredModel
 from scset_tools.model._saved_file import decoded, encoded, own_files, require_loadable
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class SavingMixin(ModelMixin):
+class SavedModel(RegisteredModel):
     """``save`` and ``load`` of every model."""
 
     def save(
@@ -102,3 +102,9 @@ class SavingMixin(ModelMixin):
         if adata is not False:
             model._attach(adata)
         return model
+
+    def _attach(self, adata: AnnData) -> None:
+        self._adata = adata = self._cells_of(adata)
+        self._adata_manager = self._register_as_in_training(adata)
+        self.registry_ = self._adata_manager._registry
+        self.summary_stats = self._adata_manager.summary_stats

@@ -51,7 +51,7 @@ from scset_tools.nn._ragged import (
     sizes,
     to_padded,
 )
-from scset_tools.nn._random import cell_normal, cell_uniform, sample_uniform
+from scset_tools.nn._random import cell_normal, cell_uniform, content_hash, sample_uniform
 from scset_tools.nn._set_encoder import SetEncoder
 from scset_tools.nn._sparse_linear import CompressedRows, SparseLinear, sampled_product, sparse_product
 from scset_tools.nn._streaming import stream_attention, stream_embed
@@ -93,6 +93,7 @@ __all__ = [
     "cell_normal",
     "cell_uniform",
     "completeness_error",
+    "content_hash",
     "ddim_steps",
     "ddpm_steps",
     "draw_without_replacement",

@@ -67,6 +67,8 @@ class NoiseSchedule:
         If there is no such schedule, or ``n_steps`` is less than 2.
     """
 
+    kinds = tuple(SCHEDULES)
+
     def __init__(self, kind: str = "cosine", n_steps: int = 1000) -> None:
         if kind not in SCHEDULES:
             raise ValueError(f"The schedule {kind!r} is not one of {sorted(SCHEDULES)}.")

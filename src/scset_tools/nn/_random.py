@@ -12,6 +12,8 @@ from torch import Tensor
 
 from scset_tools.nn._ragged import sample_of_cell
 
+_BLOCK = 2**20
+"""Numbers that are hashed at once, so that memory stays bounded for cells of many features."""
 _WORD = 1 << 64
 _GAMMA = 0x9E3779B97F4A7C15
 _MULTIPLIER_1 = 0xBF58476D1CE4E5B9
@@ -144,3 +146,24 @@ def sample_uniform(seed: Tensor, *, stream: int) -> Tensor:
     """
     # Position 0 of the sequence: cells start at 1.
     return _to_uniform(_mix(_key(seed, stream)))
+
+
+def content_hash(x: Tensor) -> Tensor:
+    """A 64-bit number for each cell that depends on its features alone, int64 (cells,).
+
+    Multilinear hashing of the bits of the features as float32, with odd keys, followed by a bijection.
+
+    Parameters
+    ----------
+    x
+        Features, (cells, features).
+    """
+    n_features = x.shape[1]
+    keys = _mix(torch.arange(1, n_features + 1, device=x.device)) | 1
+    hashed = []
+    for rows in x.split(max(1, _BLOCK // max(1, n_features))):
+        bits = (
+            (rows.float() + 0.0).contiguous().view(torch.int32).to(torch.int64)
+        )  # adding zero makes -0.0 equal to 0.0
+        hashed.append(_mix((bits * keys).sum(1)))
+    return torch.cat(hashed) if hashed else x.new_zeros(0, dtype=torch.int64)

@@ -34,8 +34,8 @@ def head_of(probe):
     """A head as fine-tuning leaves one, with the fit of a probe."""
     head = make_head(probe.kind, 3, classes=probe.classes).double()
     with torch.no_grad():
-        head.final.weight.copy_(probe.weight.T)
-        head.final.bias.copy_(probe.bias)
+        head.linear.weight.copy_(probe.weight.T)
+        head.linear.bias.copy_(probe.bias)
     return head
 
 

@@ -15,8 +15,8 @@ NAMES = ("a", "b", "c", "d", "e")
 
 def ordinal(n_classes: int, scores: list[float]) -> tuple[OrdinalHead, torch.Tensor]:
     head = OrdinalHead(1, NAMES[:n_classes])
-    head.final.weight.data.fill_(1.0)
-    head.final.bias.data.zero_()
+    head.linear.weight.data.fill_(1.0)
+    head.linear.bias.data.zero_()
     return head, torch.tensor(scores)[:, None].requires_grad_()
 
 
@@ -86,7 +86,7 @@ def test_numbers_are_learned_in_units_of_their_spread_and_given_in_their_own() -
 
 def test_survival_falls_from_one_and_is_lower_at_a_higher_hazard() -> None:
     head = TimeToEventHead(1)
-    head.final.weight.data.fill_(1.0)
+    head.linear.weight.data.fill_(1.0)
     z = torch.tensor([[-1.0], [0.0], [1.0], [2.0]])
     y = torch.tensor([[4.0, 1], [3.0, 0], [2.0, 1], [1.0, 1]])
     head.set_baseline(z, y)

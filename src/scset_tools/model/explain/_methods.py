@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,18 +13,18 @@ from anndata import AnnData
 from scset_tools import _checks, _keys
 from scset_tools._samples import sample_codes
 from scset_tools.model._inference import score_cells
-from scset_tools.model._mixin import ModelMixin
 from scset_tools.model._outputs import write_cell_scores
 from scset_tools.model.explain._attribute import attribute, attribution_matrix, require_options
 from scset_tools.model.explain._question import Precision, Question
 from scset_tools.model.explain._spaces import FeatureSpace
+from scset_tools.model.supervise._model import SupervisedModel
 
 if TYPE_CHECKING:
     from scset_tools.model.explain._result import Attributions
 
 
-class ExplainMixin(ModelMixin):
-    """Attributions and attention of :class:`~scset_tools.model.SampleModelClass`."""
+class ExplainedModel(SupervisedModel):
+    """Attributions and attention of every model."""
 
     _space_cls: type[Any] = FeatureSpace
     """Where the path from baseline to cells is straight."""
@@ -109,28 +110,19 @@ class ExplainMixin(ModelMixin):
         UserWarning
             If the model is not trained: then random weights are explained.
         """
-        require_options(method, head, baseline)
-        if method == "attention":
-            self._require_attention()
-        self._check_if_trained(message=f"This {type(self).__name__} is not trained: it explains random weights.")
-        cells = self._validate_anndata(adata)
-        try:
-            question = Question(
-                self,
-                cells,
-                label_key,
-                target=target,
-                reference=reference,
-                head=head,
-                baseline=baseline,
-                method=method,
-                samples=samples,
-                n_cells=n_cells,
-                batch_size=batch_size,
-            )
+        with self._asked(
+            adata,
+            label_key,
+            target=target,
+            reference=reference,
+            head=head,
+            baseline=baseline,
+            method=method,
+            samples=samples,
+            n_cells=n_cells,
+            batch_size=batch_size,
+        ) as question:
             return attribute(question, groupby=groupby, features=features, precision=Precision(n_steps, tolerance))
-        finally:
-            self._release(cells)
 
     def annotate_attributions(
         self, label_key: str, *, adata: AnnData | None = None, key_added: str | None = None, **kwargs: Any
@@ -187,27 +179,24 @@ class ExplainMixin(ModelMixin):
         AnnData of the drawn cells x features with ``obs`` of these cells; ``X`` is sparse where the model reads sparse counts from a
         baseline of zeros: it is zero where they are.
         """
-        require_options("integrated_gradients", head, baseline)
-        self._check_if_trained(message=f"This {type(self).__name__} is not trained: it explains random weights.")
-        cells = self._validate_anndata(adata)
-        try:
-            question = Question(
-                self,
-                cells,
-                label_key,
-                target=target,
-                reference=reference,
-                head=head,
-                baseline=baseline,
-                method="integrated_gradients",
-                samples=[samples] if isinstance(samples, str) else samples,
-                n_cells=n_cells,
-                batch_size=8,
-            )
+        names = [samples] if isinstance(samples, str) else samples
+        how = {"target": target, "reference": reference, "head": head, "baseline": baseline, "n_cells": n_cells}
+        with self._asked(adata, label_key, samples=names, **how) as question:
             rows, x = attribution_matrix(question, Precision(n_steps, tolerance))
-        finally:
-            self._release(cells)
-        return AnnData(x, obs=cells.obs.iloc[rows].copy(), var=pd.DataFrame(index=pd.Index(self.get_var_names())))
+            obs = question.adata.obs.iloc[rows].copy()
+        return AnnData(x, obs=obs, var=pd.DataFrame(index=pd.Index(self.get_var_names())))
+
+    @contextmanager
+    def _asked(
+        self, adata: AnnData | None, label_key: str, *, method: str = "integrated_gradients", **how: Any
+    ) -> Iterator[Question]:
+        """A question about cells, which are forgotten when it is answered."""
+        require_options(method, how["head"], how["baseline"])
+        if method == "attention":
+            self._require_attention()
+        self._warn_if_untrained("it explains random weights")
+        with self._reading(adata) as cells:
+            yield Question(self, cells, label_key, method=method, **how)
 
     def get_attention(self, adata: AnnData | None = None) -> pd.DataFrame:
         """Weight of each cell in the pooling of its sample.
@@ -227,20 +216,15 @@ class ExplainMixin(ModelMixin):
             If the model does not weigh cells.
         """
         self._require_attention()
-        self._check_if_trained(
-            message=f"This {type(self).__name__} is not trained: its attention comes from random weights."
-        )
-        adata = self._validate_anndata(adata)
-        try:
+        self._warn_if_untrained("its attention comes from random weights")
+        with self._reading(adata) as cells:
             weights = score_cells(
                 self.module,
-                self._dataset(adata),
+                self._dataset(cells),
                 score=self.module.attention,
                 score_in_pieces=self.module.attention_in_pieces,
             )
-        finally:
-            self._release(adata)
-        return pd.DataFrame(weights, index=adata.obs_names, columns=[f"head_{i}" for i in range(weights.shape[1])])
+        return pd.DataFrame(weights, index=cells.obs_names, columns=[f"head_{i}" for i in range(weights.shape[1])])
 
     def annotate_attention(self, adata: AnnData | None = None, *, key_added: str | None = None) -> None:
         """Write the attention on each cell, times the number of cells of its sample: 1 is as much as the average cell.
@@ -261,18 +245,6 @@ class ExplainMixin(ModelMixin):
         codes, _ = sample_codes(_checks.require_obs(cells, self._sample_key), self._sample_key)
         n_cells = np.bincount(codes)[codes]
         write_cell_scores(cells, weights.mul(n_cells, axis=0), _keys.key(key_added or _keys.attention(self.name)))
-
-    # ---- what a model tells about itself
-
-    def _head_of(self, label_key: str) -> tuple[Any, Any] | None:
-        """Module and head that predict a label, None if there are none."""
-        del label_key
-        return None
-
-    def _head_with_class(self, name: str) -> str | None:
-        """The label of a head that has this class, if one has."""
-        del name
-        return None
 
     def _require_attention(self) -> None:
         reason = self.module.no_attention

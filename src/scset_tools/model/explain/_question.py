@@ -20,7 +20,7 @@ from scset_tools.nn import sample_of_cell
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scset_tools.model._base import SampleModelClass
+    from scset_tools.model.explain._methods import ExplainedModel
 
 MAX_DOUBLINGS = 4
 """How often the number of steps is doubled at most."""
@@ -51,7 +51,7 @@ class Question:
 
     def __init__(
         self,
-        model: SampleModelClass,
+        model: ExplainedModel,
         adata: AnnData,
         label_key: str,
         *,
@@ -62,7 +62,7 @@ class Question:
         method: str,
         samples: Sequence[str] | None,
         n_cells: int | None,
-        batch_size: int,
+        batch_size: int = 8,
     ) -> None:
         if label_key not in adata.obs and target is None and (known := model._head_with_class(label_key)) is not None:
             label_key, target = known, label_key  # a class of the label that was learned, and no column: one meaning

@@ -293,22 +293,17 @@ class MAESTRO(SampleModelClass):
         if self.module.decoder is None:
             msg = "This MAESTRO has no decoder: it was built with reconstruction_weight=0."
             raise ValueError(msg)
-        self._check_if_trained(message="This MAESTRO is not trained: what it reconstructs comes from random weights.")
+        self._warn_if_untrained("what it reconstructs comes from random weights")
         chosen = self.module.masking if masking is None else masking
         require_choice("masking", chosen, MASKINGS)
-        adata = self._validate_anndata(adata)
-        try:
-            dataset = self._dataset(adata)
-            names = [samples] if isinstance(samples, str) else samples
-            positions = dataset.index.positions(names)
+        with self._reading(adata) as cells:
+            dataset = self._dataset(cells)
             return reconstruct_samples(
                 self.module,
                 dataset,
-                positions,
+                dataset.index.positions([samples] if isinstance(samples, str) else samples),
                 mask_rate=mask_rate,
                 masking=chosen,
                 seed=seed,
                 var_names=self.get_var_names(),
             )
-        finally:
-            self._release(adata)

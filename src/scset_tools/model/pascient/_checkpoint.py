@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from scset_tools import _checks
-from scset_tools.model._mixin import ModelMixin
+from scset_tools.model._base import SampleModelClass
 from scset_tools.model.pascient._setup import aligned, require_unique_genes
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def gene_coverage(genes: Sequence[str], given: pd.Index) -> pd.DataFrame:
     )
 
 
-class PublishedMixin(ModelMixin):
+class PublishedModel(SampleModelClass):
     """``from_checkpoint`` of a model whose constructor takes sizes, ``published_classes`` and ``n_slots``."""
 
     @classmethod

@@ -9,18 +9,16 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from anndata import AnnData
-from scvi import REGISTRY_KEYS, settings
+from scvi import REGISTRY_KEYS
 
 from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
-from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._fields import CellTypeField
-from scset_tools.model._base import SampleModelClass
 from scset_tools.model._preset import Preset
 from scset_tools.model._setup import fields_of
 from scset_tools.model.pascient._aggregators import AGGREGATORS
-from scset_tools.model.pascient._checkpoint import PUBLISHED_TARGET, PublishedMixin
+from scset_tools.model.pascient._checkpoint import PUBLISHED_TARGET, PublishedModel
 from scset_tools.model.pascient._explain import FirstLayerSpace
 from scset_tools.model.pascient._module import CELL_TYPE_KEY, PaSCientModule
 from scset_tools.model.pascient._presets import PRESETS
@@ -32,7 +30,7 @@ from scset_tools.model.supervise._heads import Head
 from scset_tools.model.supervise._targets import Target
 
 
-class PaSCient(PublishedMixin, SampleModelClass):
+class PaSCient(PublishedModel):
     """Attention multiple-instance learning: labels of samples from all their cells, with attributions to cells and genes.
 
     A linear layer embeds each cell, attention pools the cells of a sample, a small network maps the pooled vector to the
@@ -103,6 +101,7 @@ class PaSCient(PublishedMixin, SampleModelClass):
     _data_splitter_cls = PaSCientSplitter
     _space_cls = FirstLayerSpace
     _default_baseline = "zeros"
+    _read = {"sparse": True}  # noqa: RUF012
     _learns_from_labels = True
     _plan_defaults = {"lr": 1e-3, "weight_decay": 1e-4}  # noqa: RUF012
 
@@ -369,10 +368,6 @@ class PaSCient(PublishedMixin, SampleModelClass):
 
     def _supervised_splitter(self, level: str) -> tuple[type, dict[str, Any]]:
         return PaSCientSplitter, {}
-
-    def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> SampleDataset:
-        seed = (settings.seed or 0) if seed is None else seed
-        return SampleDataset(self._manager_of(adata), n_cells=n_cells, seed=seed, sparse=True)
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:  # noqa: FBT001, FBT002
         if adata is not None and self.registry["setup_args"].get("use_rep") is None:

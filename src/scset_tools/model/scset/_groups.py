@@ -13,11 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from scset_tools.nn import ptr_from_sizes
-from scset_tools.nn._random import _mix
-
-_BLOCK = 2**20
-"""Numbers that are hashed at once, so that memory stays bounded for cells of many features."""
+from scset_tools.nn import content_hash, ptr_from_sizes
 
 MAX_BUFFERED = 32_768
 """Most cells that are held at once when a sample is read in pieces."""
@@ -38,22 +34,6 @@ class Groups:
 
     n_groups: list[int]
     """Number of groups of each sample."""
-
-
-def content_hash(x: torch.Tensor) -> torch.Tensor:
-    """A 64-bit number for each cell that depends on its features alone, int64 (cells,).
-
-    Multilinear hashing of the bits of the features as float32, with odd keys, followed by a bijection.
-    """
-    n_features = x.shape[1]
-    keys = _mix(torch.arange(1, n_features + 1, device=x.device)) | 1
-    hashed = []
-    for rows in x.split(max(1, _BLOCK // max(1, n_features))):
-        bits = (
-            (rows.float() + 0.0).contiguous().view(torch.int32).to(torch.int64)
-        )  # adding zero makes -0.0 equal to 0.0
-        hashed.append(_mix((bits * keys).sum(1)))
-    return torch.cat(hashed) if hashed else x.new_zeros(0, dtype=torch.int64)
 
 
 def group_of_rank(n: int, n_cells: int, device: torch.device) -> torch.Tensor:

@@ -11,20 +11,19 @@ from scvi import REGISTRY_KEYS
 
 from scset_tools._checks import require_choice
 from scset_tools.data._index import SampleIndex
-from scset_tools.model._base import SampleModelClass
 from scset_tools.model._moments import batch_codes, batch_moments
 from scset_tools.model._preset import Preset
 from scset_tools.model.scset._encoders import ENCODERS
 from scset_tools.model.scset._module import DECODERS, ScSetModule
 from scset_tools.model.scset._presets import PRESETS
-from scset_tools.model.scset._sampling import SamplingMixin
-from scset_tools.nn._diffusion import SCHEDULES
+from scset_tools.model.scset._sampling import GeneratesCells
+from scset_tools.nn import NoiseSchedule
 
 MIN_CELLS = 2
 """Fewest cells of a training sample: one anchor, one target."""
 
 
-class ScSet(SamplingMixin, SampleModelClass):
+class ScSet(GeneratesCells):
     """Diffusion autoencoder of samples: one vector per sample, learned without labels, from which cells can be generated.
 
     A transformer reads some cells of a sample (anchors) and writes one vector; a denoiser that is given this vector learns to
@@ -124,7 +123,7 @@ class ScSet(SamplingMixin, SampleModelClass):
         super().__init__(adata, registry)
         require_choice("encoder", encoder, tuple(ENCODERS))
         require_choice("decoder", decoder, DECODERS)
-        require_choice("schedule", schedule, tuple(SCHEDULES))
+        require_choice("schedule", schedule, NoiseSchedule.kinds)
         for name, value in {"n_cells": n_cells, "n_targets": n_targets, "n_times": n_times}.items():
             if value < 1:
                 msg = f"{name}={value} must be 1 or more."

@@ -11,14 +11,14 @@ import pandas as pd
 
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
-from scset_tools.model._mixin import ModelMixin
+from scset_tools.model._base import SampleModelClass
 from scset_tools.model.scset._generation import SAMPLERS, generate_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class SamplingMixin(ModelMixin):
+class GeneratesCells(SampleModelClass):
     """Decode vectors of samples into cells."""
 
     @docs.dedent

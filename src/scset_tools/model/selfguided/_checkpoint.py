@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from scset_tools.model._mixin import ModelMixin
+from scset_tools.model._base import SampleModelClass
 from scset_tools.model.selfguided._scfoundation import (
     LICENCE,
     coverage,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class CheckpointMixin(ModelMixin):
+class PublishedModel(SampleModelClass):
     """What :class:`~scset_tools.model.SelfGuidedMAE` does with checkpoints of scFoundation."""
 
     checkpoint_: dict[str, Any] | None = None

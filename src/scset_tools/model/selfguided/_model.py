@@ -10,17 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from scvi import settings
 
 from scset_tools import _keys
 from scset_tools._checks import require_choice
 from scset_tools.data._cell_splitter import CellDataSplitter, GeneSampleSplitter
 from scset_tools.data._cells import GeneDataset
 from scset_tools.data._splitter import SampleDataSplitter
-from scset_tools.model._base import SampleModelClass
-from scset_tools.model._inference import score_cells
 from scset_tools.model._preset import Preset
-from scset_tools.model.selfguided._checkpoint import CheckpointMixin
+from scset_tools.model.selfguided._checkpoint import PublishedModel
 from scset_tools.model.selfguided._encoder import POOLS
 from scset_tools.model.selfguided._explain import TokenSpace
 from scset_tools.model.selfguided._frequency import frequency_table
@@ -30,11 +27,12 @@ from scset_tools.model.selfguided._plan import MaskingPlan
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
 from scset_tools.model.selfguided._presets import EVEN, PRESETS, TWO_RATES, WATCHED, head_on_cells
 from scset_tools.model.selfguided._vocabulary import gene_numbers
+from scset_tools.model.supervise._fit import vectors_of
 
 VALUES = ("counts", "normalized")
 
 
-class SelfGuidedMAE(CheckpointMixin, SampleModelClass):
+class SelfGuidedMAE(PublishedModel):
     """Masked autoencoder over the genes of a cell that learns which genes to hide.
 
     A transformer reads the expressed genes of a cell, of which a part is hidden; a decoder of linear cost predicts the hidden
@@ -119,6 +117,7 @@ class SelfGuidedMAE(CheckpointMixin, SampleModelClass):
 
     _module_cls = SelfGuidedMAEModule
     _data_splitter_cls = CellDataSplitter
+    _dataset_cls = GeneDataset
     _space_cls = TokenSpace
     _default_baseline = "zeros"
     _health_cells = 16  # a cell is a set of genes here, and costs as much as a sample elsewhere
@@ -313,18 +312,10 @@ class SelfGuidedMAE(CheckpointMixin, SampleModelClass):
         -------
         DataFrame of shape (cells, n_output), float32, indexed by ``adata.obs_names``.
         """
-        self._check_if_trained(message="This SelfGuidedMAE is not trained: its vectors come from random weights.")
-        adata = self._validate_anndata(adata)
-        try:
-            vectors = score_cells(
-                self.module,
-                self._dataset(adata),
-                score=self.module.embed_cells,
-                score_in_pieces=self.module.embed_cells_in_pieces,
-            )
-        finally:
-            self._release(adata)
-        return pd.DataFrame(vectors, index=adata.obs_names)
+        self._warn_if_untrained("its vectors come from random weights")
+        with self._reading(adata) as cells:
+            vectors = vectors_of(self.module, self._dataset(cells), "cell")
+        return pd.DataFrame(vectors, index=cells.obs_names)
 
     def annotate_cell_representation(self, adata: AnnData | None = None, *, key_added: str | None = None) -> None:
         """Write one vector per cell; see :meth:`get_cell_representation`.
@@ -393,7 +384,3 @@ class SelfGuidedMAE(CheckpointMixin, SampleModelClass):
 
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         return max(1000, splitter.n_batches())
-
-    def _dataset(self, adata: AnnData, n_cells: int | None = None, *, seed: int | None = None) -> GeneDataset:
-        seed = (settings.seed or 0) if seed is None else seed
-        return GeneDataset(self._manager_of(adata), n_cells=n_cells, seed=seed, **self._read)

@@ -68,7 +68,7 @@ class Head(nn.Module):
         return len(self.layers) == 1
 
     @property
-    def final(self) -> nn.Linear:
+    def linear(self) -> nn.Linear:
         """The last layer."""
         last: Any = self.layers[-1]
         return last
@@ -315,7 +315,7 @@ class TimeToEventHead(Head):
         super().__init__(n_latent, 1, **kwargs)
         self.ties = ties
         # a constant changes no ratio of hazards: its gradient is rounding alone, which the optimiser would blow up
-        nn.init.zeros_(self.final.bias).requires_grad_(requires_grad=False)
+        nn.init.zeros_(self.linear.bias).requires_grad_(requires_grad=False)
         self.register_buffer("times", torch.zeros(n_times, dtype=torch.float64))
         self.register_buffer("hazard", torch.zeros(n_times, dtype=torch.float64))
 

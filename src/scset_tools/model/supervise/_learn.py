@@ -13,7 +13,7 @@ from scvi import settings
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.data._splitter import SampleDataSplitter
-from scset_tools.model._mixin import ModelMixin
+from scset_tools.model._saving import SavedModel
 from scset_tools.model.supervise._finetune import run
 from scset_tools.model.supervise._fit import HEADS, LEVELS, MODES
 from scset_tools.model.supervise._fitted import FittedHead, fitted_heads
@@ -39,7 +39,7 @@ _DEFAULTS: dict[str, Any] = {
 """Of fine-tuning to labels of samples."""
 
 
-class LearnsLabels(ModelMixin):
+class LearnsLabels(SavedModel):
     """``finetune`` of every model."""
 
     fits_: list[dict[str, Any]] | None = None
@@ -182,22 +182,18 @@ class LearnsLabels(ModelMixin):
             use["class_weight"] = class_weight
         keys = self._label_keys(label_key)
         if mode == "frozen":
-            self._check_if_trained(
-                message=f"This {type(self).__name__} is not trained: the head is fitted to random vectors."
-            )
+            self._warn_if_untrained("the head is fitted to random vectors")
         seed = (settings.seed or 0) if seed is None else seed
         if adata is None and self.adata is None:
             msg = "The model has no AnnData to learn from: load it with one, load(directory, adata=adata), or give adata=."
             raise ValueError(msg)
         is_own = adata is None
-        adata = self._validate_anndata(adata)
-        try:
-            dataset = self._dataset(adata)
+        with self._reading(adata) as cells:
             fit, history = run(
                 self,
-                adata,
-                dataset,
-                kinds=read_kinds(adata.obs, keys, event_key),
+                cells,
+                self._dataset(cells),
+                kinds=read_kinds(cells.obs, keys, event_key),
                 mode=mode,
                 level=level,
                 samples=samples,
@@ -223,8 +219,6 @@ class LearnsLabels(ModelMixin):
                 plan_kwargs=dict(plan_kwargs or {}),
                 trainer_kwargs={"accelerator": accelerator, "devices": devices, **trainer_kwargs},
             )
-        finally:
-            self._release(adata)
         new = {packed["name"] for packed in fit["heads"]}
         kept = [{**f, "heads": [h for h in f["heads"] if h["name"] not in new]} for f in self.fits_ or []]
         self.fits_ = [*(f for f in kept if f["heads"]), fit]

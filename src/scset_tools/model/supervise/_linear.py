@@ -62,15 +62,15 @@ def _solve(head: Head, z: torch.Tensor, y: torch.Tensor, penalty: float, start: 
 
     def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
         _put(parameters, flat)
-        loss = scale * own.loss(own(z), y).double() + weight * own.final.weight.square().sum()
+        loss = scale * own.loss(own(z), y).double() + weight * own.linear.weight.square().sum()
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
         return float(loss.detach()), np.concatenate([g.detach().numpy().ravel() for g in filled])
 
     if start is None:
         with torch.no_grad():
-            own.final.weight.zero_()
-            own.final.bias.zero_()
+            own.linear.weight.zero_()
+            own.linear.bias.zero_()
         start = np.concatenate([p.detach().numpy().ravel() for p in parameters])
     found = minimize(
         value, start, jac=True, method="L-BFGS-B", options={"maxiter": MAX_STEPS, "ftol": 1e-13, "gtol": 1e-8}

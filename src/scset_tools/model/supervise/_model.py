@@ -197,22 +197,17 @@ class SupervisedModel(LearnsLabels):
         batch_size: int,
     ) -> tuple[dict[str, np.ndarray], pd.Index]:
         if fitted[0].mode == "trained":
-            self._check_if_trained(
-                message=f"This {type(self).__name__} is not trained: it predicts from random weights."
-            )
-        adata = self._validate_anndata(adata)
-        try:
-            dataset = self._dataset(adata, n_cells, seed=seed)
+            self._warn_if_untrained("it predicts from random weights")
+        with self._reading(adata) as cells:
+            dataset = self._dataset(cells, n_cells, seed=seed)
             positions = dataset.index.positions(samples)
             found = _predict.outputs(fitted, dataset, positions, batch_size=batch_size)
-        finally:
-            self._release(adata)
         if fitted[0].level == "sample":
             return found, _predict.names_of(dataset, positions, self._sample_key)
         if samples is None:
-            return found, adata.obs_names
+            return found, cells.obs_names
         rows = np.sort(dataset.index.cells_of(positions))
-        return {name: values[rows] for name, values in found.items()}, adata.obs_names[rows]
+        return {name: values[rows] for name, values in found.items()}, cells.obs_names[rows]
 
     def _truth(self, adata: AnnData | None, one: FittedHead, index: pd.Index) -> np.ndarray:
         """Labels of samples, or of cells, in the order of an index."""
