@@ -24,9 +24,9 @@ from scset_tools.model.pascient._module import CELL_TYPE_KEY, PaSCientModule
 from scset_tools.model.pascient._presets import PRESETS
 from scset_tools.model.pascient._sampler import PaSCientSplitter
 from scset_tools.model.pascient._setup import aligned, check_scale, read_labels_key, require_unique_genes, targets_of
-from scset_tools.model.supervise._fit import Labels, require_classes
 from scset_tools.model.supervise._fitted import FittedHead
 from scset_tools.model.supervise._heads import Head
+from scset_tools.model.supervise._labels_of import Labels
 from scset_tools.model.supervise._targets import Target
 
 
@@ -348,12 +348,10 @@ class PaSCient(PublishedModel):
         """Refuse a split that leaves a class without training samples; give the heads the training labels."""
         has_loss = np.full(len(splitter.index), self.module.contrast is not None)
         for target, head in zip(self.module.targets, self.module.heads, strict=True):
-            y = splitter.labels(target.registry_key)
-            labels = Labels(target, y)
-            require_classes(labels, splitter.train_samples, splitter.index.names)
+            labels = Labels(target, splitter.labels(target.registry_key))
+            labels.require_classes(splitter.train_samples, splitter.index.names)
             has_loss |= labels.is_known
-            known = y[splitter.train_samples][labels.is_known[splitter.train_samples]]
-            head.prepare(known, balance=balance)
+            head.prepare(labels.known(splitter.train_samples), balance=balance)
         splitter.n_watched = int(has_loss[splitter.validation_samples].sum())
 
     def _own_heads(self) -> dict[str, FittedHead]:

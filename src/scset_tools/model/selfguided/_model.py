@@ -27,7 +27,7 @@ from scset_tools.model.selfguided._plan import MaskingPlan
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS
 from scset_tools.model.selfguided._presets import EVEN, PRESETS, TWO_RATES, WATCHED, head_on_cells
 from scset_tools.model.selfguided._vocabulary import gene_numbers
-from scset_tools.model.supervise._fit import vectors_of
+from scset_tools.model.supervise._finetune import vectors_of
 
 VALUES = ("counts", "normalized")
 

@@ -14,8 +14,7 @@ from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._saving import SavedModel
-from scset_tools.model.supervise._finetune import run
-from scset_tools.model.supervise._fit import HEADS, LEVELS, MODES
+from scset_tools.model.supervise._finetune import HEADS, LEVELS, MODES, FineTuning
 from scset_tools.model.supervise._fitted import FittedHead, fitted_heads
 from scset_tools.model.supervise._targets import Keys, read_kinds
 
@@ -162,7 +161,6 @@ class LearnsLabels(SavedModel):
         if level == "cell" and not hasattr(self.module, "embed_cells"):
             msg = f"{type(self).__name__} has vectors of samples, not of cells: level='cell' is for SelfGuidedMAE."
             raise ValueError(msg)
-        defaults = {**_DEFAULTS, **self._finetune_defaults(mode, level)}
         given = {
             "head": head,
             "n_hidden": n_hidden,
@@ -173,7 +171,7 @@ class LearnsLabels(SavedModel):
             "lr": lr,
             "lr_backbone": lr_backbone,
         }
-        use = {**defaults, **{k: v for k, v in given.items() if v is not None}}
+        use = {**_DEFAULTS, **self._finetune_defaults(mode, level), **{k: v for k, v in given.items() if v is not None}}
         require_choice("head", use["head"], HEADS)
         if class_weight not in ("auto", "balanced", None):
             msg = f"class_weight={class_weight!r} is not one of ['auto', 'balanced', None]."
@@ -183,46 +181,42 @@ class LearnsLabels(SavedModel):
         keys = self._label_keys(label_key)
         if mode == "frozen":
             self._warn_if_untrained("the head is fitted to random vectors")
-        seed = (settings.seed or 0) if seed is None else seed
         if adata is None and self.adata is None:
             msg = "The model has no AnnData to learn from: load it with one, load(directory, adata=adata), or give adata=."
             raise ValueError(msg)
-        is_own = adata is None
+        split = {
+            "train_size": train_size,
+            "validation_size": validation_size,
+            "external_indexing": external_indexing,
+        }
         with self._reading(adata) as cells:
-            fit, history = run(
+            task = FineTuning(
                 self,
                 cells,
-                self._dataset(cells),
-                kinds=read_kinds(cells.obs, keys, event_key),
+                read_kinds(cells.obs, keys, event_key),
                 mode=mode,
                 level=level,
                 samples=samples,
-                split=self._finetune_split(
-                    samples,
-                    is_own=is_own,
-                    level=level,
-                    given={
-                        "train_size": train_size,
-                        "validation_size": validation_size,
-                        "external_indexing": external_indexing,
-                    },
-                ),
+                split=self._finetune_split(samples, is_own=adata is None, level=level, given=split),
                 groups_key=groups_key,
                 stratify=stratify,
-                penalty=penalty,
                 use=use,
+                seed=(settings.seed or 0) if seed is None else seed,
+            )
+            task.fit(
+                penalty,
                 max_epochs=max_epochs,
                 early_stopping=early_stopping,
                 checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
-                seed=seed,
                 splitter_kwargs=dict(datasplitter_kwargs or {}),
                 plan_kwargs=dict(plan_kwargs or {}),
                 trainer_kwargs={"accelerator": accelerator, "devices": devices, **trainer_kwargs},
             )
+        fit = task.packed()
         new = {packed["name"] for packed in fit["heads"]}
         kept = [{**f, "heads": [h for h in f["heads"] if h["name"] not in new]} for f in self.fits_ or []]
         self.fits_ = [*(f for f in kept if f["heads"]), fit]
-        self.finetune_history_ = history
+        self.finetune_history_ = task.history
 
     # ---- what a model may say of itself
 

@@ -11,7 +11,7 @@ import torch
 
 from scset_tools import _checks, _metrics
 from scset_tools._samples import as_text
-from scset_tools.model.supervise._fit import vectors_of
+from scset_tools.model.supervise._finetune import vectors_of
 from scset_tools.model.supervise._fitted import FittedHead
 from scset_tools.model.supervise._heads import TimeToEventHead
 from scset_tools.model.supervise._targets import Target, is_known
