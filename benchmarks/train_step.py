@@ -18,6 +18,7 @@ from _timing import hardware_line, interleaved_medians, print_table
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from scset_tools.data._batch import SampleBatch
+from scset_tools.model import MAESTRO
 from scset_tools.model.maestro import MAESTROModule
 from scset_tools.model.maestro._presets import PRESETS, RECIPE
 from scset_tools.model.maestro._views import student_views
@@ -154,7 +155,7 @@ def fused_attention_flops() -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=list(PRESETS), default="default")
+    parser.add_argument("--preset", choices=["default", *PRESETS], default="default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--repeats", type=int, default=5)
@@ -168,7 +169,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    arguments = {**DEFAULTS, **PRESETS[args.preset]().model}
+    arguments = {**DEFAULTS, **MAESTRO.preset(args.preset).model}
     module = MAESTROModule(torch.zeros(1, N_MARKERS), torch.ones(1, N_MARKERS), **arguments).to(args.device).train()
     batch = make_batch(16, 500, 5000, args.device)
     ours = module.transport

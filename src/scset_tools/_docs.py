@@ -5,6 +5,8 @@ Used as ``@docs.dedent`` with ``%(param_sample_key)s`` in a docstring; a test fa
 
 from __future__ import annotations
 
+from typing import Any
+
 from docrep import DocstringProcessor
 
 _PARAMS = {
@@ -35,9 +37,18 @@ groups_key
     "batch_size": """\
 batch_size
     Number of samples (not cells) in a batch.""",
+    "inference": """\
+samples
+    Names of the samples to use, in this order. Default: all, sorted by name.
+n_cells
+    Number of cells drawn from each sample, without replacement and from a seed. Default: all cells.
+seed
+    Seed of the draw of cells. Default: ``scvi.settings.seed``, or 0.
+batch_size
+    Number of samples (not cells) in a batch.""",
     "n_cells": """\
 n_cells
     Number of cells drawn from each sample, without replacement and from a seed. Default: all cells.""",
 }
 
-docs = DocstringProcessor(**{f"param_{k}": v for k, v in _PARAMS.items()})
+docs: Any = DocstringProcessor(**{f"param_{k}": v for k, v in _PARAMS.items()})

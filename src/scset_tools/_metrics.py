@@ -48,7 +48,7 @@ def class_metrics(y_true: np.ndarray, y_pred: np.ndarray, scores: np.ndarray) ->
     ``y_true`` has one class.
     """
     n_classes = scores.shape[1]
-    out = _label_metrics(y_true, y_pred, n_classes)
+    out = label_metrics(y_true, y_pred, n_classes)
     present = np.unique(y_true)
     if len(present) < 2:
         return out | {"auroc": float("nan"), "auprc": float("nan")}
@@ -77,7 +77,7 @@ def ordinal_metrics(y_true: np.ndarray, y_pred: np.ndarray, levels: np.ndarray) 
     ``levels``: all levels of the label, ascending, shape (n_levels,); ``y_true`` takes no others.
     """
     nearest = np.abs(np.asarray(y_pred)[:, None] - levels[None, :]).argmin(axis=1)
-    return number_metrics(y_true, y_pred) | _label_metrics(np.searchsorted(levels, y_true), nearest, len(levels))
+    return number_metrics(y_true, y_pred) | label_metrics(np.searchsorted(levels, y_true), nearest, len(levels))
 
 
 def survival_metrics(times: np.ndarray, is_event: np.ndarray, risk: np.ndarray) -> dict[str, float]:
@@ -97,7 +97,8 @@ def chance_corrected_f1(f1: float, n_classes: int) -> float:
     return max(0.0, n_classes / (n_classes - 1) * (f1 - 1 / n_classes))
 
 
-def _label_metrics(y_true: np.ndarray, y_pred: np.ndarray, n_classes: int) -> dict[str, float]:
+def label_metrics(y_true: np.ndarray, y_pred: np.ndarray, n_classes: int) -> dict[str, float]:
+    """The scores of :func:`class_metrics` that need no probabilities, of class codes (n,)."""
     n_true = np.bincount(y_true, minlength=n_classes)
     n_pred = np.bincount(y_pred, minlength=n_classes)
     n_hit = np.bincount(y_true[y_true == y_pred], minlength=n_classes)

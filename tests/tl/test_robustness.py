@@ -12,7 +12,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
 from scset_tools import tl
-from scset_tools.tl._robustness import macro_f1
+from scset_tools._metrics import label_metrics
 
 
 def make_samples(x, **obs):
@@ -99,7 +99,9 @@ def test_robustness_errors():
 def test_macro_f1_is_scikit_learns(n_classes):
     rng = np.random.default_rng(0)
     truth, predicted = rng.integers(n_classes, size=(2, 30))
-    assert macro_f1(truth, predicted, n_classes) == pytest.approx(f1_score(truth, predicted, average="macro"))
+    assert label_metrics(truth, predicted, n_classes)["f1_macro"] == pytest.approx(
+        f1_score(truth, predicted, average="macro")
+    )
 
 
 @pytest.mark.parametrize("k", [1, 3])

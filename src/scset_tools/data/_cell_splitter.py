@@ -116,9 +116,7 @@ class CellDataSplitter(SampleDataSplitter):
         self._group_by_length = group_by_length
         self._n_genes: np.ndarray | None = None
 
-    def _loader(
-        self, samples: np.ndarray, *, shuffle: bool = False, num_replicas: int = 1, rank: int = 0
-    ) -> DataLoader:
+    def _loader(self, samples: np.ndarray, **how: Any) -> DataLoader:
         dataset = MixedCellDataset(self.adata_manager, n_cells=self.n_cells, seed=self.seed, **self._read)
         if self._n_genes is None:
             self._n_genes = dataset.genes.counts()
@@ -127,10 +125,8 @@ class CellDataSplitter(SampleDataSplitter):
             samples,
             self._n_genes,
             batch_size=self.batch_size,
-            shuffle=shuffle,
             group_by_length=self._group_by_length,
-            num_replicas=num_replicas,
-            rank=rank,
+            **how,
         )
         return make_loader(dataset, sampler, seed=self.seed, **self.loader_kwargs)
 

@@ -189,17 +189,14 @@ class SampleDataSplitter(pl.LightningDataModule):
         """
         return self.adata_manager.samples_of(batch.rows.cpu().numpy())
 
-    def _loader(
-        self, samples: np.ndarray, *, shuffle: bool = False, num_replicas: int = 1, rank: int = 0
-    ) -> DataLoader:
+    def _loader(self, samples: np.ndarray, **how: Any) -> DataLoader:
+        """Loader of some samples; ``how``: ``shuffle``, ``num_replicas`` and ``rank`` of its sampler."""
         return sample_loader(
             self._dataset(),
             samples,
             batch_size=self.batch_size,
             max_cells=self.max_cells_per_batch,
-            shuffle=shuffle,
-            num_replicas=num_replicas,
-            rank=rank,
+            **how,
             **self.loader_kwargs,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from scset_tools._samples import as_text, sample_adata
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._init_params import record_init_params, seeded
+from scset_tools.model._preset import Preset
 from scset_tools.model._setup import fields_of
 from scset_tools.model._training import run_training
 from scset_tools.model.explain._methods import ExplainedModel
@@ -39,6 +40,7 @@ class SampleModelClass(ExplainedModel):
     _data_splitter_cls = SampleDataSplitter
     _training_plan_cls = SampleTrainingPlan
     _plan_defaults: dict[str, Any] = {}  # noqa: RUF012  (a model replaces it, nobody changes it)
+    _presets: dict[str, Callable[[], Preset]] = {}  # noqa: RUF012
     _forbid_zero_cells = False
     _seeded = staticmethod(seeded)
     _health_cells = 64
@@ -48,6 +50,19 @@ class SampleModelClass(ExplainedModel):
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
             record_init_params(cls)
+
+    @classmethod
+    def preset(cls, name: str) -> Preset:
+        """Arguments by name: ``p = Model.preset("paper")``, then ``Model(adata, **p.model)`` and ``train(**p.train)``.
+
+        Parameters
+        ----------
+        name
+            ``"default"`` (a CPU, minutes), or one of the model's own: see its page in the user guide.
+        """
+        known = {"default": Preset, **cls._presets}
+        _checks.require_choice("name", name, tuple(known))
+        return known[name]()
 
     # ---- registration
 
@@ -113,6 +128,8 @@ class SampleModelClass(ExplainedModel):
 
     # ---- training
 
+    @docs.get_sections(base="train", sections=["Parameters"])
+    @docs.dedent
     def train(
         self,
         max_epochs: int | None = None,
@@ -129,6 +146,7 @@ class SampleModelClass(ExplainedModel):
         early_stopping: bool = False,
         stop_at_plateau: bool | str = True,
         watch_health: bool = True,
+        gradient_clip_val: float | None = None,
         checkpoint_dir: str | os.PathLike | None = None,
         seed: int | None = None,
         datasplitter_kwargs: dict[str, Any] | None = None,
@@ -167,6 +185,8 @@ class SampleModelClass(ExplainedModel):
             Whether to note now and then in ``history`` along how many directions the vectors of the training samples vary
             (``effective_rank_train``) and which share of their variance is between samples and not between draws of their
             cells (``share_between_train``); epoch -1 is before training. See :func:`scset_tools.tl.representation_health`.
+        gradient_clip_val
+            Largest norm of the gradient.
         checkpoint_dir
             Directory for the state of training, written after each epoch. If it already holds one, training goes on from
             there, to the same final weights as without the interruption.
@@ -178,8 +198,8 @@ class SampleModelClass(ExplainedModel):
         plan_kwargs
             Arguments of :class:`~scset_tools.train.SampleTrainingPlan` (``lr``, ``lr_schedule``, ``weight_decay``).
         **trainer_kwargs
-            Arguments of :class:`scvi.train.Trainer` and of Lightning's (``precision``, ``gradient_clip_val``,
-            ``accumulate_grad_batches``, ``callbacks``, ``early_stopping_patience``, ``enable_progress_bar``, ``strategy``).
+            Arguments of :class:`scvi.train.Trainer` and of Lightning's (``precision``, ``accumulate_grad_batches``, ``callbacks``,
+            ``early_stopping_patience``, ``enable_progress_bar``, ``strategy``).
         """
         if self.adata is None:
             msg = "The model has no AnnData to train on: load it with one, load(directory, adata=adata)."
@@ -205,7 +225,12 @@ class SampleModelClass(ExplainedModel):
                 **(datasplitter_kwargs or {}),
             },
             plan_kwargs={**self._plan_defaults, **(plan_kwargs or {})},
-            trainer_kwargs={"accelerator": accelerator, "devices": devices, **trainer_kwargs},
+            trainer_kwargs={
+                "accelerator": accelerator,
+                "devices": devices,
+                "gradient_clip_val": gradient_clip_val,
+                **trainer_kwargs,
+            },
         )
 
     def _before_training(self, module: Any, splitter: SampleDataSplitter) -> None:
@@ -233,11 +258,7 @@ class SampleModelClass(ExplainedModel):
         ----------
         adata
             Cells of the samples to embed; they need not be those of training. Default: the registered AnnData.
-        %(param_samples)s
-        %(param_n_cells)s
-        seed
-            Seed of the draw of cells. Default: ``scvi.settings.seed``, or 0.
-        %(param_batch_size)s
+        %(param_inference)s
 
         Returns
         -------

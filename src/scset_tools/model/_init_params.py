@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from scvi import settings
+
+from scset_tools._docs import docs
 
 DROPPED_ON_LOAD = frozenset({"pretrained_model", "unlabeled_category", "datamodule"})
 """Names that scvi-tools removes from the arguments when it loads a model."""
@@ -57,6 +60,30 @@ def record_init_params(cls: type) -> None:
         self.init_params_ = {"kwargs": extra, "non_kwargs": given}
 
     setattr(cls, "__init__", recording_init)  # noqa: B010  (a type checker refuses the assignment)
+
+
+def with_arguments_of(base: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Let a method that passes ``**kwargs`` on show in their place the arguments of ``base`` that it has not itself.
+
+    They are in its signature, and their descriptions in its docstring where that says ``%(others)s``.
+
+    Parameters
+    ----------
+    base
+        Method of the base class that ``**kwargs`` are passed on to; its docstring is known to ``docs`` by its name.
+    """
+
+    def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
+        own = [p for p in inspect.signature(method).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        names = [p.name for p in own]
+        rest = [p for p in inspect.signature(base).parameters.values() if p.name not in names]
+        vars(method)["__signature__"] = inspect.Signature([*own, *rest], return_annotation=None)
+        entries = re.split(r"\n(?=\S)", docs.params[f"{base.__name__}.parameters"])
+        others = "\n".join(e for e in entries if e.split("\n")[0] not in names)
+        method.__doc__ = inspect.cleandoc(method.__doc__ or "").replace("%(others)s", others)
+        return method
+
+    return decorate
 
 
 @contextmanager

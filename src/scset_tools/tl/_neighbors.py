@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, recall_score
 
 from scset_tools import _checks, _labels
+from scset_tools._metrics import label_metrics
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._representation import get_distances
 from scset_tools.tl._splits import read_groups
@@ -203,15 +203,15 @@ def neighbor_accuracy(
             names=samples.obs_names,
         )
         use = is_tested & (codes >= 0)
-        present = np.unique(codes[use])
+        found = label_metrics(codes[use], predicted[use], len(classes))
         rows.append(
             {
                 "label_key": key,
                 "n_neighbors": n_neighbors,
                 "n_samples": int(use.sum()),
-                "n_classes": len(present),
-                "accuracy": accuracy_score(codes[use], predicted[use]),
-                "balanced_accuracy": recall_score(codes[use], predicted[use], labels=present, average="macro"),
+                "n_classes": len(np.unique(codes[use])),
+                "accuracy": found["accuracy"],
+                "balanced_accuracy": found["balanced_accuracy"],
                 "majority": np.bincount(codes[use]).max() / use.sum(),
                 # a voter can belong to any class of the column, also one that is not among the tested
                 "chance_balanced": 1 / len(classes),

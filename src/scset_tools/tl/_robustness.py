@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from scset_tools import _checks
-from scset_tools._metrics import chance_corrected_f1
+from scset_tools._metrics import chance_corrected_f1, label_metrics
 from scset_tools._permutation import permute_labels, warn_of_few_rearrangements
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._neighbors import candidates, class_codes, neighbor_weights, require_reachable, vote
@@ -262,13 +262,6 @@ def batch_removal(
     return _ranked(table[columns], "removal")
 
 
-def macro_f1(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> float:
-    """Mean over the classes of 2 TP / (2 TP + FP + FN); quick enough for thousands of permutations."""
-    true_positive = np.bincount(truth[truth == predicted], minlength=n_classes)
-    size = np.bincount(truth, minlength=n_classes) + np.bincount(predicted, minlength=n_classes)
-    return float(np.mean(2 * true_positive / np.maximum(size, 1)))
-
-
 def _mid_ranks(d: np.ndarray) -> np.ndarray:
     """How many others are nearer to i than j, ties half, (n, n); the diagonal is NaN."""
     n = len(d)
@@ -359,13 +352,13 @@ def _retention_table(
             y, d, is_candidate = codes[use], distances[np.ix_(use, use)], allowed[np.ix_(use, use)]
             require_reachable(is_candidate, y[:, None] == y[None, :], key)
             weights = neighbor_weights(d, n_neighbors, is_candidate=is_candidate, names=samples.obs_names[use])
-            f1 = macro_f1(y, vote(weights, d, y), n_classes)
+            f1 = label_metrics(y, vote(weights, d, y), n_classes)["f1_macro"]
             of_group = groups[use]
             warn_of_few_rearrangements(y, of_group, n_permutations, label_key=key, is_class=True)
             draw, null = np.random.default_rng(seed), []
             for _ in range(n_permutations):
                 shuffled = y[permute_labels(y, of_group, draw)]
-                null.append(macro_f1(shuffled, vote(weights, d, shuffled), n_classes))
+                null.append(label_metrics(shuffled, vote(weights, d, shuffled), n_classes)["f1_macro"])
             rows.append(
                 {
                     "label_key": key,

@@ -87,6 +87,19 @@ def test_a_model_without_labels_is_trained_once_for_all_labelings(monkeypatch):
     assert found.summary()["n_permutations"].item() == 30
 
 
+def test_a_fine_tuned_head_is_fitted_to_each_labeling():
+    """Under a labeling the head that is explained is the one which that labeling taught."""
+    how = {"sample_key": "sample", "train": TRAIN, "attribute": {"n_steps": 2}, "n_seeds": 2, "n_permutations": 12}
+    found = sst.model.trust_attributions(
+        MeanModel, linear_cohort(), "label", finetune={"penalty": 1.0, "accelerator": "cpu"}, **how
+    )
+    assert [a.head for a in found.attributions] == ["finetuned"] * 2
+    assert set(found.features.index[:2]) == {"f0", "f2"}  # the planted ones
+    assert found.null.std(axis=1)[["f0", "f2"]].min() > 0
+    probed = sst.model.trust_attributions(MeanModel, linear_cohort(), "label", **how)
+    assert found.null.corrwith(probed.null).min() > 0.9  # the same linear model, but for weights of classes
+
+
 def test_trust_needs_seeds_labelings_and_a_target():
     with pytest.raises(ValueError, match="needs at least two seeds and two permuted labelings"):
         sst.model.trust_attributions(MeanModel, linear_cohort(2), "label", sample_key="sample", train=TRAIN)

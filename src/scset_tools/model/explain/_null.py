@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
-from math import comb
-
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from scset_tools._permutation import permute_labels
-
-MAX_LISTED = 5_000
-"""Up to this many labelings are listed and drawn without replacement."""
 
 
 def against_null(score: pd.Series, null: pd.DataFrame) -> pd.DataFrame:
@@ -63,9 +56,6 @@ def labelings(labels: np.ndarray, groups: np.ndarray | None, *, n: int, rng: np.
     real = {tuple(labels)}
     if len(classes) == 2:
         real.add(tuple(np.where(labels == classes[0], classes[1], classes[0])))
-    if groups is None and len(classes) == 2 and comb(len(labels), int((labels == classes[0]).sum())) <= MAX_LISTED:
-        listed = [v for v in _two_class_labelings(labels, classes) if tuple(v) not in real]
-        return [listed[i] for i in rng.permutation(len(listed))[:n]]
     out: dict[tuple, np.ndarray] = {}
     codes, of_group = np.unique(labels, return_inverse=True)[1], np.arange(len(labels)) if groups is None else groups
     for _ in range(100 * n):  # where few labelings exist, drawing on would never end
@@ -75,10 +65,3 @@ def labelings(labels: np.ndarray, groups: np.ndarray | None, *, n: int, rng: np.
         if len(out) == n:
             break
     return list(out.values())
-
-
-def _two_class_labelings(labels: np.ndarray, classes: Sequence[str]) -> Iterator[np.ndarray]:
-    for chosen in combinations(range(len(labels)), int((labels == classes[0]).sum())):
-        out = np.full(len(labels), classes[1], dtype=labels.dtype)
-        out[list(chosen)] = classes[0]
-        yield out

@@ -86,6 +86,7 @@ def trust_attributions(
     setup: dict[str, Any] | None = None,
     build: dict[str, Any] | None = None,
     train: dict[str, Any] | None = None,
+    finetune: dict[str, Any] | None = None,
     attribute: dict[str, Any] | None = None,
     n_seeds: int = 5,
     n_permutations: int = 20,
@@ -99,7 +100,8 @@ def trust_attributions(
     lie as far out.
 
     A model that learns from labels is trained anew for each labeling, ``n_seeds + n_permutations`` times. One that does not has
-    seen none that could be permuted: it is trained ``n_seeds`` times, and its probe is fitted to each labeling.
+    seen none that could be permuted: it is trained ``n_seeds`` times, and its probe, or with ``finetune`` its head and whatever
+    of the encoder learns with it, is fitted to each labeling.
 
     Parameters
     ----------
@@ -120,6 +122,9 @@ def trust_attributions(
         How features are scored: see :meth:`scset_tools.model.Attributions.rank_features`.
     setup, build, train, attribute
         Further arguments of ``setup_anndata``, of the constructor, of ``train`` and of ``get_attributions``.
+    finetune
+        Further arguments of ``finetune`` (``{"mode": "end_to_end"}``): then its head is explained. Default: a linear probe, or the
+        head of a model that ``train`` teaches labels.
     n_seeds
         Number of trainings on the real labels.
     n_permutations
@@ -174,14 +179,17 @@ def trust_attributions(
         fitted.train(**{"enable_progress_bar": False, **(train or {}), "seed": seed})
         return fitted
 
-    def explain(fitted: Any, cells: AnnData | None = None) -> Attributions:
+    def explain(fitted: Any, cells: AnnData | None = None, *, seed: int = 0) -> Attributions:
+        if finetune is not None:
+            how = {"enable_progress_bar": False, **finetune, "adata": cells, "seed": seed}
+            fitted.finetune({label_key: "class"}, **how)
         return fitted.get_attributions(label_key, **{"target": target, **(attribute or {}), "adata": cells})
 
     def score(found: Attributions) -> pd.Series:
         return found.rank_features(target, by=by)[found.feature_names]
 
     models = [fit(per_sample.to_numpy(), seed) for seed in range(n_seeds)]
-    found = [explain(fitted) for fitted in models]
+    found = [explain(fitted, seed=seed) for seed, fitted in enumerate(models)]
     under = [explain(fit(v, 0)) if model._learns_from_labels else explain(models[0], labelled(v)) for v in drawn]
     scores = pd.DataFrame({f"seed_{i}": score(a) for i, a in enumerate(found)})
     null = pd.DataFrame({f"permutation_{i}": score(a) for i, a in enumerate(under)})

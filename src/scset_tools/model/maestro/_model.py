@@ -12,8 +12,8 @@ from scset_tools._docs import docs
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._base import SampleModelClass
+from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._moments import batch_moments
-from scset_tools.model._preset import Preset
 from scset_tools.model.maestro._decoder import DECODERS
 from scset_tools.model.maestro._module import MAESTROModule
 from scset_tools.model.maestro._presets import PRESETS
@@ -112,6 +112,7 @@ class MAESTRO(SampleModelClass):
     """
 
     _module_cls = MAESTROModule
+    _presets = PRESETS
     _forbid_zero_cells = True  # blocks of similar cells are found by cosine similarity
     _plan_defaults = {"lr": 1e-3, "lr_min": 1e-6, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
 
@@ -207,18 +208,7 @@ class MAESTRO(SampleModelClass):
             f"{self.summary_stats['n_sample']} samples, {self._n_input} features."
         )
 
-    @staticmethod
-    def preset(name: Literal["default", "paper"]) -> Preset:
-        """Arguments by name: ``p = MAESTRO.preset("paper")``, then ``MAESTRO(adata, **p.model)`` and ``train(**p.train)``.
-
-        Parameters
-        ----------
-        name
-            ``"default"`` (a CPU, minutes) or ``"paper"`` (one data-centre GPU).
-        """
-        require_choice("name", name, tuple(PRESETS))
-        return PRESETS[name]()
-
+    @with_arguments_of(SampleModelClass.train)
     def train(
         self,
         max_epochs: int | None = None,
@@ -236,11 +226,8 @@ class MAESTRO(SampleModelClass):
         n_cells
             Most cells of a sample that the teacher sees, and that the student's crop is taken from, drawn anew each epoch.
             None: the full set, as in the paper.
-        gradient_clip_val
-            Largest norm of the gradient.
-        **kwargs
-            Arguments of :meth:`scset_tools.model.SampleModelClass.train` (``batch_size``, ``train_size``, ``groups_key``,
-            ``early_stopping``, ``checkpoint_dir``, ``plan_kwargs``, ``precision``, ...).
+        %(others)s
+
         """
         if n_cells is not None and n_cells < self.module.n_cells:
             msg = (

@@ -16,11 +16,6 @@ RECIPE = {
 """What the paper does otherwise than the defaults, whatever the size of the model."""
 
 
-def default() -> Preset:
-    """The defaults, for a CPU: minutes for a cohort of some dozen samples."""
-    return Preset()
-
-
 def paper() -> Preset:
     """The sizes and the schedule of the paper (F.2), for one data-centre GPU: one sample per batch, the teacher sees all."""
     return Preset(
@@ -44,4 +39,4 @@ def paper() -> Preset:
     )
 
 
-PRESETS = {"default": default, "paper": paper}
+PRESETS = {"paper": paper}

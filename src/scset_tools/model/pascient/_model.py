@@ -15,7 +15,8 @@ from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.data._fields import CellTypeField
-from scset_tools.model._preset import Preset
+from scset_tools.model._base import SampleModelClass
+from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._setup import fields_of
 from scset_tools.model.pascient._aggregators import AGGREGATORS
 from scset_tools.model.pascient._checkpoint import PUBLISHED_TARGET, PublishedModel
@@ -98,6 +99,7 @@ class PaSCient(PublishedModel):
     """
 
     _module_cls = PaSCientModule
+    _presets = PRESETS
     _data_splitter_cls = PaSCientSplitter
     _space_cls = FirstLayerSpace
     _default_baseline = "zeros"
@@ -186,18 +188,6 @@ class PaSCient(PublishedModel):
             f"{self._n_input} features."
         )
 
-    @staticmethod
-    def preset(name: Literal["default", "paper", "paper_binary"]) -> Preset:
-        """Arguments by name: ``p = PaSCient.preset("paper")``, then ``PaSCient(adata, **p.model)`` and ``train(**p.train)``.
-
-        Parameters
-        ----------
-        name
-            ``"default"`` (a CPU, minutes), ``"paper"`` (several diseases) or ``"paper_binary"`` (one disease).
-        """
-        require_choice("name", name, tuple(PRESETS))
-        return PRESETS[name]()
-
     @classmethod
     @docs.dedent
     def setup_anndata(
@@ -263,6 +253,7 @@ class PaSCient(PublishedModel):
         )
         cls._register(adata, fields, setup_method_args, **kwargs)
 
+    @with_arguments_of(SampleModelClass.train)
     def train(
         self,
         max_epochs: int | None = None,
@@ -276,7 +267,7 @@ class PaSCient(PublishedModel):
         datasplitter_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Train the model.
+        """Train the model. The paper splits studies 60/20/20: ``groups_key="study", train_size=0.6, validation_size=0.2``.
 
         Parameters
         ----------
@@ -294,10 +285,7 @@ class PaSCient(PublishedModel):
             these is 1, whatever the batches.
         datasplitter_kwargs
             Further arguments of the splitter (``num_workers``, ``max_cells_per_batch``).
-        **kwargs
-            Arguments of :meth:`scset_tools.model.SampleModelClass.train` (``batch_size``, ``train_size``, ``groups_key``,
-            ``stratify``, ``early_stopping``, ``checkpoint_dir``, ``plan_kwargs``, ``precision``, ...). The paper splits
-            studies 60/20/20: ``groups_key="study", train_size=0.6, validation_size=0.2``.
+        %(others)s
 
         Raises
         ------

@@ -5,11 +5,6 @@ from __future__ import annotations
 from scset_tools.model._preset import Preset
 
 
-def default() -> Preset:
-    """The defaults, for a CPU: minutes for a cohort of some dozen samples."""
-    return Preset()
-
-
 def paper() -> Preset:
     """The configuration of the paper for several diseases, for one data-centre GPU."""
     return Preset(
@@ -33,4 +28,4 @@ def paper_binary() -> Preset:
     )
 
 
-PRESETS = {"default": default, "paper": paper, "paper_binary": paper_binary}
+PRESETS = {"paper": paper, "paper_binary": paper_binary}

@@ -177,11 +177,9 @@ class PaSCientSplitter(SampleDataSplitter):
         if self._on_split is not None:
             self._on_split(self)
 
-    def _loader(
-        self, samples: np.ndarray, *, shuffle: bool = False, num_replicas: int = 1, rank: int = 0
-    ) -> DataLoader:
-        if not shuffle or self.resampling == "none":  # validation and test samples are as they are
-            return super()._loader(samples, shuffle=shuffle, num_replicas=num_replicas, rank=rank)
+    def _loader(self, samples: np.ndarray, **how: Any) -> DataLoader:
+        if not how.get("shuffle") or self.resampling == "none":  # validation and test samples are as they are
+            return super()._loader(samples, **how)
         dataset = RepeatedDraws(self.adata_manager, n_cells=self.n_cells, seed=self.seed, sparse=self.sparse)
         sampler = ResampledBatchSampler(
             samples,
@@ -190,9 +188,7 @@ class PaSCientSplitter(SampleDataSplitter):
             is_downsampling=self.resampling == "downsample_label",
             batch_size=self.batch_size,
             max_cells=self.max_cells_per_batch,
-            shuffle=True,
             seed=self.seed,
-            num_replicas=num_replicas,
-            rank=rank,
+            **how,
         )
         return make_loader(dataset, sampler, seed=self.seed, **self.loader_kwargs)

@@ -11,8 +11,9 @@ from scvi import REGISTRY_KEYS
 
 from scset_tools._checks import require_choice
 from scset_tools.data._index import SampleIndex
+from scset_tools.model._base import SampleModelClass
+from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._moments import batch_codes, batch_moments
-from scset_tools.model._preset import Preset
 from scset_tools.model.scset._encoders import ENCODERS
 from scset_tools.model.scset._module import DECODERS, ScSetModule
 from scset_tools.model.scset._presets import PRESETS
@@ -95,6 +96,7 @@ class ScSet(GeneratesCells):
     """
 
     _module_cls = ScSetModule
+    _presets = PRESETS
     _plan_defaults = {"lr": 2e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
 
     def __init__(
@@ -162,23 +164,12 @@ class ScSet(GeneratesCells):
             f"{decoder} ({n_blocks} blocks of {n_hidden}); {self.summary_stats['n_sample']} samples, {self._n_input} features."
         )
 
-    @staticmethod
-    def preset(name: Literal["default", "paper"]) -> Preset:
-        """Arguments by name: ``p = ScSet.preset("paper")``, then ``ScSet(adata, **p.model)`` and ``train(**p.train)``.
-
-        Parameters
-        ----------
-        name
-            ``"default"`` (a CPU, minutes) or ``"paper"`` (one data-centre GPU, thousands of samples).
-        """
-        require_choice("name", name, tuple(PRESETS))
-        return PRESETS[name]()
-
+    @with_arguments_of(SampleModelClass.train)
     def train(
         self,
         max_epochs: int | None = None,
         *,
-        batch_size: int = 16,
+        n_cells: int | None = None,
         min_cells: int = MIN_CELLS,
         gradient_clip_val: float | None = 0.1,
         **kwargs: Any,
@@ -189,15 +180,11 @@ class ScSet(GeneratesCells):
         ----------
         max_epochs
             Most passes over the training samples. Default: what makes about 400 steps, more for cohorts of more than 320 samples.
-        batch_size
-            Number of samples in a batch.
+        n_cells
+            Most cells of a sample in a step, drawn anew each epoch. Default: as many as a step uses.
         min_cells
             Fewest cells that a sample must have, 2 or more (128 in the paper).
-        gradient_clip_val
-            Largest norm of the gradient.
-        **kwargs
-            Arguments of :meth:`scset_tools.model.SampleModelClass.train` (``train_size``, ``groups_key``, ``early_stopping``,
-            ``checkpoint_dir``, ``plan_kwargs``, ``precision``, ...).
+        %(others)s
 
         Raises
         ------
@@ -207,10 +194,8 @@ class ScSet(GeneratesCells):
         if self.adata is not None:
             self._require_cells(max(min_cells, MIN_CELLS))
         # as many cells as a step uses: the draw of the cells of an epoch is that of the data
-        n_cells = kwargs.pop("n_cells", None) or (2 if self.module.tilt else 1) * (
-            self.module.n_cells + self.module.n_targets
-        )
-        super().train(max_epochs, batch_size=batch_size, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
+        n_cells = n_cells or (2 if self.module.tilt else 1) * (self.module.n_cells + self.module.n_targets)
+        super().train(max_epochs, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
 
     def _finetune_defaults(self, mode: str, level: str) -> dict[str, Any]:
         # as many as the encoder reads at once: more would be the mean of several groups

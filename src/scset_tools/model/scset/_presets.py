@@ -5,11 +5,6 @@ from __future__ import annotations
 from scset_tools.model._preset import Preset
 
 
-def default() -> Preset:
-    """The defaults, for a CPU: half a minute for a cohort of some dozen samples."""
-    return Preset()
-
-
 def paper() -> Preset:
     """The sizes and the schedule of the paper (section 3 and appendix D), for one data-centre GPU and thousands of samples."""
     return Preset(
@@ -25,4 +20,4 @@ def paper() -> Preset:
     )
 
 
-PRESETS = {"default": default, "paper": paper}
+PRESETS = {"paper": paper}

@@ -16,7 +16,8 @@ from scset_tools._checks import require_choice
 from scset_tools.data._cell_splitter import CellDataSplitter, GeneSampleSplitter
 from scset_tools.data._cells import GeneDataset
 from scset_tools.data._splitter import SampleDataSplitter
-from scset_tools.model._preset import Preset
+from scset_tools.model._base import SampleModelClass
+from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model.selfguided._checkpoint import PublishedModel
 from scset_tools.model.selfguided._encoder import POOLS
 from scset_tools.model.selfguided._explain import TokenSpace
@@ -116,6 +117,7 @@ class SelfGuidedMAE(PublishedModel):
     """
 
     _module_cls = SelfGuidedMAEModule
+    _presets = PRESETS
     _data_splitter_cls = CellDataSplitter
     _dataset_cls = GeneDataset
     _space_cls = TokenSpace
@@ -229,18 +231,7 @@ class SelfGuidedMAE(PublishedModel):
             f"and {zero_mask_rate} of the other genes, candidates: {mask_candidates}; {self.summary_stats['n_sample']} samples, {self._n_input} genes."
         )
 
-    @staticmethod
-    def preset(name: Literal["default", "scfoundation"]) -> Preset:
-        """Arguments by name: ``p = SelfGuidedMAE.preset("default")``, then ``SelfGuidedMAE(adata, **p.model)``, ``train(**p.train)``.
-
-        Parameters
-        ----------
-        name
-            ``"default"`` (a CPU, 2,000 genes, minutes) or ``"scfoundation"`` (one data-centre GPU).
-        """
-        require_choice("name", name, tuple(PRESETS))
-        return PRESETS[name]()
-
+    @with_arguments_of(SampleModelClass.train)
     def train(
         self,
         max_epochs: int | None = None,
@@ -252,6 +243,10 @@ class SelfGuidedMAE(PublishedModel):
     ) -> None:
         """Learn to predict hidden genes.
 
+        Training stops early where ``unexplained_train``, the share of the variance of the hidden values that is not predicted, no
+        longer falls: the loss itself grows while the masks learn to hide what is hard to predict. ``plan_kwargs={"lr": 1e-4,
+        "lr_backbone": 1e-5}`` are the two rates of the paper, for a pretrained backbone. With ``early_stopping=True`` patience is 5 epochs.
+
         Parameters
         ----------
         max_epochs
@@ -259,17 +254,10 @@ class SelfGuidedMAE(PublishedModel):
         batch_size
             Number of cells in a batch. Its cells have like numbers of expressed genes and come from any training samples;
             samples (or, with ``groups_key``, donors) are never cut by the split.
-        gradient_clip_val
-            Largest norm of the gradient.
         datasplitter_kwargs
             Further arguments of the splitter (``num_workers``).
-        **kwargs
-            Arguments of :meth:`scset_tools.model.SampleModelClass.train`. Training stops early where ``unexplained_train``, the share of
-            the variance of the hidden values that is not predicted, no longer falls: the loss itself grows while the masks learn to
-            hide what is hard to predict (````train_size``, ``groups_key``, ``external_indexing``,
-            ``n_cells`` of each sample and epoch, ``early_stopping``, ``checkpoint_dir``, ``plan_kwargs``, ``precision``, ...).
-            ``plan_kwargs={"lr": 1e-4, "lr_backbone": 1e-5}`` are the two rates of the paper, for a pretrained backbone. With
-            ``early_stopping=True`` patience is 5 epochs.
+        %(others)s
+
         """
         if kwargs.get("stop_at_plateau", True) is True:
             kwargs["stop_at_plateau"] = WATCHED

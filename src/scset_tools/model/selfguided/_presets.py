@@ -15,11 +15,6 @@ TWO_RATES = {"lr": 1e-4, "lr_backbone": 1e-5, "lr_schedule": "constant"}
 """Of what is new, and of what a checkpoint brought (paper, section 4)."""
 
 
-def default() -> Preset:
-    """The defaults, for a CPU: some thousand cells of 2,000 genes in minutes."""
-    return Preset()
-
-
 def scfoundation() -> Preset:
     """Sizes of scFoundation and of the paper's latents (appendix C), for a data-centre GPU: 19,264 genes, 119 million weights.
 
@@ -80,4 +75,4 @@ def head_on_cells(mode: str, *, is_published: bool) -> dict[str, Any]:
     }
 
 
-PRESETS = {"default": default, "scfoundation": scfoundation}
+PRESETS = {"scfoundation": scfoundation}

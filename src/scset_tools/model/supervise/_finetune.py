@@ -122,7 +122,7 @@ class FineTuning:
         has_label = np.any([one.is_known for one in self.labels], axis=0)
         if self.is_cell:
             has_label = np.array([has_label[index.cells(i)].any() for i in range(len(index))])
-        self.groups = read_groups(adata, groups_key, model._sample_key, index)
+        self.groups = read_groups(adata, groups_key, sample_key=model._sample_key, index=index)
         classed = [one for one in self.labels if one.target.classes]
         self.parts = split_labelled(
             index,

@@ -101,7 +101,7 @@ def read_labels(
     return out
 
 
-def read_groups(adata: Any, groups_key: str | None, sample_key: str, index: Any) -> np.ndarray | None:
+def read_groups(adata: Any, groups_key: str | None, *, sample_key: str, index: Any) -> np.ndarray | None:
     """Group of each sample, (samples,)."""
     if groups_key is None:
         return None

@@ -43,11 +43,7 @@ class SupervisedModel(LearnsLabels):
             Cells of the samples; they need no labels. Default: the registered AnnData.
         label_key
             A label that was learned. Default: all.
-        %(param_samples)s
-        %(param_n_cells)s
-        seed
-            Seed of the draw of cells. Default: ``scvi.settings.seed``, or 0.
-        %(param_batch_size)s
+        %(param_inference)s
 
         Returns
         -------
@@ -78,11 +74,7 @@ class SupervisedModel(LearnsLabels):
             Cells of the samples; they need no labels. Default: the registered AnnData.
         label_key
             A label that was learned. Default: the only one.
-        %(param_samples)s
-        %(param_n_cells)s
-        seed
-            Seed of the draw of cells. Default: ``scvi.settings.seed``, or 0.
-        %(param_batch_size)s
+        %(param_inference)s
 
         Returns
         -------

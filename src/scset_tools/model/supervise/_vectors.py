@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from scset_tools.data._dataset import SampleDataset
-from scset_tools.data._splitter import SampleDataSplitter, sample_loader
+from scset_tools.data._splitter import SampleDataSplitter
 
 
 @dataclass  # not frozen: Lightning sets the fields of a copy when it changes the precision of its input
@@ -86,16 +86,11 @@ class VectorSplitter(SampleDataSplitter):
         number = batch.number.cpu().numpy()
         return self.adata_manager.samples_of(number) if self._level == "cell" else [*self.index.names[number]]
 
-    def _loader(
-        self, samples: np.ndarray, *, shuffle: bool = False, num_replicas: int = 1, rank: int = 0
-    ) -> DataLoader:
-        items = SampleDataset(self.adata_manager).by_name.cells_of(samples) if self._level == "cell" else samples
-        return sample_loader(
-            VectorDataset(self._vectors, self.seed),  # type: ignore[arg-type]
-            items,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            num_replicas=num_replicas,
-            rank=rank,
-            **self.loader_kwargs,
+    def _dataset(self) -> Any:
+        return VectorDataset(self._vectors, self.seed)
+
+    def _loader(self, samples: np.ndarray, **how: Any) -> DataLoader:
+        is_cell = self._level == "cell"
+        return super()._loader(
+            SampleDataset(self.adata_manager).by_name.cells_of(samples) if is_cell else samples, **how
         )
