@@ -56,7 +56,7 @@ class SampleDataset(Dataset):
         self.n_cells, self.seed = n_cells, int(seed)
         self.is_sparse = sparse and self.reader.is_sparse
         self._ids = [zlib.crc32(str(name).encode()) for name in self.index.names]
-        self._labels = {
+        self.labels = {
             key: torch.as_tensor(self.index.first(np.asarray(manager.get_from_registry(key)).ravel()))
             for key in _registered(manager, SampleLabelField, SampleNumericField)
         }
@@ -139,7 +139,7 @@ class SampleDataset(Dataset):
             sample=which,
             seed=torch.from_numpy((np.concatenate(seeds) >> np.uint64(1)).astype(np.int64)),
             rows=torch.from_numpy(flat),
-            labels={k: v[which] for k, v in self._labels.items()},
+            labels={k: v[which] for k, v in self.labels.items()},
             covariates={k: torch.from_numpy(v[flat]) for k, v in self._covariates.items()},
         )
 

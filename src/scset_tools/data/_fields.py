@@ -18,7 +18,7 @@ import pandas as pd
 from anndata import AnnData
 from scvi.data.fields import CategoricalObsField, NumericalObsField
 
-from scset_tools import _checks, _labels
+from scset_tools import _checks, _events, _labels
 from scset_tools._samples import as_name, sample_codes
 from scset_tools.data._feature_fields import Change
 
@@ -189,7 +189,7 @@ class SampleNumericField(_Column, NumericalObsField):
     def register_field(self, adata: AnnData) -> dict:
         key = self._original_attr_key
         column = _checks.require_constant_within_sample(adata, key, self._sample_key)
-        values = _as_float(column)
+        values = self._numbers(column)
         if np.isinf(values).any():
             samples = _checks.require_obs(adata, self._sample_key)[np.isinf(values)].unique()
             msg = (
@@ -205,15 +205,24 @@ class SampleNumericField(_Column, NumericalObsField):
         return {CODES: np.full(adata_target.n_obs, np.nan, dtype=np.float32), SEEN: None}
 
     def _texts(self, column: pd.Series) -> np.ndarray:
-        return _number_texts(_as_float(column))
+        return _number_texts(self._numbers(column))
 
     def _texts_of(self, state: dict, codes: np.ndarray) -> np.ndarray:
         return _number_texts(codes)
 
+    def _numbers(self, column: pd.Series) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return _labels.read_numbers(column).astype(np.float32)
 
-def _as_float(column: pd.Series) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return _labels.read_numbers(column).astype(np.float32)
+
+class SampleEventField(SampleNumericField):
+    """Whether the event of a sample was seen: 1 or 0, NaN where missing; True and False, and their texts, are read."""
+
+    def _numbers(self, column: pd.Series) -> np.ndarray:
+        out = np.full(len(column), np.nan, dtype=np.float32)
+        is_there = column.notna().to_numpy()
+        out[is_there] = _events.read_events(column[is_there])
+        return out
 
 
 def _number_texts(values: np.ndarray) -> np.ndarray:

@@ -127,7 +127,8 @@ class SampleDataSplitter(pl.LightningDataModule):
         self.batch_size, self.n_cells, self.max_cells_per_batch = batch_size, n_cells, max_cells_per_batch
         self.sparse = sparse
         self.loader_kwargs = {"pin_memory": pin_memory, **loader_kwargs}
-        self.index = SampleDataset(adata_manager).index
+        dataset = SampleDataset(adata_manager)
+        self.index, self.label_values = dataset.index, dataset.labels
         # these two are read without a guard by scvi.utils.mlflow_logger
         self.train_size = 1 - (validation_size or 0.0) if train_size is None else train_size
         self.data_loader_kwargs = {"batch_size": batch_size, **loader_kwargs}

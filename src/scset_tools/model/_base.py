@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._init_params import record_init_params, seeded
 from scset_tools.model._preset import Preset
-from scset_tools.model._setup import fields_of
+from scset_tools.model._setup import fields_of, read_labels_key
 from scset_tools.model._training import run_training
 from scset_tools.model.explain._methods import ExplainedModel
+from scset_tools.model.supervise._targets import Keys
 from scset_tools.train import SampleTrainingPlan
 
 
@@ -41,6 +42,8 @@ class SampleModelClass(ExplainedModel):
     _training_plan_cls = SampleTrainingPlan
     _plan_defaults: dict[str, Any] = {}  # noqa: RUF012  (a model replaces it, nobody changes it)
     _presets: dict[str, Callable[[], Preset]] = {}  # noqa: RUF012
+    _own_keys: tuple[str, ...] = ()
+    """Arguments of ``setup_anndata`` that this model alone has."""
     _forbid_zero_cells = False
     _seeded = staticmethod(seeded)
     _health_cells = 64
@@ -67,6 +70,7 @@ class SampleModelClass(ExplainedModel):
     # ---- registration
 
     @classmethod
+    @docs.get_sections(base="setup_anndata", sections=["Parameters"])
     @docs.dedent
     def setup_anndata(
         cls,
@@ -75,7 +79,8 @@ class SampleModelClass(ExplainedModel):
         *,
         layer: str | None = None,
         use_rep: str | None = None,
-        labels_key: str | None = None,
+        labels_key: Keys | None = None,
+        event_key: str | Mapping[str, str] | None = None,
         batch_key: str | None = None,
         min_cells: int = 1,
         **kwargs: Any,
@@ -88,7 +93,13 @@ class SampleModelClass(ExplainedModel):
         %(param_sample_key)s
         %(param_layer)s
         %(param_use_rep)s
-        %(param_labels_key)s
+        labels_key
+            What to predict: a column of ``adata.obs``, several, or columns with their kind, ``"class"``, ``"ordinal"``,
+            ``"continuous"`` or ``"time_to_event"``. Without a kind, ordered categories are ordinal, numbers of more than two values
+            continuous, and all else classes. One value per sample; missing means unlabelled.
+        event_key
+            Makes a column of ``labels_key`` the time to an event: column of ``adata.obs`` that is True or 1 where the event was seen and
+            False or 0 where follow-up ended before; for all columns, or by column.
         %(param_batch_key)s
         min_cells
             Fewest cells that each sample must have.
@@ -105,25 +116,26 @@ class SampleModelClass(ExplainedModel):
         TypeError
             If given anything but an AnnData.
         """
+        own = {name: kwargs.pop(name, None) for name in cls._own_keys}
         _checks.require_registrable(
             adata, sample_key, layer=layer, use_rep=use_rep, caller=f"{cls.__name__}.setup_anndata"
         )
-        setup_method_args = cls._get_setup_method_args(**locals())
+        kinds, events = read_labels_key(adata.obs, labels_key, event_key)
+        reads = {"layer": layer, "use_rep": use_rep, "batch_key": batch_key, "min_cells": min_cells}
         fields = fields_of(
             sample_key,
-            layer=layer,
-            use_rep=use_rep,
-            kinds={} if labels_key is None else {labels_key: "class"},
-            batch_key=batch_key,
-            min_cells=min_cells,
+            kinds=kinds or {},
+            event_keys=events or {},
             forbid_zero_cells=cls._forbid_zero_cells,
-            others=cls._other_fields(sample_key),
+            others=cls._other_fields(**own),
+            **reads,
         )
-        cls._register(adata, fields, setup_method_args, **kwargs)
+        given = {"sample_key": sample_key, "labels_key": kinds, "event_key": events, **reads, **own}
+        cls._register(adata, fields, cls._get_setup_method_args(cls=cls, adata=adata, **given), **kwargs)
 
     @classmethod
-    def _other_fields(cls, sample_key: str) -> tuple[Any, ...]:
-        """Further fields of a model."""
+    def _other_fields(cls) -> tuple[Any, ...]:
+        """Further fields of a model, of the arguments that ``_own_keys`` names."""
         return ()
 
     # ---- training

@@ -151,7 +151,8 @@ def obs_keys(arguments: Mapping[str, Any]) -> Iterator[str]:
     """The columns of ``obs`` that arguments name: those called ``*_key`` or ``*_keys``, each one name, several, or a dict."""
     for name, value in arguments.items():
         if name.endswith(("_key", "_keys")) and value is not None:
-            yield from [value] if isinstance(value, str) else value
+            names = value.values() if name == "event_key" and isinstance(value, Mapping) else value
+            yield from [names] if isinstance(names, str) else names
 
 
 def lift_column(mdata: MuData, modality: str, key: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from _cohort import FIT, make_cohort
@@ -101,3 +103,54 @@ def test_half_precision_normalises_counts_by_their_whole_total() -> None:
         got = got.values if isinstance(got, SparseRows) else got.ravel()
         assert got.dtype == torch.bfloat16
         assert torch.allclose(got.float(), right.ravel(), rtol=1e-2)
+
+
+# --- times to an event -------------------------------------------------------------------------------------------------
+
+
+def survivors() -> AnnData:
+    """Sixteen samples of which the hazard grows with the first marker; of every fourth the event was not seen."""
+    adata = make_cohort(16)
+    number = adata.obs["sample"].astype(str).str[-2:].astype(int)
+    adata.X[:, 0] += 0.4 * number.to_numpy(dtype=np.float32)
+    adata.obs["months"] = 40.0 - 2 * number
+    adata.obs["died"] = (number % 4 > 0).map({True: "True", False: "False"})
+    adata.obs.loc[number == 15, "months"] = np.nan
+    return adata
+
+
+@pytest.mark.parametrize("key", ["died", {"months": "died"}], ids=["for all", "by column"])
+def test_a_time_to_an_event_is_learned_by_train(key: object, tmp_path: Path) -> None:
+    adata = survivors()
+    sst.PaSCient.setup_anndata(adata, "sample", labels_key="months", event_key=key)
+    model = sst.PaSCient(adata, n_hidden=8, n_latent=4, random_state=0)
+    model.train(**{**FIT, "train_size": 1.0, "max_epochs": 60, "batch_size": 16})
+    assert model.heads["months"].kind == "time_to_event"
+    assert "concordance_train" in model.history
+    with pytest.warns(UserWarning, match="15 of 15 samples were trained on"):
+        assert model.evaluate().loc["concordance", "mean"] > 0.9
+    survival = model.predict_proba()
+    assert list(survival.columns) == sorted(set(adata.obs["months"][adata.obs["died"] == "True"].dropna()))
+    assert (survival.diff(axis=1).iloc[:, 1:] <= 0).all(axis=None)
+    model.save(tmp_path / "m")
+    loaded = sst.PaSCient.load(tmp_path / "m", adata=False)
+    new = make_cohort(3, prefix="new")  # without either column
+    pd.testing.assert_frame_equal(loaded.predict_proba(new), model.predict_proba(new))
+
+
+def test_a_time_needs_its_event() -> None:
+    adata = survivors()
+    with pytest.raises(ValueError, match=r"'months' is a time to an event: name the column .* event_key='...'"):
+        sst.PaSCient.setup_anndata(adata, "sample", labels_key={"months": "time_to_event"})
+    adata.obs["died"] = "perhaps"
+    with pytest.raises(ValueError, match=r"obs\['died'\] must hold True/1"):
+        sst.PaSCient.setup_anndata(adata, "sample", labels_key="months", event_key="died")
+
+
+def test_what_the_set_up_says_of_labels_is_what_fine_tuning_learns() -> None:
+    adata = survivors()
+    sst.MAESTRO.setup_anndata(adata, "sample", labels_key="months", event_key="died")
+    model = sst.MAESTRO(adata, n_hidden=8, n_latent=4, n_inducing=2, n_tokens=0, random_state=0)
+    with pytest.warns(UserWarning, match="is not trained"):
+        model.finetune(penalty=1.0)
+    assert {name: one.kind for name, one in model.heads.items()} == {"months": "time_to_event"}

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
+import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scset_tools import _checks
 from scset_tools._checks import require_choice
-from scset_tools._docs import docs
 from scset_tools.data._fields import CellTypeField
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._init_params import with_arguments_of
-from scset_tools.model._setup import fields_of
+from scset_tools.model._setup import label_values, read_labels_key, targets_of
 from scset_tools.model.pascient._aggregators import AGGREGATORS
 from scset_tools.model.pascient._checkpoint import PUBLISHED_TARGET, PublishedModel
 from scset_tools.model.pascient._explain import FirstLayerSpace
 from scset_tools.model.pascient._module import CELL_TYPE_KEY, PaSCientModule
 from scset_tools.model.pascient._presets import PRESETS
 from scset_tools.model.pascient._sampler import PaSCientSplitter
-from scset_tools.model.pascient._setup import aligned, check_scale, read_labels_key, require_unique_genes, targets_of
+from scset_tools.model.pascient._setup import aligned, check_scale, require_unique_genes
+from scset_tools.model.supervise._finetune import vectors_of
 from scset_tools.model.supervise._fitted import FittedHead
 from scset_tools.model.supervise._heads import Head
 from scset_tools.model.supervise._labels_of import Labels
-from scset_tools.model.supervise._targets import Target
+from scset_tools.model.supervise._targets import Target, require_two_values
 
 
 class PaSCient(PublishedModel):
@@ -100,6 +101,7 @@ class PaSCient(PublishedModel):
 
     _module_cls = PaSCientModule
     _presets = PRESETS
+    _own_keys = ("cell_type_key",)
     _data_splitter_cls = PaSCientSplitter
     _space_cls = FirstLayerSpace
     _default_baseline = "zeros"
@@ -189,69 +191,44 @@ class PaSCient(PublishedModel):
         )
 
     @classmethod
-    @docs.dedent
-    def setup_anndata(
-        cls,
-        adata: AnnData,
-        sample_key: str,
-        *,
-        layer: str | None = None,
-        use_rep: str | None = None,
-        labels_key: str | Sequence[str] | Mapping[str, str] | None = None,
-        batch_key: str | None = None,
-        cell_type_key: str | None = None,
-        min_cells: int = 1,
-        **kwargs: Any,
-    ) -> None:
+    @with_arguments_of(SampleModelClass.setup_anndata.__func__)
+    def setup_anndata(cls, adata: AnnData, sample_key: str, *, cell_type_key: str | None = None, **kwargs: Any) -> None:
         """Register an AnnData for this model. ``obs`` and ``X`` are not touched; ``uns`` gets scvi-tools' own entries.
+
+        The batch is registered as for the other models and not used by the network: against effects of a study, hold studies out
+        (``groups_key`` of :meth:`train`).
 
         Parameters
         ----------
-        %(param_adata)s
-        %(param_sample_key)s
-        %(param_layer)s
-        %(param_use_rep)s
-        labels_key
-            What to predict: a column of ``adata.obs``, several, or columns with their kind, ``"class"``, ``"ordinal"`` or
-            ``"continuous"``. Without a kind, ordered categories are ordinal, numbers of more than two values continuous, and
-            all else classes. One value per sample; samples without one are not in the loss.
-        batch_key
-            Column of ``adata.obs`` with the technical batch of each cell: registered as for the other models, not used by the
-            network. Against effects of a study, hold studies out (``groups_key`` of :meth:`train`).
+        adata
+            Annotated data matrix of cells x features. Genes are found by name, which no two may share.
+        sample_key
+            Column of ``adata.obs`` with the sample of each cell: the set that is embedded as one vector. Must be complete.
         cell_type_key
             Column of ``adata.obs`` with the type of each cell, for the contrastive term. May be missing.
-        min_cells
-            Fewest cells that each sample must have.
-        **kwargs
-            Passed to :meth:`scvi.data.AnnDataManager.register_fields`; used when a saved model is loaded.
+        %(others)s
 
         Raises
         ------
         KeyError
             If a key is not in ``adata``.
         ValueError
-            If features are not finite, a gene stands twice in ``adata.var_names``, sample names are missing, a label varies
-            within a sample or has one value only, there is only one sample, or a sample has fewer than ``min_cells`` cells.
+            As for the other models; and if a gene stands twice in ``adata.var_names``, or a label has one value only.
         TypeError
             If given anything but an AnnData.
         """
-        _checks.require_registrable(
-            adata, sample_key, layer=layer, use_rep=use_rep, caller=f"{cls.__name__}.setup_anndata"
-        )
-        if use_rep is None:
+        _checks.require_anndata(adata, caller=f"{cls.__name__}.setup_anndata")
+        if kwargs.get("use_rep") is None:
             require_unique_genes(adata.var_names)
-        labels_key = read_labels_key(adata, labels_key, sample_key, is_new="source_registry" not in kwargs)
-        setup_method_args = cls._get_setup_method_args(**locals())
-        fields = fields_of(
-            sample_key,
-            layer=layer,
-            use_rep=use_rep,
-            kinds=labels_key or {},
-            batch_key=batch_key,
-            min_cells=min_cells,
-            others=() if cell_type_key is None else (CellTypeField(CELL_TYPE_KEY, cell_type_key),),
-        )
-        cls._register(adata, fields, setup_method_args, **kwargs)
+        if "source_registry" not in kwargs:
+            kinds, _ = read_labels_key(adata.obs, kwargs.get("labels_key"), kwargs.get("event_key"))
+            for key, kind in (kinds or {}).items():
+                require_two_values(_checks.require_constant_within_sample(adata, key, sample_key), key, kind)
+        super().setup_anndata(adata, sample_key, cell_type_key=cell_type_key, **kwargs)
+
+    @classmethod
+    def _other_fields(cls, cell_type_key: str | None = None) -> tuple[Any, ...]:
+        return () if cell_type_key is None else (CellTypeField(CELL_TYPE_KEY, cell_type_key),)
 
     @with_arguments_of(SampleModelClass.train)
     def train(
@@ -317,7 +294,7 @@ class PaSCient(PublishedModel):
                 UserWarning,
                 stacklevel=2,
             )
-        with_classes = [t.registry_key for t in module.targets if t.kind != "continuous"]
+        with_classes = [t.registry_key for t in module.targets if t.classes]
 
         super().train(
             max_epochs,
@@ -331,12 +308,25 @@ class PaSCient(PublishedModel):
             },
             **kwargs,
         )
+        if any(target.kind == "time_to_event" for target in module.targets):
+            self._set_baselines()
+
+    def _set_baselines(self) -> None:
+        """Baseline hazards of times to an event, from the vectors of the training samples."""
+        dataset = self._dataset(self.adata)
+        train = dataset.index.positions(self.train_samples_)
+        vectors = torch.from_numpy(vectors_of(self.module, dataset, "sample", positions=train)).to(self.module.device)
+        for target, head in zip(self.module.targets, self.module.heads, strict=True):
+            if target.kind == "time_to_event":
+                labels = Labels(target, label_values(dataset.labels, target).numpy())
+                rows = train[labels.is_known[train]]
+                head.set_baseline(vectors[rows], labels.tensor()[rows].to(vectors.device))
 
     def _see_split(self, splitter: PaSCientSplitter, *, balance: bool) -> None:
         """Refuse a split that leaves a class without training samples; give the heads the training labels."""
         has_loss = np.full(len(splitter.index), self.module.contrast is not None)
         for target, head in zip(self.module.targets, self.module.heads, strict=True):
-            labels = Labels(target, splitter.labels(target.registry_key))
+            labels = Labels(target, splitter.labels(target))
             labels.require_classes(splitter.train_samples, splitter.index.names)
             has_loss |= labels.is_known
             head.prepare(labels.known(splitter.train_samples), balance=balance)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from scset_tools.data._batch import SampleBatch
 from scset_tools.data._sparse import SparseRows
 from scset_tools.model._base_module import Pieces, SampleLoss, SampleModule
+from scset_tools.model._setup import label_values
 from scset_tools.model.pascient._aggregators import PoolAggregator, make_aggregator
 from scset_tools.model.supervise._heads import Head, make_head
 from scset_tools.model.supervise._module import label_loss, metric_names
@@ -103,7 +104,7 @@ class PaSCientModule(SampleModule):
         h = self.encode_cells(self.augmented(batch))
         z = self.encode_pooled(h, batch.ptr)
         heads = [cast("Head", head) for head in self.heads]
-        labels = [batch.labels[target.registry_key] for target in self.targets]
+        labels = [label_values(batch.labels, target) for target in self.targets]
         total, metrics, n_labelled, is_any = label_loss(z, heads, labels, names=self._metric_names)
         if self.contrast is not None:
             metrics["contrastive"] = self._contrastive_loss(h, batch)

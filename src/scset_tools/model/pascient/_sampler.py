@@ -14,6 +14,8 @@ from scset_tools.data._batch import SampleBatch
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._sampler import SampleBatchSampler
 from scset_tools.data._splitter import SampleDataSplitter, make_loader
+from scset_tools.model._setup import label_values
+from scset_tools.model.supervise._targets import Target
 
 RESAMPLINGS = (
     "none",
@@ -138,15 +140,15 @@ class PaSCientSplitter(SampleDataSplitter):
         self._on_split = on_split
         super().__init__(adata_manager, sparse=True, **kwargs)
 
-    def labels(self, registry_key: str) -> np.ndarray:
-        """Codes or numbers of all samples, (samples,).
+    def labels(self, target: Target) -> np.ndarray:
+        """Codes or numbers of all samples, (samples,), or times and events, (samples, 2).
 
         Parameters
         ----------
-        registry_key
-            Of a registered label.
+        target
+            A registered label.
         """
-        return self.index.first(np.asarray(self.adata_manager.get_from_registry(registry_key)).ravel())
+        return label_values(self.label_values, target).numpy()
 
     def strata(self, samples: np.ndarray) -> np.ndarray:
         """Stratum of samples under the resampling, (n,); -1 for samples without a label.
@@ -161,7 +163,7 @@ class PaSCientSplitter(SampleDataSplitter):
             if self.label_registry_key is None:
                 msg = f"resampling={self.resampling!r} needs a target with classes: give `labels_key` to setup_anndata."
                 raise ValueError(msg)
-            code = self.labels(self.label_registry_key)[samples].astype(np.int64)
+            code = self.label_values[self.label_registry_key].numpy()[samples].astype(np.int64)
         if "tissue" in self.resampling:
             if self.tissue_key is None:
                 msg = f"resampling={self.resampling!r} needs `tissue_key`, a column of adata.obs with the tissue of each sample."

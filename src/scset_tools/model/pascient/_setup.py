@@ -12,12 +12,9 @@ from anndata import AnnData
 from scipy import sparse
 
 from scset_tools import _checks
-from scset_tools._labels import name_of
 from scset_tools._samples import as_text
 from scset_tools.data._features import describe_source
 from scset_tools.data._rows import RowReader, row_major
-from scset_tools.model._setup import registry_keys
-from scset_tools.model.supervise._targets import Keys, Target, read_kinds, require_two_values
 
 N_LOOKED_AT = 2_000
 """Cells that are looked at to tell counts from normalised values."""
@@ -27,35 +24,6 @@ SIZES = (0.02, 50.0)
 
 RAW_MAX = 20.0
 """Whole numbers above this are counts: log1p of 10,000 counts per cell stays below 9.3."""
-
-
-def read_labels_key(adata: AnnData, labels_key: Keys | None, sample_key: str, *, is_new: bool) -> dict[str, str] | None:
-    """Column to kind: the type of a column is no guide in new data, where it may be absent.
-
-    Raises ValueError for a column of one value, unless a saved model is loaded.
-    """
-    if labels_key is None:
-        return None
-    if isinstance(labels_key, Mapping) and "time_to_event" in labels_key.values():
-        msg = "labels_key takes classes, levels and numbers; a time to an event is learned by finetune('time', event_key='event')."
-        raise ValueError(msg)
-    kinds = {name: kind for name, (kind, _) in read_kinds(adata.obs, labels_key, argument="labels_key").items()}
-    for key, kind in kinds.items() if is_new else ():
-        require_two_values(_checks.require_constant_within_sample(adata, key, sample_key), key, kind)
-    return kinds
-
-
-def targets_of(registry: dict[str, Any]) -> list[Target]:
-    """The targets of a registration."""
-    kinds = registry["setup_args"].get("labels_key") or {}
-    out = []
-    for name, key in registry_keys(kinds).items():
-        classes: tuple[str, ...] = ()
-        if kinds[name] != "continuous":
-            state = registry["field_registries"][key]["state_registry"]
-            classes = tuple(name_of(c) for c in state["categorical_mapping"])
-        out.append(Target(name, kinds[name], key, classes))
-    return out
 
 
 def require_unique_genes(names: pd.Index, where: str = "adata.var_names") -> None:

@@ -69,11 +69,8 @@ def unpack_head(packed: Mapping[str, Any]) -> tuple[Target, Head]:
     """What :func:`pack_head` was given."""
     target = Target(packed["name"], packed["kind"], "", tuple(packed["classes"]), packed["event_key"])
     state = packed["head"]
-    n_times = {"n_times": len(state["times"])} if "times" in state else {}
-    head = make_head(target.kind, len(state["center"]), classes=target.classes, **packed["arguments"], **n_times)
+    head = make_head(target.kind, len(state["center"]), classes=target.classes, **packed["arguments"])
     head.to(state["center"].dtype)
-    if "times" in state:
-        head.times, head.hazard = state["times"], state["hazard"]  # in double precision, whatever the weights
     head.load_state_dict(state)
     return target, head.eval()
 

@@ -311,13 +311,13 @@ class TimeToEventHead(Head):
     times: Tensor
     hazard: Tensor
 
-    def __init__(self, n_latent: int, *, ties: str = "efron", n_times: int = 0, **kwargs: Any) -> None:
+    def __init__(self, n_latent: int, *, ties: str = "efron", **kwargs: Any) -> None:
         super().__init__(n_latent, 1, **kwargs)
         self.ties = ties
         # a constant changes no ratio of hazards: its gradient is rounding alone, which the optimiser would blow up
         nn.init.zeros_(self.linear.bias).requires_grad_(requires_grad=False)
-        self.register_buffer("times", torch.zeros(n_times, dtype=torch.float64))
-        self.register_buffer("hazard", torch.zeros(n_times, dtype=torch.float64))
+        self.register_buffer("times", torch.zeros(0, dtype=torch.float64))
+        self.register_buffer("hazard", torch.zeros(0, dtype=torch.float64))
 
     @staticmethod
     def is_known(y: Tensor) -> Tensor:
@@ -339,6 +339,12 @@ class TimeToEventHead(Head):
 
     def predictions(self, z: Tensor) -> Tensor:
         return self(z)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("times", "hazard"):  # as many as there were events, in double precision whatever the weights
+            if (value := state_dict.get(prefix + name)) is not None:
+                setattr(self, name, torch.empty_like(value, dtype=torch.float64, device=self.center.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @torch.no_grad()
     def set_baseline(self, z: Tensor, y: Tensor) -> None:

@@ -178,6 +178,8 @@ class LearnsLabels(SavedModel):
             raise ValueError(msg)
         if class_weight != "auto":
             use["class_weight"] = class_weight
+        if label_key is None:
+            event_key = event_key or self.registry["setup_args"].get("event_key")
         keys = self._label_keys(label_key)
         if mode == "frozen":
             self._warn_if_untrained("the head is fitted to random vectors")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -165,8 +165,3 @@ def _times(time: pd.Series, event: pd.Series) -> np.ndarray:
         out[is_there, 0] = _labels.read_numbers(time[is_there], kind="time_to_event")
         out[is_there, 1] = _events.read_events(event[is_there])
     return out
-
-
-def head_arguments(target: Target) -> dict[str, Any]:
-    """Arguments of :func:`~scset_tools.model.supervise._heads.make_head` that a target decides."""
-    return {"kind": target.kind, "classes": target.classes}
