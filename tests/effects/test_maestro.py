@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import RidgeCV
+from _shifts import r2_of_shifts
 
 import scset_tools as sst
 from scset_tools._spread import effective_rank
@@ -33,15 +33,6 @@ def trained(cohort):
     model = sst.MAESTRO(cohort, random_state=0)
     model.train(max_epochs=6, **QUICK)
     return model
-
-
-def r2_of_shifts(vectors: np.ndarray, cohort) -> float:
-    """R2 of ridge regression to the shifts of each kind of cells, on the last third of the samples."""
-    y = np.asarray(cohort.uns["truth"]["effect"]).reshape(len(vectors), -1)
-    n = 2 * len(y) // 3
-    vectors = (vectors - vectors[:n].mean(0)) / (vectors[:n].std(0) + 1e-8)
-    predicted = RidgeCV(np.logspace(-2, 4, 13)).fit(vectors[:n], y[:n]).predict(vectors[n:])
-    return 1 - np.square(y[n:] - predicted).sum() / np.square(y[n:] - y[:n].mean(0)).sum()
 
 
 @pytest.mark.filterwarnings("ignore:This MAESTRO is not trained")

@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import torch
+from _shifts import r2_of_shifts
 
 import scset_tools as sst
 from scset_tools.nn import segment_mean
@@ -38,17 +39,30 @@ def denoising_loss(model, *, swap: bool) -> float:
     """Loss of all samples, each denoised with its own vector or with that of another sample."""
     module = model.module.eval()
     batch = model._dataset(model.adata)[0, range(16)]
-    hook = module.encoder.register_forward_hook(lambda _module, _given, z: z.roll(1, 0) if swap else z)
-    try:
-        with torch.no_grad():
-            return float(module.loss(batch).loss)
-    finally:
-        hook.remove()
+    join = module._join  # the vector, attention and tokens alike
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(module, "_join", lambda *given: join(*given).roll(1, 0) if swap else join(*given))
+        return float(module.loss(batch).loss)
 
 
 def test_the_vector_carries_the_sample(model):
     own, other = denoising_loss(model, swap=False), denoising_loss(model, swap=True)
     assert other > 1.03 * own
+
+
+@pytest.mark.filterwarnings("ignore:This ScSet is not trained")
+def test_the_vector_finds_shifts_that_the_mean_and_random_weights_do_not_see():
+    cohort = sst.datasets.varied_cohort(n_samples=192, n_cells=200, n_features=6, n_features_shifted=3, rng=0)
+    sst.ScSet.setup_anndata(cohort, "sample")
+    untrained = sst.ScSet(cohort, random_state=0)
+    for name, vectors in {
+        "mean": np.asarray(sst.profiles.Mean(sample_key="sample").fit(cohort).transform(cohort).X),
+        "untrained": untrained.get_sample_representation().to_numpy(),
+    }.items():
+        assert r2_of_shifts(vectors, cohort) < 0.4, name
+    model = sst.ScSet(cohort, random_state=0)
+    model.train(3, **QUIET)
+    assert r2_of_shifts(model.get_sample_representation().to_numpy(), cohort) > 0.55
 
 
 def test_a_tilt_makes_other_compositions(model, cells):

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
-from scset_tools.model.maestro._tokens import mixture_of
+from scset_tools.model._tokens import mixture_of
 from scset_tools.nn import TokenPool, ptr_from_sizes
 
 SIZES = [7, 1, 12]

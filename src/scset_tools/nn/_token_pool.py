@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +147,20 @@ class TokenPool(nn.Module):
             (samples, n_latent).
         """
         return self.embed(self.sums(x, ptr), ptr.diff())
+
+    def embed_pieces(self, pieces: Iterable[Tensor]) -> Tensor:
+        """The vector of one sample whose cells come in pieces, (1, n_latent).
+
+        Parameters
+        ----------
+        pieces
+            Cells, (cells of the piece, n_input) each; at least one piece. They add up in double precision.
+        """
+        total, n_cells = torch.zeros((), dtype=torch.float64, device=self.location.device), 0
+        for x in pieces:
+            ptr = torch.tensor([0, len(x)], device=x.device)
+            total, n_cells, dtype = total + self.sums(x, ptr).double(), n_cells + len(x), x.dtype
+        return self.embed(total.to(dtype), torch.tensor([n_cells], device=total.device))
 
     @torch.no_grad()
     def set_kinds(self, means: Tensor, whitener: Tensor, log_weight: Tensor) -> None:

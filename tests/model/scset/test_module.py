@@ -15,6 +15,8 @@ from scset_tools.model.scset._module import STREAM_NOISE, STREAM_TIME
 from scset_tools.nn import cell_normal, cell_uniform, ptr_from_sizes, sinusoidal_embedding
 
 ARGUMENTS = {
+    "n_tokens": 0,
+    "token_weight": 1.0,
     "n_latent": 8,
     "n_layers": 2,
     "n_heads": 2,
@@ -229,3 +231,12 @@ def test_units_are_undone():
     module, batch = make_module(), make_batch()
     torch.testing.assert_close(module.original_units(module.standardize(batch)), batch.x)
     np.testing.assert_allclose(module.baseline(batch)[3], module.mean[0])
+
+
+def test_tokens_add_what_they_pool_of_all_cells_to_the_mean_over_groups():
+    module, batch = make_module(n_tokens=3, token_weight=0.5).eval(), make_batch()
+    without = make_module().eval()
+    without.load_state_dict({k: v for k, v in module.state_dict().items() if not k.startswith("tokens.")})
+    with torch.no_grad():
+        pooled = module.tokens(module.read(batch), batch.ptr)
+        torch.testing.assert_close(module.represent(batch), without.represent(batch) + 0.5 * pooled)

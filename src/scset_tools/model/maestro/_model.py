@@ -9,20 +9,16 @@ from anndata import AnnData
 
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
-from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._moments import batch_moments
+from scset_tools.model._tokens import fit_tokens_once
 from scset_tools.model.maestro._decoder import DECODERS
 from scset_tools.model.maestro._module import MAESTROModule
 from scset_tools.model.maestro._presets import PRESETS
 from scset_tools.model.maestro._reconstruction import reconstruct_samples
-from scset_tools.model.maestro._tokens import fit_tokens
 from scset_tools.model.maestro._views import MASKINGS, VIEWS
-
-CELLS_OF_TOKENS = 1_000
-"""Most cells of a sample that its shares and shifts are measured on before training."""
 
 
 class MAESTRO(SampleModelClass):
@@ -239,10 +235,7 @@ class MAESTRO(SampleModelClass):
 
     def _before_training(self, module: MAESTROModule, splitter: SampleDataSplitter) -> None:
         """Fit the kinds of cells to the training samples, once: a model that is trained further keeps them."""
-        if module.tokens is None or bool(module.tokens.is_fitted):
-            return
-        dataset = SampleDataset(splitter.adata_manager, n_cells=CELLS_OF_TOKENS, seed=splitter.seed)
-        fit_tokens(module, dataset, dataset.index.positions(splitter.names()[0]))
+        fit_tokens_once(module.tokens, splitter, module.standardize)
 
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         """120 steps, or 10 passes over the samples where these are more, and 10,000 at most."""

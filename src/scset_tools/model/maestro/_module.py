@@ -272,14 +272,7 @@ class MAESTROModule(SampleModule):
         encoded = self._scaled(stream_embed(self.encoder, lambda: self._standardized(pieces)))
         if self.tokens is None:
             return encoded
-        n_cells, sums = (
-            torch.zeros(1, dtype=torch.int64, device=encoded.device),
-            encoded.new_zeros((), dtype=torch.float64),
-        )
-        for x in self._standardized(pieces):
-            n_cells = n_cells + len(x)
-            sums = sums + self.tokens.sums(x, ptr_from_sizes([len(x)]).to(x.device)).double()
-        return encoded + self.token_weight * self.tokens.embed(sums.to(encoded.dtype), n_cells)
+        return encoded + self.token_weight * self.tokens.embed_pieces(self._standardized(pieces))
 
     def attention(self, batch: SampleBatch) -> torch.Tensor:
         """Weight of each cell in the pooling of its sample, (cells, n_heads)."""

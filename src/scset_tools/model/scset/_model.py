@@ -11,9 +11,11 @@ from scvi import REGISTRY_KEYS
 
 from scset_tools._checks import require_choice
 from scset_tools.data._index import SampleIndex
+from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._moments import batch_codes, batch_moments
+from scset_tools.model._tokens import fit_tokens_once
 from scset_tools.model.scset._encoders import ENCODERS
 from scset_tools.model.scset._module import DECODERS, ScSetModule
 from scset_tools.model.scset._presets import PRESETS
@@ -72,6 +74,11 @@ class ScSet(GeneratesCells):
         Number of steps :math:`T` of the diffusion.
     dropout_rate
         Dropout inside the encoder.
+    n_tokens
+        Number of kinds of cells whose shares and shifts enter the vector beside what attention pools
+        (:class:`~scset_tools.nn.TokenPool`), found in the training samples before the first step. Not in the paper. 0: none.
+    token_weight
+        Weight of what the tokens say, in standard deviations between samples.
     standardize
         Whether features are centred and scaled by their mean and standard deviation over the registered cells; within each
         batch if ``batch_key`` was given. Diffusion expects features of unit size; without it cells enter as they are.
@@ -119,6 +126,8 @@ class ScSet(GeneratesCells):
         schedule: Literal["cosine", "linear", "quadratic"] = "cosine",
         n_steps: int = 1000,
         dropout_rate: float = 0.0,
+        n_tokens: int = 8,
+        token_weight: float = 1.0,
         standardize: bool = True,
         random_state: int | None = None,
     ) -> None:
@@ -130,6 +139,9 @@ class ScSet(GeneratesCells):
             if value < 1:
                 msg = f"{name}={value} must be 1 or more."
                 raise ValueError(msg)
+        if n_tokens < 0:
+            msg = f"n_tokens={n_tokens} must be 0 or more."
+            raise ValueError(msg)
         if tilt < 0:
             msg = f"tilt={tilt} must be 0 or more."
             raise ValueError(msg)
@@ -158,6 +170,8 @@ class ScSet(GeneratesCells):
                 schedule=schedule,
                 n_steps=n_steps,
                 dropout_rate=dropout_rate,
+                n_tokens=n_tokens,
+                token_weight=token_weight,
             )
         self._model_summary_string = (
             f"ScSet with n_latent: {n_latent}, encoder: {encoder} ({n_layers} layers, {n_cells} cells at once), decoder: "
@@ -196,6 +210,10 @@ class ScSet(GeneratesCells):
         # as many cells as a step uses: the draw of the cells of an epoch is that of the data
         n_cells = n_cells or (2 if self.module.tilt else 1) * (self.module.n_cells + self.module.n_targets)
         super().train(max_epochs, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
+
+    def _before_training(self, module: ScSetModule, splitter: SampleDataSplitter) -> None:
+        """Fit the kinds of cells to the training samples, once: a model that is trained further keeps them."""
+        fit_tokens_once(module.tokens, splitter, module.read)
 
     def _finetune_defaults(self, mode: str, level: str) -> dict[str, Any]:
         # as many as the encoder reads at once: more would be the mean of several groups

@@ -17,6 +17,7 @@ from scset_tools.model.scset._groups import Groups, group_cells, stream_groups
 from scset_tools.nn import (
     Denoiser,
     NoiseSchedule,
+    TokenPool,
     cell_normal,
     cell_uniform,
     flow_path,
@@ -70,6 +71,8 @@ class ScSetModule(SampleModule):
         schedule: str,
         n_steps: int,
         dropout_rate: float,
+        n_tokens: int,
+        token_weight: float,
     ) -> None:
         super().__init__()
         n_input = mean.shape[1]
@@ -81,6 +84,9 @@ class ScSetModule(SampleModule):
             n_input, n_latent, n_layers=n_layers, n_heads=n_heads, dropout_rate=dropout_rate
         )
         self.denoiser = Denoiser(n_input, n_latent, n_hidden=n_hidden, n_blocks=n_blocks)
+        # after the rest, so that a model without tokens has the same first weights
+        self.tokens: Any = TokenPool(n_input, n_tokens, n_latent) if n_tokens else None
+        self.token_weight = token_weight
         self.schedule = NoiseSchedule(schedule, n_steps) if decoder == "diffusion" else None
 
     # ---- loss
@@ -94,7 +100,8 @@ class ScSetModule(SampleModule):
         else:
             ptr = batch.ptr
         anchors, anchor_ptr, targets, target_ptr = self.split(ptr, batch.seed)
-        z = self.encoder(self._cut_off(x[anchors]), anchor_ptr)
+        x_anchors = self._cut_off(x[anchors])
+        z = self._join(self.encoder(x_anchors, anchor_ptr), x_anchors, anchor_ptr)
         ptr = target_ptr * self.n_times
         clean = x[targets].repeat_interleave(self.n_times, 0)
         noise = cell_normal(batch.seed, ptr, x.shape[1], stream=STREAM_NOISE).to(x.dtype)
@@ -178,12 +185,12 @@ class ScSetModule(SampleModule):
     def represent(self, batch: SampleBatch) -> torch.Tensor:
         """One vector per sample, from all its cells, (samples, n_latent)."""
         x = self.read(batch)
-        return self._encode(x, group_cells(x, batch.ptr, self.n_cells))
+        return self._encode(x, batch.ptr, group_cells(x, batch.ptr, self.n_cells))
 
     def represent_features(self, x: torch.Tensor, batch: SampleBatch) -> torch.Tensor:
         """The vectors if the cells of the batch had the features ``x``, (samples, n_latent)."""
         groups = group_cells(self.read(batch), batch.ptr, self.n_cells)  # cells stay in their groups
-        return self._encode(self.read(replace(batch, x=x)), groups)
+        return self._encode(self.read(replace(batch, x=x)), batch.ptr, groups)
 
     def baseline(self, batch: SampleBatch) -> torch.Tensor:
         """The mean cell of the training data (of the batch of each cell), where attributions start: (cells, features)."""
@@ -196,7 +203,9 @@ class ScSetModule(SampleModule):
         for x, ptr, _ in stream_groups(lambda: self._read_pieces(pieces), self.n_cells):
             z = self.encoder(x, ptr)
             total, n_groups = total + z.sum(0, keepdim=True), n_groups + len(z)
-        return total / n_groups
+        if self.tokens is None:
+            return total / n_groups
+        return total / n_groups + self.token_weight * self.tokens.embed_pieces(self._read_pieces(pieces))
 
     def attention(self, batch: SampleBatch) -> torch.Tensor:
         """Weight of each cell in what represents its sample, (cells, n_heads); the weights of a sample sum to 1."""
@@ -218,9 +227,13 @@ class ScSetModule(SampleModule):
         weights = torch.cat(parts)
         return torch.empty_like(weights).index_copy(0, torch.cat(positions), weights) / n_groups
 
-    def _encode(self, x: torch.Tensor, groups: Groups) -> torch.Tensor:
+    def _encode(self, x: torch.Tensor, ptr: torch.Tensor, groups: Groups) -> torch.Tensor:
         z = self.encoder(x if groups.order is None else x[groups.order], groups.ptr)
-        return z if groups.order is None else segment_mean(z, ptr_from_sizes(groups.n_groups))
+        return self._join(z if groups.order is None else segment_mean(z, ptr_from_sizes(groups.n_groups)), x, ptr)
+
+    def _join(self, encoded: torch.Tensor, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+        """What attention pools, plus what the tokens pool, (samples, n_latent)."""
+        return encoded if self.tokens is None else encoded + self.token_weight * self.tokens(x, ptr)
 
     # ---- features
 

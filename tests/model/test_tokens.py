@@ -1,4 +1,4 @@
-"""The tokenizer inside MAESTRO: started once, in pieces as in one, and left out where it is not asked for."""
+"""Kinds of cells inside MAESTRO and ScSet: fitted once, in pieces as in one, and left out where they are not asked for."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import torch
 
 import scset_tools as sst
 
-SMALL = {"n_hidden": 16, "n_latent": 8, "n_inducing": 4, "n_cells": 30}
+SMALL = {
+    sst.MAESTRO: {"n_hidden": 16, "n_latent": 8, "n_inducing": 4, "n_cells": 30},
+    sst.ScSet: {"n_hidden": 16, "n_latent": 8, "n_cells": 30, "n_targets": 4},
+}
 QUICK = {"enable_progress_bar": False, "accelerator": "cpu", "seed": 0}
 
 
-@pytest.fixture(scope="module")
-def trained():
+@pytest.fixture(scope="module", params=SMALL, ids=lambda cls: cls.__name__)
+def trained(request):
     adata = sst.datasets.perturbation_cohort(n_samples=6, n_cells=(20, 50))
-    sst.MAESTRO.setup_anndata(adata, sample_key="sample")
-    model = sst.MAESTRO(adata, random_state=0, **SMALL)
+    cls = request.param
+    cls.setup_anndata(adata, sample_key="sample")
+    model = cls(adata, random_state=0, **SMALL[cls])
     model.train(max_epochs=2, **QUICK)
     return model
 
@@ -31,7 +35,7 @@ def test_kinds_are_fitted_to_the_training_samples_once_and_kept(trained):
 
 
 def test_kinds_do_not_see_held_out_samples_or_the_order_of_rows(trained):
-    adata = trained.adata
+    adata, cls = trained.adata, type(trained)
     names = list(adata.obs["sample"].unique())
     buffers = []
     for change in ("none", "held-out cells", "order of rows"):
@@ -40,8 +44,8 @@ def test_kinds_do_not_see_held_out_samples_or_the_order_of_rows(trained):
             changed.X[(changed.obs["sample"] == names[-1]).to_numpy()] += 3.0
         elif change == "order of rows":
             changed = changed[np.random.default_rng(0).permutation(changed.n_obs)].copy()
-        sst.MAESTRO.setup_anndata(changed, sample_key="sample")
-        model = sst.MAESTRO(changed, random_state=0, standardize=False, **SMALL)
+        cls.setup_anndata(changed, sample_key="sample")
+        model = cls(changed, random_state=0, standardize=False, **SMALL[cls])
         model.train(max_epochs=1, external_indexing=[names[:-1]], **QUICK)
         buffers.append(dict(model.module.tokens.named_buffers()))
     for other in buffers[1:]:
@@ -69,29 +73,32 @@ def test_a_sample_in_pieces_has_the_vector_of_the_whole(trained):
 
 
 def test_without_tokens_there_is_no_trace_of_them(trained):
-    model = sst.MAESTRO(trained.adata, random_state=0, n_tokens=0, **SMALL)
+    cls = type(trained)
+    model = cls(trained.adata, random_state=0, n_tokens=0, **SMALL[cls])
     assert model.module.tokens is None
     assert not any("tokens" in name for name in model.module.state_dict())
 
 
 def test_fewer_cells_than_tokens_train(trained):
-    adata = trained.adata[trained.adata.obs.groupby("sample", observed=True).cumcount().to_numpy() < 1].copy()
-    sst.MAESTRO.setup_anndata(adata, sample_key="sample")
-    model = sst.MAESTRO(adata, random_state=0, n_tokens=12, **SMALL)
+    cls, adata = type(trained), trained.adata
+    fewest = 2 if cls is sst.ScSet else 1
+    adata = adata[adata.obs.groupby("sample", observed=True).cumcount().to_numpy() < fewest].copy()
+    cls.setup_anndata(adata, sample_key="sample")
+    model = cls(adata, random_state=0, n_tokens=14, **SMALL[cls])
     model.train(max_epochs=1, **QUICK)
     assert np.isfinite(model.get_sample_representation().to_numpy()).all()
 
 
 def test_negative_numbers_of_tokens_are_refused(trained):
     with pytest.raises(ValueError, match="n_tokens=-1"):
-        sst.MAESTRO(trained.adata, n_tokens=-1, **SMALL)
+        type(trained)(trained.adata, n_tokens=-1, **SMALL[type(trained)])
 
 
 def test_fine_tuning_fits_the_kinds_of_its_copy_and_leaves_the_model_alone(trained):
-    adata = trained.adata.copy()
+    adata, cls = trained.adata.copy(), type(trained)
     adata.obs["age"] = adata.obs["sample"].cat.codes.astype(float)
-    sst.MAESTRO.setup_anndata(adata, sample_key="sample")
-    model = sst.MAESTRO(adata, random_state=0, **SMALL)
+    cls.setup_anndata(adata, sample_key="sample")
+    model = cls(adata, random_state=0, **SMALL[cls])
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     model.finetune("age", mode="end_to_end", max_epochs=1, **QUICK)
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())

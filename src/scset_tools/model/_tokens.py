@@ -1,4 +1,4 @@
-"""Fit the kinds of cells of MAESTRO's tokenizer to the training samples, before the first step."""
+"""Fit the kinds of cells of a model's :class:`~scset_tools.nn.TokenPool` to the training samples, before the first step."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from scset_tools.data._dataset import SampleDataset
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from scset_tools.data._batch import SampleBatch
-    from scset_tools.data._dataset import SampleDataset
-    from scset_tools.model.maestro._module import MAESTROModule
+    from scset_tools.data._splitter import SampleDataSplitter
+    from scset_tools.nn import TokenPool
 
 MAX_CELLS = 20_000
 """Most cells of all samples that the mixture is fitted to."""
 MAX_SAMPLES = 1_024
 """Most samples that the map from features to vectors is found from."""
 N_SAMPLES_AT_ONCE = 32
-
-
+CELLS_OF_TOKENS = 1_000
+"""Cells of a sample from which its share and shift of each kind are found before training."""
 MIN_CELLS_PER_KIND = 4
 """With fewer cells for each kind there is no mixture to fit."""
 REGULARIZATION = 0.05
@@ -73,8 +75,30 @@ def mixture_of(x: torch.Tensor, n_components: int, n_kinds: int) -> tuple[torch.
     return torch.from_numpy(means), torch.from_numpy(whitener), torch.from_numpy(np.log(share))
 
 
+def fit_tokens_once(
+    tokens: TokenPool | None, splitter: SampleDataSplitter, read: Callable[[SampleBatch], torch.Tensor]
+) -> None:
+    """Fit the kinds to the training samples of a split; a model that is trained further keeps those it has.
+
+    Parameters
+    ----------
+    tokens
+        Of the model, if it has any.
+    splitter
+        Says which samples are trained on.
+    read
+        Cells of a batch as the tokens see them, (cells, features).
+    """
+    if tokens is None or bool(tokens.is_fitted):
+        return
+    dataset = SampleDataset(splitter.adata_manager, n_cells=CELLS_OF_TOKENS, seed=splitter.seed)
+    fit_tokens(tokens, dataset, dataset.index.positions(splitter.names()[0]), read)
+
+
 @torch.no_grad()
-def fit_tokens(module: MAESTROModule, dataset: SampleDataset, samples: np.ndarray) -> None:
+def fit_tokens(
+    tokens: TokenPool, dataset: SampleDataset, samples: np.ndarray, read: Callable[[SampleBatch], torch.Tensor]
+) -> None:
     """Find the kinds of cells, and what share and shift of them vary over samples.
 
     Every sample has the same say in the mixture, however many cells it has. The result depends on the names of samples and
@@ -82,12 +106,14 @@ def fit_tokens(module: MAESTROModule, dataset: SampleDataset, samples: np.ndarra
 
     Parameters
     ----------
-    module
-        Its ``tokens`` are set.
+    tokens
+        What is fitted.
     dataset
         Gives the cells drawn from each sample.
     samples
         Numbers of the training samples.
+    read
+        Cells of a batch as the tokens see them, (cells, features).
     """
     names = np.asarray(dataset.index.names)[samples].astype(str)
     samples = np.asarray(samples)[np.argsort(names, kind="stable")]
@@ -95,19 +121,19 @@ def fit_tokens(module: MAESTROModule, dataset: SampleDataset, samples: np.ndarra
         samples = samples[np.sort(np.random.default_rng(dataset.seed).permutation(len(samples))[:MAX_SAMPLES])]
     # cells come in the order of a hash of their names, so the first ones are as good as drawn
     n_each = max(1, MAX_CELLS // len(samples))
-    device = module.tokens.prototypes.device
+    device = tokens.prototypes.device
     pieces = []
     for batch in _batches(dataset, samples):
-        x = module.standardize(batch.to(device))
+        x = read(batch.to(device))
         pieces += [cells[:n_each].float().cpu() for cells in x.split(batch.ptr.diff().tolist())]
-    n_components, n_kinds = module.tokens.whitener.shape[1], len(module.tokens.prototypes)
-    module.tokens.set_kinds(*mixture_of(torch.cat(pieces), n_components, n_kinds))
+    n_components, n_kinds = tokens.whitener.shape[1], len(tokens.prototypes)
+    tokens.set_kinds(*mixture_of(torch.cat(pieces), n_components, n_kinds))
     sums, sizes = [], []
     for batch in _batches(dataset, samples):
         batch = batch.to(device)
-        sums.append(module.tokens.sums(module.standardize(batch).float(), batch.ptr))
+        sums.append(tokens.sums(read(batch).float(), batch.ptr))
         sizes.append(batch.ptr.diff())
-    module.tokens.calibrate(torch.cat(sums), torch.cat(sizes))
+    tokens.calibrate(torch.cat(sums), torch.cat(sizes))
 
 
 def _batches(dataset: SampleDataset, samples: np.ndarray) -> Iterator[SampleBatch]:
