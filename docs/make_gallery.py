@@ -148,6 +148,7 @@ def figures(rng: np.random.Generator):
         "generated_composition",
         pl.generated_composition(tl.generated_composition(cells, made_up_generation(cells, rng), "cell_type"))[0],
     )
+    yield "counterfactual", pl.counterfactual(tl.counterfactual_shifts(made_up_arms(cells, rng), "cell_type"))[0]
 
     scores = pd.DataFrame(rng.normal(size=(12, len(types))) + rng.normal(0, 1.5, len(types)), columns=list(types))
     yield "ranked_scores", pl.ranked_scores(scores, title="attribution of each cell type")
@@ -182,6 +183,34 @@ def made_up_generation(cells: AnnData, rng: np.random.Generator) -> AnnData:
     obs = cells.obs.iloc[rows].reset_index(drop=True)
     obs.index = obs.index.astype(str)
     return AnnData(np.asarray(cells.X)[rows], obs=obs, var=cells.var)
+
+
+def made_up_arms(cells: AnnData, rng: np.random.Generator) -> AnnData:
+    """Five draws of eighty cells of three samples, and the same with fewer monocytes and some features of B cells moved."""
+    parts = []
+    is_b, keeps = (
+        (cells.obs["cell_type"] == "CD19+ B").to_numpy(),
+        ~cells.obs["cell_type"].str.contains("Monocyte").to_numpy(),
+    )
+    for draw, arm in [(d, a) for d in range(5) for a in ("own", "asked")]:
+        for name in cells.obs["sample"].cat.categories[:3]:
+            odds = (cells.obs["sample"] == name) * (1.0 if arm == "own" else 0.4 + 0.6 * keeps)
+            rows = rng.choice(cells.n_obs, 80, p=odds / odds.sum())
+            x = np.asarray(cells.X)[rows].copy()
+            if arm == "asked":
+                x[is_b[rows], :4] += rng.normal([0.9, -0.7, 0.5, 0.3], 0.1)
+            obs = pd.DataFrame(
+                {
+                    "sample": name,
+                    "arm": arm,
+                    "draw": draw,
+                    "cell_type": cells.obs["cell_type"].astype(str).to_numpy()[rows],
+                }
+            )
+            parts.append((x, obs))
+    obs = pd.concat([o for _, o in parts], ignore_index=True)
+    obs.index = obs.index.astype(str)
+    return AnnData(np.concatenate([x for x, _ in parts]), obs=obs, var=cells.var)
 
 
 def made_up_reconstruction(cells: AnnData, rng: np.random.Generator) -> AnnData:

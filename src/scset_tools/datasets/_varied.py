@@ -28,6 +28,11 @@ def varied_cohort(
     shift: float = 0.75,
     jitter: float = 0.2,
     pool: tuple[int, int] | None = None,
+    treatment_shift: float = 0.0,
+    treatment_odds: float = 0.0,
+    batch_shift: float = 0.0,
+    n_batches: int = 2,
+    effect_seed: int = 0,
     rng: np.random.Generator | int | None = 0,
 ) -> AnnData:
     """Samples without subtypes, each of its own composition and with its own shifts: to pretrain a model on.
@@ -48,12 +53,21 @@ def varied_cohort(
     shift
         Standard deviation of the shifts, in standard deviations of a latent. In each sample about half of the cell types
         are shifted.
+    treatment_shift, treatment_odds
+        Effect of a treatment, which half of the samples get (``obs["treatment"]``, "control" or "treated"): standard deviation of what is
+        added to the features of each cell type, and log odds by which its first type gains. 0 and 0: no treatment.
+    batch_shift, n_batches
+        Standard deviation of what is added to the features of all cells of a batch (``obs["batch"]``), and number of batches, each with as
+        many samples of both treatments as can be. 0: no batches.
+    effect_seed
+        Seed of the effects of treatment and batches: cohorts of one seed share them.
 
     Returns
     -------
     Cell-level AnnData as from `composition_cohort`, without `subtype`; ``uns["truth"]`` with `kind`, `cell_types`, `samples`,
     `proportions` (samples x cell types, expected) and `effect`, what was added to the cells of each type (samples x cell
-    types x features).
+    types x features), and if there are any `treatment_effect` (cell types x features) and `batch_effect` (batches x features), which `effect`
+    includes.
 
     Raises
     ------
@@ -74,12 +88,26 @@ def varied_cohort(
         msg = f"n_features_shifted={n_features_shifted} must be 0 to {len(features)}, the number of latents."
         raise ValueError(msg)
     sizes = sample_sizes(n_cells, n_samples, at_least=1, rng=rng)
+    if n_batches < 1 or min(treatment_shift, batch_shift) < 0:
+        msg = f"n_batches={n_batches} must be 1 or more, treatment_shift={treatment_shift} and batch_shift={batch_shift} 0 or more."
+        raise ValueError(msg)
+    (aside,) = rng.spawn(1)  # of its own, so that cohorts without treatment stay as they are
+    is_treated, batch = _dealt(n_samples, n_batches, aside)
+    has_treatment, has_batches = treatment_shift > 0 or treatment_odds != 0, batch_shift > 0
     proportions = rng.dirichlet(np.full(len(types), concentration), size=n_samples)
+    if treatment_odds:
+        proportions[is_treated, 0] *= np.exp(treatment_odds)
+        proportions /= proportions.sum(axis=1, keepdims=True)
     counts = np.stack([rng.multinomial(n, p) for n, p in zip(sizes, proportions, strict=True)])
     effect = shift * rng.standard_normal((n_samples, len(types), len(features)))
     order = rng.permuted(np.broadcast_to(np.arange(len(features)), effect.shape), axis=2)
     effect[order >= n_features_shifted] = 0.0
     effect[rng.random((n_samples, len(types))) < 0.5] = 0.0
+
+    fixed = np.random.default_rng(effect_seed)
+    treatment_effect = treatment_shift * fixed.standard_normal((len(types), len(features)))
+    batch_effect = batch_shift * fixed.standard_normal((n_batches, len(features)))
+    effect += is_treated[:, None, None] * treatment_effect + batch_effect[batch][:, None]
 
     rows, sample, type_ = draw(counts, labels, types, pool=pool, rng=rng)
     x = latents[rows] + jitter * rng.standard_normal((len(rows), latents.shape[1])) + effect[sample, type_]
@@ -90,6 +118,8 @@ def varied_cohort(
         pool=pool,
         donor=np.arange(n_samples),
         study=np.arange(n_samples),
+        **({"treatment": np.where(is_treated, "treated", "control")} if has_treatment else {}),
+        **({"batch": np.array([f"batch_{i}" for i in batch])} if has_batches else {}),
     )
     truth = {
         "kind": "varied",
@@ -97,5 +127,13 @@ def varied_cohort(
         "samples": obs["sample"].cat.categories.to_numpy(dtype=str),
         "proportions": proportions,
         "effect": effect,
+        **({"treatment_effect": treatment_effect} if has_treatment else {}),
+        **({"batch_effect": batch_effect} if has_batches else {}),
     }
     return cohort(x, obs, features, truth=truth, rng=rng)
+
+
+def _dealt(n_samples: int, n_batches: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Which samples are treated, and the batch of each: in turn, in random order."""
+    at = rng.permutation(n_samples)
+    return at % 2 == 1, at // 2 % n_batches

@@ -127,14 +127,14 @@ class SampleModelClass(ExplainedModel):
             kinds=kinds or {},
             event_keys=events or {},
             forbid_zero_cells=cls._forbid_zero_cells,
-            others=cls._other_fields(**own),
+            others=cls._other_fields(sample_key, **own),
             **reads,
         )
         given = {"sample_key": sample_key, "labels_key": kinds, "event_key": events, **reads, **own}
         cls._register(adata, fields, cls._get_setup_method_args(cls=cls, adata=adata, **given), **kwargs)
 
     @classmethod
-    def _other_fields(cls) -> tuple[Any, ...]:
+    def _other_fields(cls, sample_key: str) -> tuple[Any, ...]:
         """Further fields of a model, of the arguments that ``_own_keys`` names."""
         return ()
 

@@ -137,6 +137,7 @@ class Denoiser(nn.Module):
         *,
         which_time: Tensor | None = None,
         n_rows: list[int] | None = None,
+        which_sample: Tensor | None = None,
     ) -> Tensor:
         """Predict the noise (or the velocity) of cells.
 
@@ -152,17 +153,19 @@ class Denoiser(nn.Module):
             Row of ``of_time`` that belongs to each cell, int64 (cells,). Default: the first, for all.
         n_rows
             Number of cells of each sample. Default: the same for all.
+        which_sample
+            Row of ``of_sample`` that belongs to each cell, int64 (cells,), in the place of ``n_rows``.
 
         Returns
         -------
         (cells, n_input).
         """
-        is_even = n_rows is None or len(set(n_rows)) <= 1
+        is_even = which_sample is None and (n_rows is None or len(set(n_rows)) <= 1)
         if is_even:  # (samples, cells of each, features): what belongs to a sample is never copied to its cells
             x = x.unflatten(0, (len(of_sample), len(x) // max(1, len(of_sample))))
             of_sample = of_sample[:, None]
             which_time = None if which_time is None else which_time.view(x.shape[:2])
-        else:
+        elif which_sample is None:
             which_sample = torch.repeat_interleave(torch.tensor(n_rows, device=x.device), output_size=len(x))
         # one is added to the scales here, where there is a row per sample, and not where there is one per cell
         of_sample = of_sample + self._is_scale.to(of_sample.dtype)

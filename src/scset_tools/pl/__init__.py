@@ -4,6 +4,7 @@ from scset_tools.pl._attention import attention
 from scset_tools.pl._benchmark_bars import benchmark_bars
 from scset_tools.pl._clustermap import clustermap
 from scset_tools.pl._confounding import confounding
+from scset_tools.pl._counterfactual import counterfactual
 from scset_tools.pl._denoising import denoising
 from scset_tools.pl._enrichment import enrichment
 from scset_tools.pl._forest import forest
@@ -27,6 +28,7 @@ __all__ = [
     "benchmark_bars",
     "clustermap",
     "confounding",
+    "counterfactual",
     "denoising",
     "enrichment",
     "forest",

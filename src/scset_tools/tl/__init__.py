@@ -4,6 +4,7 @@ from scset_tools.tl._association import association
 from scset_tools.tl._benchmark import benchmark
 from scset_tools.tl._benchmark_result import BenchmarkResult
 from scset_tools.tl._confounding import ConfoundingResult, confounding
+from scset_tools.tl._counterfactual import CounterfactualShifts, counterfactual_shifts
 from scset_tools.tl._distance_tables import get_distance_table, read_distances
 from scset_tools.tl._distances import distances
 from scset_tools.tl._enrichment import enrichment
@@ -32,6 +33,7 @@ from scset_tools.tl._trajectory import TrajectoryResult, trajectory_correlation
 __all__ = [
     "BenchmarkResult",
     "ConfoundingResult",
+    "CounterfactualShifts",
     "GeneratedComposition",
     "NeighborTable",
     "PowerResult",
@@ -45,6 +47,7 @@ __all__ = [
     "batch_removal",
     "benchmark",
     "confounding",
+    "counterfactual_shifts",
     "distances",
     "enrichment",
     "generated_composition",

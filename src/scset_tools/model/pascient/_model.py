@@ -227,7 +227,8 @@ class PaSCient(PublishedModel):
         super().setup_anndata(adata, sample_key, cell_type_key=cell_type_key, **kwargs)
 
     @classmethod
-    def _other_fields(cls, cell_type_key: str | None = None) -> tuple[Any, ...]:
+    def _other_fields(cls, sample_key: str, *, cell_type_key: str | None = None) -> tuple[Any, ...]:
+        del sample_key
         return () if cell_type_key is None else (CellTypeField(CELL_TYPE_KEY, cell_type_key),)
 
     @with_arguments_of(SampleModelClass.train)

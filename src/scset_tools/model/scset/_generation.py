@@ -31,6 +31,9 @@ def generate(
     n_cells: int,
     sampler: str | None,
     n_steps: int | None,
+    told: torch.Tensor | None = None,
+    untold: torch.Tensor | None = None,
+    guidance: float = 0.0,
 ) -> Iterator[tuple[float, torch.Tensor]]:
     """Steps from noise to cells, and the cells there in the units of the data, (samples * n_cells, features).
 
@@ -48,16 +51,24 @@ def generate(
         ``"ddim"``, ``"ddpm"``, or None for what suits the decoder.
     n_steps
         Steps of DDIM or of the flow.
+    told, untold
+        Covariates of each sample, (samples, covariates), NaN where unsaid; and the same without those that guidance is to strengthen.
+    guidance
+        Strength :math:`w` of classifier-free guidance: the network's answer is ``(1 + w) f(x, told) - w f(x, untold)`` (Ho and Salimans
+        2022, eq. 6, there of a predicted noise; of a velocity it is the same).
     """
     ptr = torch.arange(len(z) + 1, device=z.device) * n_cells
     n_features, denoiser = module.mean.shape[1], module.denoiser
-    of_sample = denoiser.of_sample(z)
+    of_sample = denoiser.of_sample(z if told is None else z + module.conditions(told))
+    bare = denoiser.of_sample(z + module.conditions(untold)) if guidance and untold is not None else None
 
     def draw(stream: int) -> torch.Tensor:
         return cell_normal(seed, ptr, n_features, stream=stream).to(z.dtype)
 
     def predict(x: torch.Tensor, t: float) -> torch.Tensor:
-        return denoiser(x, denoiser.of_time(torch.tensor([t], device=x.device, dtype=torch.float32)), of_sample)
+        of_time = denoiser.of_time(torch.tensor([t], device=x.device, dtype=torch.float32))
+        out = denoiser(x, of_time, of_sample)
+        return out if bare is None else (1 + guidance) * out - guidance * denoiser(x, of_time, bare)
 
     start = draw(STREAM_START)
     if module.schedule is None:
@@ -87,16 +98,28 @@ def generate_cells(
     sampler: str | None,
     n_steps: int | None,
     var_names: np.ndarray,
+    told: pd.DataFrame | None = None,
+    untold: pd.DataFrame | None = None,
+    guidance: float = 0.0,
 ) -> AnnData:
     """Generated cells of all samples, at the end or at the steps nearest to ``at``; see :meth:`ScSet.sample_cells`."""
     module.eval()
+    tables = {"told": told, "untold": untold}
     per_block = max(1, MAX_ROWS // n_cells)
     blocks, obs = [], []
     for start in range(0, len(vectors), per_block):
         part = vectors.iloc[start : start + per_block]
         z = torch.from_numpy(part.to_numpy(dtype=np.float32)).to(module.denoiser.input.weight)
         seeds = torch.from_numpy(seed[start : start + per_block]).to(z.device)
-        steps = generate(module, z, seeds, n_cells=n_cells, sampler=sampler, n_steps=n_steps)
+        values = {
+            name: None
+            if table is None
+            else torch.from_numpy(table.iloc[start : start + per_block].to_numpy()).to(z.device)
+            for name, table in tables.items()
+        }
+        steps = generate(
+            module, z, seeds, n_cells=n_cells, sampler=sampler, n_steps=n_steps, guidance=guidance, **values
+        )
         for t, x in _wanted(steps, at):
             blocks.append(x.float().cpu().numpy())
             obs.append(

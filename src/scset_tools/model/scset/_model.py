@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
+from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools.data._index import SampleIndex
 from scset_tools.data._splitter import SampleDataSplitter
@@ -16,17 +18,25 @@ from scset_tools.model._base import SampleModelClass
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._moments import batch_codes, batch_moments
 from scset_tools.model._tokens import fit_tokens_once
+from scset_tools.model.scset._counterfactual import AsksForSamples
+from scset_tools.model.scset._covariates import (
+    CellCovariates,
+    Covariate,
+    covariates_of,
+    fields_of_covariates,
+    read_kinds,
+    values_of_samples,
+)
 from scset_tools.model.scset._encoders import ENCODERS
 from scset_tools.model.scset._module import DECODERS, ScSetModule
 from scset_tools.model.scset._presets import PRESETS
-from scset_tools.model.scset._sampling import GeneratesCells
 from scset_tools.nn import NoiseSchedule
 
 MIN_CELLS = 2
 """Fewest cells of a training sample: one anchor, one target."""
 
 
-class ScSet(GeneratesCells):
+class ScSet(AsksForSamples):
     """Diffusion autoencoder of samples: one vector per sample, learned without labels, from which cells can be generated.
 
     A transformer reads some cells of a sample (anchors) and writes one vector; a denoiser that is given this vector learns to
@@ -79,6 +89,14 @@ class ScSet(GeneratesCells):
         (:class:`~scset_tools.nn.TokenPool`), found in the training samples before the first step. Not in the paper. 0: none.
     token_weight
         Weight of what the tokens say, in standard deviations between samples.
+    covariate_dropout
+        With ``covariate_keys``: share of the samples of a step of which the decoder is told no covariate, and share of the others in which
+        each one is left unsaid, so that cells can be asked for without it, and with guidance
+        (:meth:`sample_cells`). 0 tells always, and leaves guidance out.
+    batch_weight
+        With ``covariate_keys``: weight of a term that takes covariates out of the vectors, for all of them or by name
+        (``{"batch": 1.0}``): how much the vectors of a step depend on it (normalised HSIC, 0 to 1; ``history["dependence_train"]``). 1 is a
+        strong one; 0: none.
     standardize
         Whether features are centred and scaled by their mean and standard deviation over the registered cells; within each
         batch if ``batch_key`` was given. Diffusion expects features of unit size; without it cells enter as they are.
@@ -104,6 +122,7 @@ class ScSet(GeneratesCells):
 
     _module_cls = ScSetModule
     _presets = PRESETS
+    _own_keys = ("covariate_keys",)
     _plan_defaults = {"lr": 2e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
 
     def __init__(
@@ -128,6 +147,8 @@ class ScSet(GeneratesCells):
         dropout_rate: float = 0.0,
         n_tokens: int = 8,
         token_weight: float = 1.0,
+        covariate_dropout: float = 0.1,
+        batch_weight: float | Mapping[str, float] = 0.0,
         standardize: bool = True,
         random_state: int | None = None,
     ) -> None:
@@ -148,6 +169,11 @@ class ScSet(GeneratesCells):
         if max_value is not None and not max_value > 0:
             msg = f"max_value={max_value} must be above 0, or None."
             raise ValueError(msg)
+        if not 0 <= covariate_dropout < 1:
+            msg = f"covariate_dropout={covariate_dropout} must be 0 or more and below 1."
+            raise ValueError(msg)
+        covariates = self._covariates
+        weights = _weights_of(batch_weight, covariates)
         mean, scale, low, high = self._moments(standardize=standardize)
         with self._seeded(random_state):
             self.module = self._module_cls(
@@ -172,11 +198,58 @@ class ScSet(GeneratesCells):
                 dropout_rate=dropout_rate,
                 n_tokens=n_tokens,
                 token_weight=token_weight,
+                covariates=[(c.key, len(c.classes), c.kind == "cell") for c in covariates],
+                moments=self._moments_of_covariates(covariates),
+                covariate_dropout=covariate_dropout,
+                batch_weights=weights,
             )
+        told = f" Told: {', '.join(c.name for c in covariates)}." if covariates else ""
         self._model_summary_string = (
             f"ScSet with n_latent: {n_latent}, encoder: {encoder} ({n_layers} layers, {n_cells} cells at once), decoder: "
-            f"{decoder} ({n_blocks} blocks of {n_hidden}); {self.summary_stats['n_sample']} samples, {self._n_input} features."
+            f"{decoder} ({n_blocks} blocks of {n_hidden}); {self.summary_stats['n_sample']} samples, {self._n_input} features.{told}"
         )
+
+    @classmethod
+    @with_arguments_of(SampleModelClass.setup_anndata.__func__)
+    def setup_anndata(
+        cls, adata: AnnData, sample_key: str, *, covariate_keys: CellCovariates | None = None, **kwargs: Any
+    ) -> None:
+        """Register an AnnData for this model. ``obs`` and ``X`` are not touched; ``uns`` gets scvi-tools' own entries.
+
+        Parameters
+        ----------
+        adata
+            Annotated data matrix of cells x features. Rows are cells.
+        sample_key
+            Column of ``adata.obs`` with the sample of each cell: the set that is embedded as one vector. Must be complete.
+        covariate_keys
+            What the decoder is told of a sample beside its vector (treatment, batch, age, time): a column of ``adata.obs``, several, or
+            columns with their kind, ``"class"``, ``"continuous"``, or ``"cell"`` for a class of the single cell, such as its type. Without
+            a kind, numbers of more than two values are continuous, and all else classes. Those of samples have one value per sample; what
+            is missing, or absent from new data, is not told.
+        %(others)s
+
+        Raises
+        ------
+        KeyError
+            If a key is not in ``adata``.
+        ValueError
+            As for the other models; and if a covariate varies within a sample that must not, or has one value only.
+        TypeError
+            If given anything but an AnnData.
+        """
+        _checks.require_anndata(adata, caller=f"{cls.__name__}.setup_anndata")
+        kinds = read_kinds(adata, covariate_keys, sample_key, is_new="source_registry" not in kwargs)
+        super().setup_anndata(adata, sample_key, covariate_keys=kinds or None, **kwargs)
+
+    @classmethod
+    def _other_fields(cls, sample_key: str, *, covariate_keys: Mapping[str, str] | None = None) -> tuple[Any, ...]:
+        return fields_of_covariates(covariate_keys or {}, sample_key)
+
+    @property
+    def _covariates(self) -> list[Covariate]:
+        """What the decoder is told, as it was registered."""
+        return covariates_of(self.registry)
 
     @with_arguments_of(SampleModelClass.train)
     def train(
@@ -209,6 +282,7 @@ class ScSet(GeneratesCells):
             self._require_cells(max(min_cells, MIN_CELLS))
         # as many cells as a step uses: the draw of the cells of an epoch is that of the data
         n_cells = n_cells or (2 if self.module.tilt else 1) * (self.module.n_cells + self.module.n_targets)
+        self.prior_ = None  # of vectors that are about to change
         super().train(max_epochs, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
 
     def _before_training(self, module: ScSetModule, splitter: SampleDataSplitter) -> None:
@@ -231,6 +305,25 @@ class ScSet(GeneratesCells):
             "trained model embeds samples of any size."
         )
 
+    covariate_ranges_: dict[str, list[float]] | None = None
+    """Smallest and largest value of each covariate that is a number; saved with the model."""
+
+    def _moments_of_covariates(self, covariates: list[Covariate]) -> torch.Tensor | None:
+        """Mean and standard deviation of each number over the registered samples, 0 and 1 for classes, (covariates, 2)."""
+        if not covariates:
+            return None
+        moments = torch.tensor([[0.0, 1.0]] * len(covariates))
+        if self.adata is None:  # the values come with the saved weights
+            return moments
+        table = values_of_samples(self.adata_manager, covariates, self.sample_names)
+        self.covariate_ranges_ = {}
+        for i, c in enumerate(covariates):
+            if c.kind == "continuous":
+                values = table[c.name]
+                moments[i] = torch.tensor([values.mean(), values.std(ddof=0)])
+                self.covariate_ranges_[c.name] = [float(values.min()), float(values.max())]
+        return moments
+
     def _moments(self, *, standardize: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Location and scale of each feature in each batch, and the range of each feature after that."""
         mean, scale = batch_moments(self, standardize=standardize)
@@ -243,3 +336,26 @@ class ScSet(GeneratesCells):
             x = (torch.from_numpy(block) - mean[which]) / scale[which]
             low, high = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0))
         return mean, scale, low, high
+
+
+def _weights_of(batch_weight: float | Mapping[str, float], covariates: list[Covariate]) -> list[float]:
+    """Weight of each covariate; one of cells has none."""
+    of_samples = [c.name for c in covariates if c.kind != "cell"]
+    by_name = (
+        {str(k): float(v) for k, v in batch_weight.items()}
+        if isinstance(batch_weight, Mapping)
+        else dict.fromkeys(of_samples, float(batch_weight))
+        if batch_weight
+        else {}
+    )
+    if batch_weight and not of_samples:
+        msg = f"batch_weight={batch_weight} takes covariates of samples out of the vectors: name them in setup_anndata(covariate_keys=[...])."
+        raise ValueError(msg)
+    unknown = [name for name in by_name if name not in of_samples]
+    if unknown:
+        msg = f"batch_weight names {_checks.first(unknown)}, but the covariates of samples are {_checks.first(of_samples)}."
+        raise ValueError(msg)
+    if any(w < 0 for w in by_name.values()):
+        msg = f"batch_weight={batch_weight} must be 0 or more."
+        raise ValueError(msg)
+    return [by_name.get(c.name, 0.0) for c in covariates]

@@ -12,6 +12,7 @@ from scvi.module.base import LossOutput
 
 from scset_tools.data._batch import SampleBatch
 from scset_tools.model._base_module import Pieces, SampleModule
+from scset_tools.model.scset._conditions import Conditions, dependence
 from scset_tools.model.scset._encoders import ENCODERS, last_modules
 from scset_tools.model.scset._groups import Groups, group_cells, stream_groups
 from scset_tools.nn import (
@@ -46,6 +47,12 @@ class ScSetModule(SampleModule):
         Smallest and largest value of each feature of the training cells after that, (features,).
     max_value
         What the encoder reads is cut off at plus and minus this value, if it is not None.
+    covariates
+        Key in a batch, number of classes (0: a number) and whether it is one of cells, of each covariate that the denoiser is told.
+    moments
+        Mean and standard deviation of each covariate that is a number, (covariates, 2).
+    batch_weights
+        Weight of the term that takes each covariate out of the vectors.
         The other parameters are those of :class:`~scset_tools.model.ScSet`.
     """
 
@@ -73,6 +80,10 @@ class ScSetModule(SampleModule):
         dropout_rate: float,
         n_tokens: int,
         token_weight: float,
+        covariates: Sequence[tuple[str, int, bool]] = (),
+        moments: torch.Tensor | None = None,
+        covariate_dropout: float = 0.1,
+        batch_weights: Sequence[float] = (),
     ) -> None:
         super().__init__()
         n_input = mean.shape[1]
@@ -88,12 +99,21 @@ class ScSetModule(SampleModule):
         self.tokens: Any = TokenPool(n_input, n_tokens, n_latent) if n_tokens else None
         self.token_weight = token_weight
         self.schedule = NoiseSchedule(schedule, n_steps) if decoder == "diffusion" else None
+        self.covariates, self.batch_weights = tuple(covariates), tuple(batch_weights)
+        self.conditions = None
+        if covariates:
+            moments = torch.tensor([[0.0, 1.0]] * len(covariates)) if moments is None else moments
+            n_classes = [n for _, n, _ in covariates]
+            self.conditions = Conditions(n_classes, n_latent, moments=moments, dropout_rate=covariate_dropout)
+        if any(batch_weights):
+            self.metrics = ("reconstruction", "dependence")
 
     # ---- loss
 
     def loss(self, batch: SampleBatch) -> LossOutput:
         """Mean squared error of the predicted noise (eq. 9), or velocity, of target cells; a mean over samples."""
         x = self.standardize(batch)  # targets keep their tails: they are to be generated
+        kept = None
         if self.tilt and self.training:
             kept, ptr = self.tilted(x, batch.ptr, batch.seed)
             x = x[kept]
@@ -112,10 +132,60 @@ class ScSetModule(SampleModule):
         else:
             t = u * FLOW_STEPS
             state, wanted = flow_path(noise, clean, u)
-        predicted = self._predict(state, t, z, ptr)
+        told, which = self._told(batch, targets if kept is None else kept[targets], z, target_ptr)
+        predicted = self._predict(state, t, told, ptr, which)
         # in float32: half precision has too few digits for a mean over thousands of squares
         error = (predicted.float() - wanted.float()).square().mean(1)
-        return LossOutput(loss=segment_mean(error, ptr).mean(), n_obs_minibatch=batch.n_samples, extra_metrics={})
+        loss, metrics = segment_mean(error, ptr).mean(), {}
+        if any(self.batch_weights):
+            metrics["reconstruction"] = loss
+            metrics["dependence"], weighted = self._dependence(z, batch)
+            loss = loss + weighted
+        return LossOutput(loss=loss, n_obs_minibatch=batch.n_samples, extra_metrics=metrics)
+
+    def _told(
+        self, batch: SampleBatch, targets: torch.Tensor, z: torch.Tensor, target_ptr: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the denoiser is told, (rows, n_latent), and the row of each noisy cell; None where there is a row for each sample."""
+        if self.conditions is None:
+            return z, None
+        values = self.conditions.drop(self.values(batch), batch.seed)
+        of_cell = [(i, key) for i, (key, _, is_cell) in enumerate(self.covariates) if is_cell]
+        if not of_cell:
+            return z + self.conditions(values), None
+        sample = sample_of_cell(target_ptr)
+        values = values[sample]
+        is_bare = self.conditions.drop(torch.zeros_like(values[: batch.n_samples]), batch.seed).isnan()[sample]
+        for i, key in of_cell:
+            codes = batch.covariates[key][targets]
+            values[:, i] = codes.to(values.dtype).masked_fill((codes < 0) | is_bare[:, i], torch.nan)
+        # a row for each kind of cell in each sample, however many cells share it
+        rows, which = torch.cat([sample[:, None].to(values.dtype), values.nan_to_num(nan=-1.0)], 1).unique(
+            dim=0, return_inverse=True
+        )
+        first = torch.empty(len(rows), dtype=torch.int64, device=z.device)
+        first[which] = torch.arange(len(which), device=z.device)
+        return z[sample[first]] + self.conditions(values[first]), which.repeat_interleave(self.n_times)
+
+    def values(self, batch: SampleBatch) -> torch.Tensor:
+        """Covariates of the samples of a batch: codes and numbers, NaN where missing or of cells, (samples, covariates)."""
+        columns = []
+        for key, n_classes, is_cell in self.covariates:
+            if is_cell:
+                columns.append(torch.full((batch.n_samples,), torch.nan, dtype=torch.float64, device=batch.ptr.device))
+                continue
+            value = batch.labels[key].to(torch.float64)
+            columns.append(value.masked_fill(value < 0, torch.nan) if n_classes else value)
+        return torch.stack(columns, 1)
+
+    def _dependence(self, z: torch.Tensor, batch: SampleBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """How much vectors and covariates depend on each other: the mean over covariates, and the weighted sum that is added to the loss."""
+        values, found = self.values(batch), []
+        for i, ((_, n_classes, _), weight) in enumerate(zip(self.covariates, self.batch_weights, strict=True)):
+            if weight:
+                found.append((weight, dependence(z.float(), values[:, i], n_classes)))
+        each = torch.stack([s for _, s in found])
+        return each.mean(), sum(weight * s for weight, s in found)
 
     def tilted(self, x: torch.Tensor, ptr: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Half of the cells of each sample (two at least), those of one side of it more likely than others.
@@ -167,14 +237,27 @@ class ScSetModule(SampleModule):
             ptr_from_sizes(n_targets),
         )
 
-    def _predict(self, state: torch.Tensor, t: torch.Tensor, z: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
-        """Predicted noise or velocity of cells (rows, features) at their own times, with boundaries of samples ``ptr``."""
+    def _predict(
+        self,
+        state: torch.Tensor,
+        t: torch.Tensor,
+        told: torch.Tensor,
+        ptr: torch.Tensor,
+        which: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Predicted noise or velocity of cells (rows, features) at their own times.
+
+        ``told`` has a row for each sample, with boundaries ``ptr``, or the rows of which ``which`` names one for each cell.
+        """
         if self.schedule is not None and len(t) > self.schedule.n_steps:
             # more rows than steps: embed every step once
             of_time = self.denoiser.of_time(torch.arange(self.schedule.n_steps + 1, device=t.device))
         else:
             of_time, t = self.denoiser.of_time(t), torch.arange(len(t), device=t.device)
-        return self.denoiser(state, of_time, self.denoiser.of_sample(z), which_time=t, n_rows=ptr.diff().tolist())
+        of_sample = self.denoiser.of_sample(told)
+        if which is not None:
+            return self.denoiser(state, of_time, of_sample, which_time=t, which_sample=which)
+        return self.denoiser(state, of_time, of_sample, which_time=t, n_rows=ptr.diff().tolist())
 
     def partial_modules(self) -> Sequence[torch.nn.Module]:
         """The last block of the encoder, or what pools the cells."""

@@ -11,14 +11,16 @@ import pandas as pd
 
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
-from scset_tools.model._base import SampleModelClass
 from scset_tools.model.scset._generation import SAMPLERS, generate_cells
+from scset_tools.model.scset._told import ToldSamples
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from scset_tools.model.scset._covariates import Asked
 
-class GeneratesCells(SampleModelClass):
+
+class GeneratesCells(ToldSamples):
     """Decode vectors of samples into cells."""
 
     @docs.dedent
@@ -29,6 +31,8 @@ class GeneratesCells(SampleModelClass):
         sample: Sequence[str] | str | None = None,
         adata: AnnData | None = None,
         representation: pd.DataFrame | None = None,
+        covariates: Asked | None = None,
+        guidance: float = 0.0,
         sampler: Literal["ddim", "ddpm"] | None = None,
         n_steps: int | None = None,
         seed: int = 0,
@@ -45,7 +49,15 @@ class GeneratesCells(SampleModelClass):
             Cells of these samples; they need not be those of training. Default: the registered AnnData.
         representation
             Vectors to decode instead, (samples, n_latent), indexed by name: of :meth:`get_sample_representation`, or made from
-            such, for instance their mean.
+            such, for instance their mean; or of :meth:`sample_vectors`.
+        covariates
+            What the decoder is told in the place of what the samples have (``setup_anndata(covariate_keys=)``): values by covariate, one for
+            all samples or one for each, or a table indexed by sample. None, for a covariate, leaves it unsaid. Where a sample has another
+            value, its vector moves along, by the difference of the mean vectors of training samples with either value
+            (see :meth:`counterfactual`). With ``representation`` vectors stay as they are, and what is not named here is not told.
+        guidance
+            Strength :math:`w` of classifier-free guidance [1]_: the noise is taken to be :math:`(1 + w)` times that predicted with the
+            covariates asked for (all, if none is) less :math:`w` times that without. 0: none. Cells adhere more to the covariates and differ less.
         sampler
             ``"ddim"`` (deterministic given the starting noise, about 50 steps) or ``"ddpm"`` (ancestral, all steps).
             Default: DDIM; a model with a flow decoder is integrated instead.
@@ -62,12 +74,32 @@ class GeneratesCells(SampleModelClass):
         Raises
         ------
         ValueError
-            If the model is not trained, or has no such sampler.
+            If the model is not trained, has no such sampler, or was not trained for guidance; or if a covariate has a value that no training
+            sample has.
         KeyError
-            If there is no such sample.
+            If there is no such sample or covariate.
+
+        References
+        ----------
+        .. [1] Ho, Salimans (2022). Classifier-free diffusion guidance. arXiv:2207.12598.
         """
+        if covariates is not None or guidance or self._covariates:
+            representation, told, untold = self._asked(sample, adata, representation, covariates, guidance)
+            sample = adata = None
+        else:
+            told = untold = None
         return self._generate(
-            n_cells, sample, adata, representation=representation, at=None, sampler=sampler, n_steps=n_steps, seed=seed
+            n_cells,
+            sample,
+            adata,
+            representation=representation,
+            at=None,
+            sampler=sampler,
+            n_steps=n_steps,
+            seed=seed,
+            told=told,
+            untold=untold,
+            guidance=guidance,
         )
 
     @docs.dedent
@@ -97,8 +129,20 @@ class GeneratesCells(SampleModelClass):
         AnnData with ``n_cells`` cells per sample and step: ``obs["sample"]`` and ``obs["step"]`` (float). Cells come in the
         same order at each step of a block of samples, so that one can be followed.
         """
+        told = None
+        if self._covariates:
+            representation, told, _ = self._asked(sample, adata, representation, None, 0.0)
+            sample = adata = None
         return self._generate(
-            n_cells, sample, adata, representation=representation, at=steps, sampler=sampler, n_steps=n_steps, seed=seed
+            n_cells,
+            sample,
+            adata,
+            representation=representation,
+            at=steps,
+            sampler=sampler,
+            n_steps=n_steps,
+            seed=seed,
+            told=told,
         )
 
     def _generate(
@@ -112,10 +156,11 @@ class GeneratesCells(SampleModelClass):
         sampler: str | None,
         n_steps: int | None,
         seed: int,
+        told: pd.DataFrame | None = None,
+        untold: pd.DataFrame | None = None,
+        guidance: float = 0.0,
     ) -> AnnData:
-        if not self.is_trained_:
-            msg = "This ScSet is not trained: call train() before cells are generated, which would be noise."
-            raise ValueError(msg)
+        self._require_generation()
         if n_cells < 1:
             msg = f"n_cells={n_cells} must be 1 or more."
             raise ValueError(msg)
@@ -127,12 +172,7 @@ class GeneratesCells(SampleModelClass):
             if sampler == "ddpm" and n_steps is not None:
                 msg = f"n_steps={n_steps} is for sampler='ddim': 'ddpm' goes through all {self.module.schedule.n_steps} steps."
                 raise ValueError(msg)
-        if representation is None:
-            names = [sample] if isinstance(sample, str) else sample
-            representation = self.get_sample_representation(adata, samples=names)
-        elif sample is not None or adata is not None:
-            msg = "Give `representation`, or `sample` and `adata`, not both."
-            raise ValueError(msg)
+        representation = self._vectors(sample, adata, representation)
         # as for the draws of training: a function of (seed, sample name)
         seeds = [
             np.random.SeedSequence((seed, zlib.crc32(str(name).encode()))).generate_state(1, np.uint64)[0]
@@ -147,4 +187,7 @@ class GeneratesCells(SampleModelClass):
             sampler=sampler,
             n_steps=n_steps,
             var_names=self.get_var_names(),
+            told=told,
+            untold=untold,
+            guidance=guidance,
         )

@@ -1,0 +1,76 @@
+"""What changes in samples under another covariate: composition, and features within cell types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from scset_tools.pl._gene_heatmap import gene_heatmap
+from scset_tools.pl._habits import habits
+from scset_tools.pl._style import OKABE_ITO, colors_for, ink, tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+NEEDED = ("composition", "expression", "table")
+
+
+@habits()
+def counterfactual(result: object, *, n_top: int = 5, axes: np.ndarray | None = None) -> np.ndarray:
+    """Shifts of composition and of features between the own and the asked cells of generated samples.
+
+    Left, the mean share of each cell type in both arms, with the interval over draws of the difference, drawn about the asked share. Right, the
+    shift of the features that move most in each cell type.
+
+    Parameters
+    ----------
+    result
+        From :func:`scset_tools.tl.counterfactual_shifts`.
+    n_top
+        Number of features taken from each cell type, by absolute shift.
+    axes
+        Two axes to draw on. Default: a new figure.
+
+    Returns
+    -------
+    Array of two axes: composition, features.
+
+    Raises
+    ------
+    TypeError
+        If given something else.
+    ValueError
+        If there are not two axes.
+    """
+    if not all(hasattr(result, name) for name in NEEDED):
+        msg = f"pl.counterfactual takes the result of tl.counterfactual_shifts, but was given {type(result).__name__}."
+        raise TypeError(msg)
+    found: Any = result
+    composition: pd.DataFrame = found.composition
+    if axes is None:
+        height = float(np.clip(1.8 + 0.3 * len(composition), 3.0, 9))
+        axes = plt.figure(figsize=(10, height), layout="constrained").subplots(1, 2, width_ratios=[1.0, 1.4])
+    axes = np.ravel(np.asarray(axes, dtype=object))
+    if len(axes) != 2:
+        msg = f"Two axes are needed, but {len(axes)} were given."
+        raise ValueError(msg)
+    _shares(axes[0], composition)
+    gene_heatmap(found.table(), n_top=n_top, label="shift", ax=axes[1])
+    return axes
+
+
+def _shares(ax: Axes, composition: pd.DataFrame) -> None:
+    at = np.arange(len(composition))[::-1]
+    hues = colors_for(["own", "asked"], ("0.55", OKABE_ITO[0]))
+    ax.hlines(at, composition["own"], composition["asked"], color=ink(0.4), linewidth=1.2)
+    low, high = (composition["own"] + composition[end] for end in ("ci_low", "ci_high"))
+    ax.hlines(at, low, high, color=hues[1], linewidth=4, alpha=0.35)
+    for column, color in zip(("own", "asked"), hues, strict=True):
+        ax.scatter(composition[column], at, s=42, color=color, label=column, zorder=3)
+    ax.set_yticks(at, composition.index.astype(str))
+    ax.set(xlabel="share of cells", ylim=(-0.6, len(at) - 0.4))
+    ax.legend(frameon=False, fontsize="small")
+    tidy(ax, grid="x")
