@@ -20,8 +20,10 @@ from scset_tools import _checks
 Kind = Literal["class", "ordinal", "continuous", "time_to_event"]
 KINDS: tuple[Kind, ...] = ("class", "ordinal", "continuous", "time_to_event")
 
-MISSING_TEXTS = frozenset({"", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "None", "null", "NULL", "<NA>", "NaT"})
-"""Texts that mostly are missing values which a file or ``astype(str)`` has turned into text; "none" is a level of many scales."""
+MISSING_TEXTS = frozenset(
+    {"", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "None", "null", "NULL", "<NA>", "NaT", "inf", "-inf"}
+)
+"""Texts that mostly are missing or failed values which a file or ``astype(str)`` has turned into text; "none" is a level of many scales."""
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)(\.0*)?")
 _TRUTH = {"true": 1, "false": 0}
