@@ -144,7 +144,9 @@ def is_looked_at(c: Cohort) -> bool:
         if fault == "other_class":  # a class like others to whoever learns them
             is_number = task == "probe" and c.odd["family"] in ("number", "levels")
             return is_number or (task == "query" and what == "PaSCient")
-        if fault == "infinite_label" and task == "probe":  # among texts, samples hold it as a text, which a warning names
+        if (
+            fault == "infinite_label" and task == "probe"
+        ):  # among texts, samples hold it as a text, which a warning names
             return c.odd["family"] in ("number", "levels")
         return reads_labels
     return fault != "no_type" or "cell_type_key" in PROFILES.get(what, {})
