@@ -100,6 +100,26 @@ def test_concordance_is_that_of_a_loop_over_pairs(seed: int) -> None:
     assert out == pytest.approx(concordance_index_censored(event, times, risk)[0])
 
 
+@pytest.mark.parametrize("n_inputs", [50, pytest.param(1000, marks=pytest.mark.slow)])
+def test_concordance_with_ties_is_that_of_a_loop_over_pairs(n_inputs: int) -> None:
+    """Few distinct times and risks. Of two samples of one time the one whose event was seen came first; a tied risk counts half."""
+    n_defined = 0
+    for seed in range(n_inputs):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(2, 15))
+        times, event, risk = rng.integers(1, 6, n).astype(float), rng.random(n) < 0.5, rng.integers(0, 4, n) / 2
+        good, pairs = 0.0, 0
+        for i in range(n):
+            for j in range(n):
+                if event[i] and (times[i] < times[j] or (times[i] == times[j] and not event[j])):
+                    pairs += 1
+                    good += 1.0 if risk[i] > risk[j] else 0.5 if risk[i] == risk[j] else 0.0
+        out = _metrics.survival_metrics(times, event, risk)["concordance"]
+        assert out == pytest.approx(good / pairs if pairs else np.nan, nan_ok=True)
+        n_defined += pairs > 0
+    assert n_defined > 0.6 * n_inputs
+
+
 @pytest.mark.parametrize(
     ("times", "event"),
     [([1.0, 2.0], [False, False]), ([1.0], [True]), ([1.0, 1.0], [True, True]), ([1.0, 2.0], [False, True])],

@@ -8,8 +8,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from scset_tools._permutation import n_rearrangements, permute_labels, smallest_p, warn_of_few_rearrangements
+from scset_tools.tl._permuted_tests import rank_p_values
 
 
 def test_samples_without_groups_are_permuted_freely() -> None:
@@ -112,3 +114,68 @@ def test_the_smallest_p_value_is_counted_and_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_few_rearrangements(codes, groups, 5, label_key="y", is_class=True)
+
+
+def all_labelings(codes: np.ndarray, groups: np.ndarray) -> set[tuple[int, ...]]:
+    """By brute force: donors exchange their make-up, and shuffle it within. Sizes are equal, or donors have one label each."""
+    members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    found = set()
+    for order in itertools.permutations(range(len(members))):
+        within = []
+        for to, source in zip(members, order, strict=True):
+            given = codes[members[source]]
+            given = given if len(given) == len(to) else np.full(len(to), given[0])
+            within.append(set(itertools.permutations(given)))
+        for parts in itertools.product(*within):
+            out = np.empty(len(codes), dtype=int)
+            for to, part in zip(members, parts, strict=True):
+                out[to] = part
+            found.add(tuple(out.tolist()))
+    return found
+
+
+def small_design(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and donors of up to five donors: two visits each, with whatever labels; or any sizes, with one label each."""
+    n_groups, n_classes = int(rng.integers(2, 6)), int(rng.integers(2, 4))
+    if rng.random() < 0.5:
+        size = int(rng.integers(1, 3))
+        groups = np.repeat(np.arange(n_groups), size)
+        return rng.integers(0, n_classes, len(groups)), groups
+    sizes = rng.integers(1, 4, n_groups)
+    return np.repeat(rng.integers(0, n_classes, n_groups), sizes), np.repeat(np.arange(n_groups), sizes)
+
+
+@pytest.mark.parametrize("n_designs", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_the_labelings_are_the_enumerated_ones(n_designs: int) -> None:
+    for seed in range(n_designs):
+        rng = np.random.default_rng(seed)
+        codes, groups = small_design(rng)
+        if len(np.unique(codes)) < 2:
+            continue
+        listed = all_labelings(codes, groups)
+        assert n_rearrangements(codes, groups) == len(listed)
+        drawn = Counter(tuple(codes[permute_labels(codes, groups, rng)].tolist()) for _ in range(60))
+        assert set(drawn) <= listed
+        # labelings that are the true one with classes renamed are no evidence against it
+        renamed = {tuple(int(to[c]) for c in codes) for to in itertools.permutations(range(codes.max() + 1))}
+        least = len(renamed & listed) / len(listed)
+        assert smallest_p(codes, groups, is_class=True) == pytest.approx(least)
+
+
+@pytest.mark.parametrize("n_designs", [20, pytest.param(1000, marks=pytest.mark.slow)])
+def test_permutation_p_values_are_the_enumerated_ones(n_designs: int) -> None:
+    """Rank-sum tests of two columns, 499 permutations against all arrangements of the labels; five standard errors apart at most."""
+    for seed in range(n_designs):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(4, 9))
+        y = np.concatenate([[0, 1], rng.integers(0, 2, n - 2)])
+        x = np.column_stack([rng.normal(size=n) + y, rng.integers(0, 3, n)])
+        x[0, 1] = 3.0  # not constant
+        got = rank_p_values(
+            x, y.astype(float), is_class=True, order=np.arange(n), blocks=np.zeros(n), n_permutations=499, seed=seed
+        )
+        ranks = stats.rankdata(x, axis=0)
+        sums = np.stack([ranks[list(c)].sum(axis=0) for c in itertools.combinations(range(n), int(y.sum()))])
+        middle = ranks.mean(axis=0) * y.sum()
+        exact = (np.abs(sums - middle) >= np.abs(ranks[y == 1].sum(axis=0) - middle) - 1e-9).mean(axis=0)
+        assert (np.abs(got - exact) <= 5 * np.sqrt(exact * (1 - exact) / 499) + 1 / 500).all(), seed

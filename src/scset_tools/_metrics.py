@@ -27,6 +27,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 """Smallest and largest possible value of each metric."""
 
+RANKINGS = frozenset({"auroc"})
+"""Metrics that are a share of pairs of samples in the right order, whose evidence is less than that of as many samples near chance."""
+
 LOWER_IS_BETTER = frozenset({"mae"})
 
 

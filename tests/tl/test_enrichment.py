@@ -39,6 +39,41 @@ def test_p_values_are_fishers(gene_sets):
     assert out.loc["planted", "genes"] == ";".join(BACKGROUND[:10])
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("n_inputs", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_random_lists_sets_and_backgrounds_are_fishers(n_inputs):
+    """Lists as rankings with ties, or as names; sets with genes of no background; one Fisher test of scipy per set."""
+    for seed in range(n_inputs):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(5, 60))
+        universe = [f"g{i}" for i in range(n)]
+        sets = {
+            f"s{j}": list(rng.choice([f"g{i}" for i in range(n + 10)], int(rng.integers(1, n + 1)), replace=False))
+            for j in range(3)
+        }
+        n_top = int(rng.integers(1, n))
+        if seed % 2:
+            scores = pd.Series(rng.integers(0, 8, n).astype(float), index=rng.permutation(universe))
+            at_cut = np.sort(scores.to_numpy())[::-1][n_top]
+            chosen = set(scores.index[scores > at_cut])
+            given = {"genes": scores, "n_top": n_top}
+        else:
+            chosen = set(rng.choice(universe, n_top, replace=False))
+            given = {"genes": sorted(chosen), "background": universe}
+        inside = {name: set(members) & set(universe) for name, members in sets.items()}
+        tested = {name: members for name, members in inside.items() if len(members) >= 2}
+        if not tested:
+            with pytest.raises(ValueError, match="None of 3 gene sets"):
+                tl.enrichment(gene_sets=sets, **given)
+            continue
+        out = tl.enrichment(gene_sets=sets, **given).set_index("gene_set")
+        assert set(out.index) == set(tested)
+        for name, members in tested.items():
+            a = len(chosen & members)
+            table = [[a, len(members) - a], [len(chosen) - a, n - len(members) - len(chosen) + a]]
+            assert out.loc[name, "p_value"] == pytest.approx(fisher_exact(table, alternative="greater")[1])
+
+
 def test_a_series_of_scores_ranks_and_is_its_own_background(gene_sets):
     rng = np.random.default_rng(0)
     scores = pd.Series(np.linspace(1, 0, 200), index=BACKGROUND)

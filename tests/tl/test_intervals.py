@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -15,6 +19,7 @@ from scset_tools.tl._intervals import (
     bounded_interval,
     paired_difference,
     percentile_interval,
+    ranking_variance,
     t_interval,
     wilson_interval,
 )
@@ -87,6 +92,52 @@ def test_perfect_folds_are_as_sure_as_their_samples() -> None:
         low, high = bounded_interval(np.ones(25), (0, 1), n_units=n)
         assert (low, high) == pytest.approx((n / (n + stats.t.ppf(0.975, 24) ** 2), 1))
     assert bounded_interval(np.zeros(25), (0, 1), n_units=8)[1] > 0.2
+
+
+@pytest.mark.parametrize("n", [4, 9, 32])
+def test_variance_of_a_ranking_is_that_of_mann_whitney_at_chance(n: int) -> None:
+    """Hanley and McNeil's, by a Monte Carlo of their model: exponential scores whose rates are as 1 to p / (1 - p)."""
+    assert ranking_variance(0.5, 2 * n) == pytest.approx(1.5 * (2 * n + 1) / (12 * n * n))
+    rng, p = np.random.default_rng(n), 0.8
+    scores = rng.exponential(size=(20000, n)) * p / (1 - p), rng.exponential(size=(20000, n))
+    one, other = (
+        np.mean(a[:, :, None] > b[:, None, :], axis=(1, 2)) for a, b in (scores, [1 / s for s in scores[::-1]])
+    )
+    assert one.mean() == pytest.approx(p, abs=0.01)
+    hanley_mcneil = (one.var() + other.var()) / 2  # their formula is not symmetric in the classes; the mean of both is
+    assert ranking_variance(p, 2 * n) == pytest.approx((1 + 2 * p * (1 - p)) * hanley_mcneil, rel=0.05)
+    assert ranking_variance(1 - p, 2 * n) == pytest.approx(ranking_variance(p, 2 * n))
+
+
+def test_the_interval_of_a_ranking_holds_every_share_that_is_not_contradicted() -> None:
+    rng, grid = np.random.default_rng(0), np.linspace(0, 1, 20001)
+    for _ in range(300):
+        n_folds, n = rng.integers(2, 26), rng.uniform(2, 80)
+        values = np.clip(rng.normal(rng.uniform(), rng.uniform(0, 0.4), n_folds), 0, 1)
+        m, v = values.mean(), values.var(ddof=1) * (1 / n_folds + 0.25)
+        t = stats.t.ppf(0.975, n_folds - 1)
+        binomial = v * grid * (1 - grid) / (m * (1 - m)) if 0 < m < 1 else 0 * grid
+        least = (
+            np.maximum(binomial, [ranking_variance(p, n) for p in grid])
+            if 0 < m < 1
+            else np.array([ranking_variance(p, n) for p in grid])
+        )
+        held = grid[(m - grid) ** 2 <= t**2 * least]
+        held = held[(held > 0) & (held < 1)] if m in (0, 1) else held
+        low, high = bounded_interval(values, (0, 1), n_units=n, is_ranking=True, test_train_ratio=0.25)
+        assert 0 <= low <= m <= high <= 1
+        assert (low, high) == pytest.approx((0 if m == 0 else held.min(), 1 if m == 1 else held.max()), abs=1e-4)
+        assert high - low > 0.01
+
+
+def test_auroc_at_chance_is_covered() -> None:
+    """300 data sets of 64 samples, of which the interval over folds alone held the truth in 89%."""
+    path = Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"
+    coverage = runpy.run_path(str(path))["coverage"]
+    options = argparse.Namespace(n_datasets=300, n_features=5, n_visits=1, rare=0.5)
+    found = {(r["metric"], r["interval"]): r["coverage"] for r in coverage(64, 0.0, options)}
+    assert 0.92 <= found["auroc", "corrected"] <= 0.975
+    assert found["auroc", "unbounded"] < 0.92
 
 
 def test_errors_and_shares_of_variance_keep_to_their_side() -> None:

@@ -51,12 +51,18 @@ def test_without_an_effect_power_is_the_level():
 
 
 def test_the_power_of_a_curve_is_the_closed_form():
-    curve = _Curve(0.9, 2.0, 1.0, 0.5, 0.5, 0.4, 1.0)
+    curve = _Curve(0.9, 2.0, 1.0, 0.5, 0.5, 0.4, 0.0, 1.0)
     n = 40.0
     critical = 0.5 + 1.6448536 * np.sqrt(0.4 / n)
     expected = stats.norm.cdf((0.9 - 2 / n - critical) / np.sqrt(0.5 / n))
     assert curve.power(np.array([n]), 0.05)[0] == pytest.approx(expected, rel=1e-6)
-    assert _Curve(2.0, 0.0, 1.0, 0.5, 0.5, 0.4, 1.0).score(np.array([9.0]))[0] == 1.0
+    assert _Curve(2.0, 0.0, 1.0, 0.5, 0.5, 0.4, 0.0, 1.0).score(np.array([9.0]))[0] == 1.0
+    assert _Curve(0.9, 4.0, 1.0, 0.5, 0.5, 0.4, 0.0, 1.0).score(np.array([4.0]))[0] == 0.0
+    unsure = _Curve(0.9, 0.0, 1.0, 0.5, 0.5, 2.0, 0.0, 1.0)  # 1.08 would be needed
+    assert unsure.critical(np.array([16.0]), 0.05)[0] == 1.0
+    assert unsure.power(np.array([16.0]), 0.05)[0] == pytest.approx(
+        stats.norm.sf((0.5 + 1.6448536 * np.sqrt(2 / 16) - 0.9) / np.sqrt(0.5 / 16)), rel=1e-6
+    )
 
 
 def test_the_curve_finds_what_made_the_scores():
@@ -65,7 +71,7 @@ def test_the_curve_finds_what_made_the_scores():
     score = 0.9 - 1.5 * sizes**-0.8 + rng.normal(size=len(sizes)) * np.sqrt(0.3 / sizes * (1 - sizes / 80.0))
     null = 0.5 + rng.normal(size=len(sizes)) * np.sqrt(0.25 / sizes)
     draws = [(float(n), score[sizes == n], null[sizes == n]) for n in np.unique(sizes)]
-    curve = _fit(draws, 80, highest=1.0)
+    curve = _fit(draws, 80, (0.0, 1.0))
     np.testing.assert_allclose(
         curve.score(np.array([40.0, 160.0])), 0.9 - 1.5 * np.array([40.0, 160.0]) ** -0.8, atol=0.01
     )

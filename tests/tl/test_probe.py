@@ -136,11 +136,11 @@ def test_folds_predictions_and_summary_agree() -> None:
     )
     values, summary = result.folds["auroc"].to_numpy(), result.summary(interval="t").loc["auroc"]
     n_units = independent_units(result._labels, p.loc[p["repeat"] == 0, "group"].to_numpy())["auroc"]
-    assert (summary["ci_low"], summary["ci_high"]) == bounded_interval(values, (0, 1), n_units=n_units)
+    assert (summary["ci_low"], summary["ci_high"]) == bounded_interval(values, (0, 1), n_units=n_units, is_ranking=True)
     assert (summary["sd"], summary["n"]) == (pytest.approx(values.std(ddof=1)), 12)
     corrected = result.summary().loc["auroc"]
     ratio = (result.folds["n_test"] / result.folds["n_train"]).mean()
-    expected = bounded_interval(values, (0, 1), n_units=n_units, test_train_ratio=ratio)
+    expected = bounded_interval(values, (0, 1), n_units=n_units, is_ranking=True, test_train_ratio=ratio)
     assert (corrected["ci_low"], corrected["ci_high"]) == expected
 
 

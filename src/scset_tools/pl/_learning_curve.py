@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from scset_tools import _checks
+from scset_tools._metrics import BOUNDS
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
 from scset_tools.pl._style import LINES, MARKERS, axes_or_new, colors_for, legend_beside, tidy, turns
@@ -39,7 +40,8 @@ def learning_curve(
         Columns with the number of training samples, the score, and the representation. Without a column ``hue`` there is
         one line.
     level
-        Confidence level of the intervals of repeated rows: Student's t with n - 1 degrees of freedom.
+        Confidence level of the intervals of repeated rows: Student's t with n - 1 degrees of freedom, cut off at the range of the
+        metric, if the table names one.
     ax
         Axes to draw on. Default: a new figure.
 
@@ -81,6 +83,7 @@ def learning_curve(
     styles = zip(order, colors_for(order), turns(len(order), LINES), turns(len(order), MARKERS), strict=True)
     for i, (name, color, line, marker) in enumerate(styles):
         points = _means(table[names == name], x, y, level=level)
+        points[["ci_low", "ci_high"]] = points[["ci_low", "ci_high"]].clip(*BOUNDS.get(label, (-np.inf, np.inf)))
         at = points.index.to_numpy(dtype=float) + (i - (len(order) - 1) / 2) * step
         spread = np.abs(points[["ci_low", "ci_high"]].to_numpy().T - points["mean"].to_numpy())
         container = ax.errorbar(

@@ -171,7 +171,7 @@ def confounding(
         rows += [run(label_key, kind, key, _design(known[key]), groups_key=groups_key) for key in covariates]
         rows.append(run(label_key, kind, "random vector", noise, groups_key=groups_key))
         rows.append(run(label_key, kind, _REP, rep, groups_key=groups_key, how=how))
-        rows.append(run(label_key, kind, _REP, rep, groups_key=batch_key, how=how))
+        rows.append(run(label_key, kind, _REP, rep, groups_key=batch_key, how=how, is_batch=True))
         rows.append(run(batch_key, "class", _REP, rep, groups_key=batch_groups, how=how))
     table = pd.DataFrame(rows)
     table["verdict"] = [
@@ -196,7 +196,15 @@ class _Runner:
     seed: int
 
     def __call__(
-        self, target: str, kind: str, predictor: str, x: np.ndarray, *, groups_key: str | None, how: str = "vectors"
+        self,
+        target: str,
+        kind: str,
+        predictor: str,
+        x: np.ndarray,
+        *,
+        groups_key: str | None,
+        how: str = "vectors",
+        is_batch: bool = False,
     ) -> dict[str, object]:
         """Score, interval and p-value of one question; NaN and the reason where the folds cannot be made."""
         from anndata import AnnData
@@ -214,7 +222,7 @@ class _Runner:
         out |= {"metric": "balanced_accuracy" if is_class else "r2", "score": np.nan, "chance": np.nan}
         out |= {"ci_low": np.nan, "ci_high": np.nan, "p_value": np.nan, "n_samples": len(rows)}
         try:
-            cv = self._folds(cohort, target, kind, groups_key)
+            cv = self._folds(cohort, target, kind, groups_key, is_batch=is_batch)
         except ValueError as error:
             return out | {"is_predicted": False, "why_not": str(error)}
         result = probe(
@@ -236,14 +244,15 @@ class _Runner:
         out |= {"score": score, "chance": chance, "ci_low": low, "ci_high": high, "p_value": p_value}
         return out | {"is_predicted": is_predicted, "why_not": ""}
 
-    def _folds(self, cohort: AnnData, target: str, kind: str, groups_key: str | None) -> int:
+    def _folds(self, cohort: AnnData, target: str, kind: str, groups_key: str | None, *, is_batch: bool) -> int:
         """Folds that can be made; ValueError with the reason if none can."""
         labels = read_target(cohort, target, target=kind)
         groups = read_groups(cohort, groups_key, labels.rows)
-        n_groups = len(np.unique(groups))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the probe says the same again
-            return usable_cv(labels, groups, min(self.cv, n_groups))
+            if is_batch:  # as many folds as batches, or fewer, are what is asked for
+                warnings.simplefilter("ignore")
+                return usable_cv(labels, groups, min(self.cv, len(np.unique(groups))))
+            return usable_cv(labels, groups, self.cv)
 
 
 def _pooled(result: ProbeResult, *, is_class: bool, seed: int) -> tuple[float, float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from importlib import import_module
 from warnings import warn
 
@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from scset_tools import _checks
-from scset_tools.tl._gene_sets import GeneSets, gene_names, read_gene_sets
+from scset_tools.tl._gene_sets import GeneSets, gene_name, gene_names, read_gene_sets
 from scset_tools.tl._intervals import benjamini_hochberg
 
 BACKENDS = ("scipy", "decoupler")
@@ -63,7 +63,7 @@ def enrichment(
     ValueError
         If there is no background or no list, or no set has enough genes in the background.
     TypeError
-        If the list, the background or a set is a text.
+        If the list, the background or a set is a text, the list is a table, or ``n_top`` is to cut a list without an order.
     ImportError
         If the backend is decoupler, which is not installed.
 
@@ -122,6 +122,12 @@ def _list_and_background(
     if isinstance(genes, str):
         msg = f"genes must be a list of genes or a Series of scores, but is the text {genes!r}."
         raise TypeError(msg)
+    if isinstance(genes, pd.DataFrame):
+        msg = f"genes must be a list of genes or a Series of scores, but is a table with the columns {_checks.first(genes.columns)}: pass one of them."
+        raise TypeError(msg)
+    if isinstance(genes, (Set, Mapping)) and n_top is not None:
+        msg = f"genes has no order ({type(genes).__name__} of {len(genes)}), so that n_top={n_top} would take any of them. Pass a list, best first, or a Series of scores."
+        raise TypeError(msg)
     if n_top is not None and n_top < 1:
         msg = f"n_top must be at least 1, but is {n_top}."
         raise ValueError(msg)
@@ -134,7 +140,7 @@ def _list_and_background(
             raise ValueError(msg)
         # a gene without a score was not tested: neither in the list nor in the background
         scores = genes.dropna()
-        names = scores.index.to_series().astype(object).where(~scores.index.isna(), "").astype(str).str.strip()
+        names = scores.index.to_series().astype(object).where(~scores.index.isna(), "").map(gene_name)
         scores = scores.groupby(names.to_numpy()).max().drop("", errors="ignore")  # sorted by name
         scores = scores.sort_values(ascending=False, kind="stable")
         ranking = scores.index.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -13,6 +14,10 @@ from warnings import warn
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._labels import name_of
+
+_WEIGHTED = re.compile(r".+,[+-]?[0-9.]+(e[+-]?[0-9]+)?", re.IGNORECASE)
+"""A gene with a weight, as Enrichr's libraries have them."""
 
 GeneSets = Mapping[str, Iterable[str]] | pd.DataFrame | str | PathLike[str]
 
@@ -56,7 +61,12 @@ def gene_names(genes: Any, *, what: str) -> list[str]:
             UserWarning,
             stacklevel=4,
         )
-    return list(dict.fromkeys(str(g).strip() for g, keep in zip(listed, is_name, strict=True) if keep))
+    return list(dict.fromkeys(gene_name(g) for g, keep in zip(listed, is_name, strict=True) if keep))
+
+
+def gene_name(gene: Any) -> str:
+    """The name of a gene as text: bytes as files hold them, and numbers that missing ones beside them have made floats."""
+    return name_of(gene.decode() if isinstance(gene, bytes) else gene).strip()
 
 
 def _of_table(table: pd.DataFrame) -> dict[str, list[str]]:
@@ -69,9 +79,18 @@ def _of_table(table: pd.DataFrame) -> dict[str, list[str]]:
         )
         raise ValueError(msg)
     known = table.dropna(subset=["source"])
+    if len(known) < len(table):
+        warn(
+            f"{len(table) - len(known)} of {len(table)} rows of the table of gene sets have no 'source' and are left out (first gene: "
+            f"{table['target'][table['source'].isna()].iloc[0]!r}).",
+            UserWarning,
+            stacklevel=4,
+        )
     return {
         str(name): gene_names(genes, what=f"gene set {str(name)!r}")
-        for name, genes in known["target"].astype(object).groupby(known["source"].astype(str), sort=False)
+        for name, genes in known["target"]
+        .astype(object)
+        .groupby(known["source"].map(gene_name).astype(str), sort=False)
     }
 
 
@@ -81,7 +100,8 @@ def read_gmt(path: str | PathLike[str]) -> dict[str, list[str]]:
     Parameters
     ----------
     path
-        Text file in UTF-8 (with or without a byte-order mark) or UTF-16, also compressed by gzip. Fields may be quoted.
+        Text file in UTF-8 (with or without a byte-order mark) or UTF-16, also compressed by gzip. Fields may be quoted, genes
+        followed by a comma and a weight, which says nothing about membership.
 
     Returns
     -------
@@ -92,7 +112,7 @@ def read_gmt(path: str | PathLike[str]) -> dict[str, list[str]]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is in another encoding or damaged, a line has fewer than two fields, or two sets have the same name.
+        If the file is in another encoding or damaged, a line has fewer than two fields or no name, or two sets have the same name.
     """
     path = Path(path)
     sets: dict[str, list[str]] = {}
@@ -104,10 +124,16 @@ def read_gmt(path: str | PathLike[str]) -> dict[str, list[str]]:
             msg = f"Line {number} of {path} is no gene set: GMT needs name, description and genes separated by tabs."
             raise ValueError(msg)
         name = fields[0]
+        if not name:
+            msg = f"Line {number} of {path} has no name of a gene set before its first tab."
+            raise ValueError(msg)
         if name in sets:
             msg = f"Line {number} of {path} names the gene set {name!r} a second time. Rename or merge the two."
             raise ValueError(msg)
-        sets[name] = list(dict.fromkeys(g for g in fields[2:] if g))
+        genes = [g for g in fields[2:] if g]
+        if genes and all(_WEIGHTED.fullmatch(g) for g in genes):
+            genes = [g.rpartition(",")[0] for g in genes]
+        sets[name] = list(dict.fromkeys(genes))
     return sets
 
 
@@ -119,13 +145,17 @@ def _text_of(path: Path) -> str:
         msg = f"{path} is compressed by gzip, but cannot be read: {error}. Download it anew."
         raise ValueError(msg) from error
     try:
-        return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         msg = (
             f"{path} is not UTF-8 text (byte {raw[error.start] if error.start < len(raw) else 0:#x} at position {error.start}). "
             "Save it as UTF-8, for example by iconv -f latin1 -t utf-8; a zip archive has to be unpacked first."
         )
         raise ValueError(msg) from error
+    if "\0" in text:
+        msg = f"{path} is UTF-16 without a byte-order mark, or no text. Save it as UTF-8, for example by iconv -f utf-16le -t utf-8."
+        raise ValueError(msg)
+    return text
 
 
 def _unquoted(field: str) -> str:

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from scset_tools import _checks
 from scset_tools._spread import COLLAPSED, effective_rank, share_between
+from scset_tools.tl._neighbors import neighbor_weights
 from scset_tools.tl._representation import get_representation
 
 if TYPE_CHECKING:
@@ -214,13 +215,13 @@ def _measure(
 
 
 def _neighbors_kept(first: np.ndarray, second: np.ndarray, k: int) -> float:
-    """Mean share of the k nearest neighbours of a sample in one draw that are among the k nearest in the other."""
-    nearest = []
-    for x in (first, second):
-        distances = cdist(x, x)
-        np.fill_diagonal(distances, np.inf)
-        nearest.append(np.argsort(distances, axis=1, kind="stable")[:, :k])
-    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(*nearest, strict=True)]))
+    """Mean share of the k nearest neighbours of a sample in one draw that are among the k nearest in the other.
+
+    Samples tied for the last places share them, as if they were drawn for each draw of cells.
+    """
+    names, is_other = pd.RangeIndex(len(first)), ~np.eye(len(first), dtype=bool)
+    one, other = (neighbor_weights(cdist(x, x), k, is_candidate=is_other, names=names) for x in (first, second))
+    return float((one * other).sum(axis=1).mean() / k)
 
 
 def _values(obs: pd.DataFrame, nuisances: Sequence[str] | None) -> pd.DataFrame:

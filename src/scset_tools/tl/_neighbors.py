@@ -40,7 +40,7 @@ class NeighborTable(ShortRepr):
         Samples per true class.
     samples
         One row per sample: ``label``, ``nearest`` (name of the nearest permitted sample; of several at the same distance
-        the first), ``share_same`` (share of its neighbours with its own label).
+        the first by name), ``share_same`` (share of its neighbours with its own label).
     n_missing
         Samples left out because the label is missing.
     """
@@ -121,7 +121,8 @@ def neighbor_table(
     votes = weights @ is_class
     expected = (is_candidate / is_candidate.sum(axis=1, keepdims=True)) @ is_class
     index, columns = pd.Index(classes, name=label_key), pd.Index(classes, name="neighbor")
-    nearest = np.where(is_candidate, distances, np.inf).argmin(axis=1)
+    by_name = np.argsort(names.astype(str), kind="stable")
+    nearest = by_name[np.where(is_candidate, distances, np.inf)[:, by_name].argmin(axis=1)]
     per_sample = pd.DataFrame(
         {
             "label": classes[codes],

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import mutual_info_score
 
 from scset_tools import _labels
-from scset_tools._permutation import permute_labels
+from scset_tools._permutation import permute_labels, smallest_p, warn_of_few_rearrangements
 
 
 def label_batch_overlap(
@@ -45,6 +45,8 @@ def label_batch_overlap(
             return float(np.var(means[columns]) / np.var(values))
 
         out = {"eta_squared": strength(y)}
+    if smallest_p(y, groups, is_class=kind == "class") > 0.05:  # no answer, whatever the table says
+        warn_of_few_rearrangements(y, groups, 999, label_key=str(label.name), is_class=kind == "class")
     observed = strength(y)
     n_extreme = 0
     for _ in range(999):

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 from scipy import stats
+from scipy.special import gammaln
 
 from scset_tools import _checks
 from scset_tools._permutation import n_rearrangements, permute_labels, smallest_p
@@ -45,6 +46,18 @@ def warn_of_few(
     n_ways = float(np.prod([n_rearrangements(codes[m], groups[m]) for m in parts]))
     p = 1 / n_ways if len(parts) > 1 else smallest_p(codes, groups, is_class=True)
     _warn(p, n_permutations, f"The labels {label_key!r} can be arranged in {n_ways:.0f} ways only")
+
+
+def warn_of_few_groupings(groups: np.ndarray, of_size: np.ndarray, n_permutations: int, *, replicate_key: str) -> None:
+    """As :func:`warn_of_few`, for replicates: the ways to divide samples into groups (-1: none) of the sizes ``of_size`` (n,)."""
+    log_n = gammaln(len(groups) + 1) - gammaln((groups < 0).sum() + 1)
+    for size in np.unique(of_size[of_size > 0]):
+        n_groups = (of_size == size).sum() // size
+        log_n -= n_groups * gammaln(size + 1) + gammaln(n_groups + 1)
+    n_ways = round(float(np.exp(min(log_n, 40.0))))
+    if n_permutations:
+        what = f"The replicates {replicate_key!r} of {len(groups)} samples can be grouped in {n_ways} ways only"
+        _warn(1 / n_ways, n_permutations, what)
 
 
 def _warn(p: float, n_permutations: int, what: str) -> None:

@@ -82,17 +82,22 @@ class _Curve:
     spread: float
     chance: float
     null_spread: float
+    lowest: float
     highest: float
 
     def score(self, n: np.ndarray) -> np.ndarray:
-        return np.minimum(self.top - self.drop * n**-self.exponent, self.highest)
+        return np.clip(self.top - self.drop * n**-self.exponent, self.lowest, self.highest)
 
     def critical(self, n: np.ndarray, alpha: float) -> np.ndarray:
+        """The score to exceed; where even the highest would not do, that."""
+        return np.minimum(self._critical(n, alpha), self.highest)
+
+    def _critical(self, n: np.ndarray, alpha: float) -> np.ndarray:
         return self.chance + stats.norm.ppf(1 - alpha) * np.sqrt(self.null_spread / n)
 
     def power(self, n: np.ndarray, alpha: float) -> np.ndarray:
         n = np.asarray(n, dtype=float)
-        return stats.norm.sf((self.critical(n, alpha) - self.score(n)) / np.sqrt(self.spread / n))
+        return stats.norm.sf((self._critical(n, alpha) - self.score(n)) / np.sqrt(self.spread / n))
 
 
 def power(
@@ -195,7 +200,7 @@ def power(
     pilot = pd.DataFrame(keys, columns=["n_samples", "draw"])
     pilot[["score", "null"]] = found
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    bound = BOUNDS[metric][0] if sign < 0 else BOUNDS[metric][1]
+    lowest, highest = sorted(sign * bound for bound in BOUNDS[metric])
     known = pilot.dropna()
     draws = [
         (float(n), sign * part["score"].to_numpy(dtype=float), sign * part["null"].to_numpy(dtype=float))
@@ -203,9 +208,18 @@ def power(
         if len(part) > 2
     ]
     if sum(n <= 0.7 * n_pilot for n, _, _ in draws) < 2 or len(draws) < 3:
-        msg = f"Only {len(known)} of {len(pilot)} draws of the pilot could be scored: too few of a class in {n_pilot} donors. Merge classes, or lower cv."
+        few = "too few of a class"
+        way_out = "Merge classes, or lower cv."
+        if labels.is_event is not None:
+            few, way_out = (
+                f"too few of the {int(labels.is_event.sum())} seen events of {label_key!r}",
+                "Follow for longer, or lower cv.",
+            )
+        elif labels.kind != "class":
+            few, way_out = f"too few different values of {label_key!r}", "Lower cv."
+        msg = f"Only {len(known)} of {len(pilot)} draws of the pilot could be scored: {few} in {n_pilot} donors. {way_out}"
         raise ValueError(msg)
-    curves = _curves(draws, n_pilot, highest=float(sign * bound), rng=np.random.default_rng((seed, 2)))
+    curves = _curves(draws, n_pilot, (float(lowest), float(highest)), rng=np.random.default_rng((seed, 2)))
     scores, powers = (
         np.array([f(c) for c in curves])
         for f in (lambda c: c.score(asked.astype(float)), lambda c: c.power(asked, alpha))
@@ -266,19 +280,19 @@ Draws = list[tuple[float, np.ndarray, np.ndarray]]
 """For each size its scores and those with permuted labels."""
 
 
-def _curves(draws: Draws, n_pilot: int, *, highest: float, rng: np.random.Generator) -> list[_Curve]:
+def _curves(draws: Draws, n_pilot: int, bounds: tuple[float, float], *, rng: np.random.Generator) -> list[_Curve]:
     """The fitted curve, then those of redrawn draws that are shifted by the error of the pilot."""
-    best = _fit(draws, n_pilot, highest=highest)
+    best = _fit(draws, n_pilot, bounds)
     out = [best]
     for _ in range(_N_CURVES):
         shift = rng.normal() * np.sqrt(best.spread / n_pilot)
         picks = [rng.integers(len(score), size=len(score)) for _, score, _ in draws]
         again = [(n, score[i] + shift, null[i]) for (n, score, null), i in zip(draws, picks, strict=True)]
-        out.append(_fit(again, n_pilot, highest=highest))
+        out.append(_fit(again, n_pilot, bounds))
     return out
 
 
-def _fit(draws: Draws, n_pilot: int, *, highest: float) -> _Curve:
+def _fit(draws: Draws, n_pilot: int, bounds: tuple[float, float]) -> _Curve:
     """Learning curve by weighted least squares over a grid of exponents, and both variances."""
     n = np.array([size for size, _, _ in draws], dtype=float)
     mean, variance = (np.array([f(score) for _, score, _ in draws]) for f in (np.mean, lambda v: np.var(v, ddof=1)))
@@ -290,12 +304,12 @@ def _fit(draws: Draws, n_pilot: int, *, highest: float) -> _Curve:
     best, best_cost = (0.0, 0.0, 0.5), np.inf
     for exponent in _POWERS:  # linear in the rest
         x = -(n**-exponent)
-        top, drop = _line(x, mean, weight, most=max(highest, float(mean.max())))
+        top, drop = _line(x, mean, weight, most=max(bounds[1], float(mean.max())))
         cost = float(weight @ (mean - top - drop * x) ** 2)
         if cost < best_cost - 1e-12:
             best, best_cost = (top, drop, float(exponent)), cost
     tiny = np.finfo(float).tiny
-    return _Curve(*best, max(spread, tiny), chance, max(null_spread, tiny), highest)
+    return _Curve(*best, max(spread, tiny), chance, max(null_spread, tiny), *bounds)
 
 
 def _line(x: np.ndarray, y: np.ndarray, weight: np.ndarray, *, most: float) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from scset_tools._metrics import BOUNDS, METRICS
+from scset_tools._metrics import BOUNDS, METRICS, RANKINGS
 from scset_tools.tl._estimators import score
 from scset_tools.tl._intervals import bootstrap_draws, bounded_interval, paired_difference, percentile_interval
 from scset_tools.tl._result import check_level, independent_units, overlap_ratio, summarize
@@ -122,7 +122,10 @@ class ProbeResult:
             if (
                 high - low < 1e-9 and np.isfinite(BOUNDS[metric]).all()
             ):  # every draw the same: what so few groups can tell
-                low, high = bounded_interval(draws[:, column], BOUNDS[metric], n_units=n_units[metric], level=level)
+                units, is_ranking = n_units[metric], metric in RANKINGS
+                low, high = bounded_interval(
+                    draws[:, column], BOUNDS[metric], n_units=units, is_ranking=is_ranking, level=level
+                )
             out.loc[metric, ["ci_low", "ci_high"]] = low, high
         return out
 

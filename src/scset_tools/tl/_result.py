@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
-from scset_tools._metrics import BOUNDS, METRICS
+from scset_tools._metrics import BOUNDS, METRICS, RANKINGS
 from scset_tools.tl._intervals import INTERVALS, bounded_interval
 
 if TYPE_CHECKING:
@@ -55,7 +55,14 @@ def summarize(folds: pd.DataFrame, *, interval: str, level: float, n_units: Mapp
         values = folds[metric].to_numpy(dtype=float)
         present = values[~np.isnan(values)]
         units = n_units.get(metric, np.inf)
-        low, high = bounded_interval(values, BOUNDS[metric], n_units=units, level=level, test_train_ratio=ratio)
+        low, high = bounded_interval(
+            values,
+            BOUNDS[metric],
+            n_units=units,
+            is_ranking=metric in RANKINGS,
+            level=level,
+            test_train_ratio=ratio,
+        )
         rows.append(
             {
                 "metric": metric,

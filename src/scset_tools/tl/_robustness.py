@@ -19,8 +19,9 @@ from scset_tools._metrics import chance_corrected_f1, label_metrics
 from scset_tools._permutation import permute_labels, warn_of_few_rearrangements
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._neighbors import candidates, class_codes, neighbor_weights, require_reachable, vote
+from scset_tools.tl._permuted_tests import warn_of_few_groupings
 from scset_tools.tl._representation import get_distances
-from scset_tools.tl._splits import read_groups
+from scset_tools.tl._splits import read_groups, seed_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -126,6 +127,9 @@ def replicate_robustness(
     rng = np.random.default_rng(rng)
     # the groups move over all samples: a sample without replicate could have been in any of them
     place = read_groups(samples, None, np.arange(n))  # by name, so that the order of the rows does not matter
+    # reassigned groups of one size, and lone samples, are what they were
+    of_kind = np.where(groups < 0, -1, sizes[np.maximum(codes, 0)])
+    warn_of_few_groupings(groups, of_kind, n_permutations, replicate_key=replicate_key)
     by_name = np.argsort(place)
     null = [
         1 - np.nanmean(_positions(d, ranks, rng.permutation(groups[by_name])[place])) / (n - 1)
@@ -340,14 +344,13 @@ def _retention_table(
     labels = {key: _repeated_classes(samples, key) for key in _as_list(label_keys)}
     allowed = candidates(samples, groups_key=groups_key)
     groups = read_groups(samples, groups_key, np.arange(samples.n_obs))
-    # one seed per label: all representations are compared on the same permutations
-    seeds = np.random.default_rng(rng).integers(2**63, size=len(labels))
+    seed = seed_of(rng)  # the same for all labels and representations: each is tested as if it were alone
     reps = [("obsm", k) for k in _as_list(use_rep)] + [("obsp", k) for k in _as_list(obsp_key)] or [("obsm", "X")]
     rows = []
     for kind, rep in reps:
         which = {"use_rep": rep, "metric": metric} if kind == "obsm" else {"obsp_key": rep}
         distances = get_distances(samples, **which)
-        for seed, (key, (codes, n_classes)) in zip(seeds, labels.items(), strict=True):
+        for key, (codes, n_classes) in labels.items():
             use = np.flatnonzero(codes >= 0)
             y, d, is_candidate = codes[use], distances[np.ix_(use, use)], allowed[np.ix_(use, use)]
             require_reachable(is_candidate, y[:, None] == y[None, :], key)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _labels
+from scset_tools._permutation import warn_of_few_rearrangements
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._distance_tables import in_sample_order
 from scset_tools.tl._intervals import benjamini_hochberg
@@ -157,6 +158,11 @@ def spare(
     allowed = candidates(samples, groups_key=groups_key)
     seed = seed_of(rng)
     rows, paths, twins = [], [], []
+    for covariate, (_, task, y) in covariates.items():
+        has_value, is_class = ~np.isnan(y), task == "classification"
+        warn_of_few_rearrangements(
+            y[has_value], groups[has_value], n_permutations, label_key=covariate, is_class=is_class
+        )
     for name, d in found.items():
         for covariate, (kind, task, y) in covariates.items():
             use = np.flatnonzero(~np.isnan(y))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -163,6 +164,14 @@ def trust_attributions(
             f"{len(drawn)} labelings of {len(per_sample)} samples other than the real one."
         )
         raise ValueError(msg)
+
+    if len(drawn) < n_permutations:
+        warnings.warn(
+            f"The labels {label_key!r} of {len(per_sample)} samples can be arranged in {len(drawn)} other ways only, of {n_permutations} that "
+            "were asked for: what every labeling shares with the real one cannot be told from it.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def labelled(values: np.ndarray) -> AnnData:
         """The cells with these labels of the samples."""
