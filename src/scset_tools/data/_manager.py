@@ -11,6 +11,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 
 from scset_tools.data._fields import CODES, SEEN
+from scset_tools.data._panel import PANEL, Panel, PanelReader
 from scset_tools.data._rows import Named, RowReader
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class SampleManager(AnnDataManager):
         super().__init__(*args, **kwargs)
         self._codes: dict[str, np.ndarray] = {}
         self._seen: dict[str, Any] = {}
+        self._panels: dict[str, Panel] = {}
         self._n_cells = 0
 
     @property
@@ -58,7 +60,7 @@ class SampleManager(AnnDataManager):
         super()._add_field(field, adata, source_registry, **transfer_kwargs)
         # the registry is saved with the model; what there is one of for each cell stays here
         state = self._state(field.registry_key)
-        for kept, entry in ((self._codes, CODES), (self._seen, SEEN)):
+        for kept, entry in ((self._codes, CODES), (self._seen, SEEN), (self._panels, PANEL)):
             if entry in state:
                 kept[field.registry_key] = state.pop(entry)
 
@@ -87,7 +89,10 @@ class SampleManager(AnnDataManager):
             raise ValueError(msg)
         for field in self.fields:
             key = field.registry_key
-            change = field.change(adata, self._state(key), codes=self._codes.get(key), seen=self._seen.get(key))
+            kept = {"codes": self._codes.get(key), "seen": self._seen.get(key)}
+            if key in self._panels:
+                kept["panel"] = self._panels[key]
+            change = field.change(adata, self._state(key), **kept)
             if change is not None:
                 error, what = change
                 msg = f"adata is no longer what it was when it was set up: {what}. {way_out}"
@@ -97,7 +102,8 @@ class SampleManager(AnnDataManager):
 
     def reader(self) -> RowReader:
         """Reader of the features, whose messages name cells, samples and features."""
-        return RowReader(self.get_from_registry(REGISTRY_KEYS.X_KEY), self.named())
+        source, panel = self.get_from_registry(REGISTRY_KEYS.X_KEY), self._panels.get(REGISTRY_KEYS.X_KEY)
+        return RowReader(source, self.named()) if panel is None else PanelReader(source, self.named(), panel=panel)
 
     def named(self) -> Named:
         """How messages name what is read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import rich.pretty  # noqa: F401  (scvi-tools prints a set-up through it, and rich 15 no longer loads it by itself)
@@ -46,6 +46,8 @@ class SampleModelClass(ExplainedModel):
     """Arguments of ``setup_anndata`` that this model alone has."""
     _forbid_zero_cells = False
     _seeded = staticmethod(seeded)
+    _panels: tuple[str, ...] = ("fixed",)
+    """What ``panel`` of :meth:`setup_anndata` may be."""
     _health_cells = 64
     """Cells of a sample that are embedded to watch its vector in training."""
 
@@ -83,6 +85,7 @@ class SampleModelClass(ExplainedModel):
         event_key: str | Mapping[str, str] | None = None,
         batch_key: str | None = None,
         min_cells: int = 1,
+        panel: Literal["fixed", "open"] = "fixed",
         **kwargs: Any,
     ) -> None:
         """Register an AnnData for this model. ``obs`` and ``X`` are not touched; ``uns`` gets scvi-tools' own entries.
@@ -103,6 +106,10 @@ class SampleModelClass(ExplainedModel):
         %(param_batch_key)s
         min_cells
             Fewest cells that each sample must have.
+        panel
+            ``"fixed"``: all samples have all features, and so have those that are embedded later. ``"open"``, for MAESTRO and ScSet: samples may lack
+            markers, in all of their cells (a column of NaN, ``uns["panels"]``, or the mask of CytoVI); later ones may lack others, and
+            columns are found by the names of their markers (:func:`scset_tools.pp.marker_names`), in any order.
         **kwargs
             Passed to :meth:`scvi.data.AnnDataManager.register_fields`; used when a saved model is loaded.
 
@@ -120,8 +127,9 @@ class SampleModelClass(ExplainedModel):
         _checks.require_registrable(
             adata, sample_key, layer=layer, use_rep=use_rep, caller=f"{cls.__name__}.setup_anndata"
         )
+        cls._require_panel(panel, use_rep)
         kinds, events = read_labels_key(adata.obs, labels_key, event_key)
-        reads = {"layer": layer, "use_rep": use_rep, "batch_key": batch_key, "min_cells": min_cells}
+        reads = {"layer": layer, "use_rep": use_rep, "batch_key": batch_key, "min_cells": min_cells, "panel": panel}
         fields = fields_of(
             sample_key,
             kinds=kinds or {},
@@ -132,6 +140,16 @@ class SampleModelClass(ExplainedModel):
         )
         given = {"sample_key": sample_key, "labels_key": kinds, "event_key": events, **reads, **own}
         cls._register(adata, fields, cls._get_setup_method_args(cls=cls, adata=adata, **given), **kwargs)
+
+    @classmethod
+    def _require_panel(cls, panel: str, use_rep: str | None) -> None:
+        _checks.require_choice("panel", panel, ("fixed", "open"))
+        if panel not in cls._panels:
+            msg = f"{cls.__name__} reads a fixed panel; panel='open' is for MAESTRO and ScSet."
+            raise ValueError(msg)
+        if panel == "open" and use_rep is not None:
+            msg = f"panel='open' reads markers by name, from X or a layer, not from obsm (use_rep={use_rep!r})."
+            raise ValueError(msg)
 
     @classmethod
     def _other_fields(cls, sample_key: str) -> tuple[Any, ...]:

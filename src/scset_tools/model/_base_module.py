@@ -34,6 +34,9 @@ class SampleModule(BaseModuleClass):
     autoencoders, are neither required nor used.
     """
 
+    is_open: bool = False
+    """Whether features may be missing: NaN in all cells of a sample."""
+
     metrics: tuple[str, ...] = ()
     """Names of the metrics that ``loss`` returns beside the loss."""
 
@@ -79,7 +82,11 @@ class SampleModule(BaseModuleClass):
         batch
             Samples, with features of their own.
         """
-        return self.represent(replace(batch, x=x))
+        return self.represent(replace(batch, x=self._with_missing(x, batch)))
+
+    def _with_missing(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Features in the place of those of a batch: what is missing there stays missing."""
+        return torch.where(batch.x.isnan(), torch.nan, x) if self.is_open else x
 
     def baseline(self, batch: Batch) -> torch.Tensor | None:
         """The mean cell of training, (cells, features), if the module keeps it; attributions start there.

@@ -9,6 +9,7 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from scset_tools.data._features import feature_moments
+from scset_tools.data._panel import PanelReader, panel_moments
 
 if TYPE_CHECKING:
     from scset_tools.model._base import SampleModelClass
@@ -27,5 +28,7 @@ def batch_moments(model: SampleModelClass, *, standardize: bool) -> tuple[torch.
     n_batches, n_input = model.summary_stats.get("n_batch", 1), model._n_input
     if model.adata is None or not standardize:  # without data the values come with the saved weights
         return torch.zeros(n_batches, n_input), torch.ones(n_batches, n_input)
-    mean, scale = feature_moments(model.adata_manager.reader(), batch_codes(model), n_batches)
+    reader = model.adata_manager.reader()
+    of = panel_moments if isinstance(reader, PanelReader) else feature_moments
+    mean, scale = of(reader, batch_codes(model), n_batches)  # type: ignore[arg-type]
     return torch.from_numpy(mean), torch.from_numpy(scale)

@@ -61,6 +61,11 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
         return str(self.registry["setup_args"]["sample_key"])
 
     @property
+    def _is_open(self) -> bool:
+        """Whether samples may lack features."""
+        return bool(self.registry["setup_args"].get("panel", "fixed") == "open")
+
+    @property
     def _n_input(self) -> int:
         return len(self.get_var_names())
 

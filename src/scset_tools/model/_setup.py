@@ -18,6 +18,7 @@ from scset_tools.data._fields import (
     SampleLabelField,
     SampleNumericField,
 )
+from scset_tools.data._panel import PanelField
 from scset_tools.model.supervise._targets import Keys, Target, read_kinds
 
 EVENT = "_event"
@@ -71,6 +72,7 @@ def fields_of(
     min_cells: int,
     forbid_zero_cells: bool = False,
     others: tuple[Any, ...] = (),
+    panel: str = "fixed",
 ) -> list:
     """The fields of a registration.
 
@@ -86,6 +88,8 @@ def fields_of(
         Whether a cell without any feature is an error.
     others
         Further fields of a model.
+    panel
+        ``"fixed"``, or ``"open"``: samples may lack features.
     """
     fields: list[Any] = [SampleField(REGISTRY_KEYS.SAMPLE_KEY, sample_key, min_cells=min_cells)]
     for name, key in registry_keys(kinds).items():
@@ -97,6 +101,9 @@ def fields_of(
             fields.append(SampleEventField(key + EVENT, event_keys[name], sample_key))
     if batch_key is not None:
         fields.append(CellBatchField(REGISTRY_KEYS.BATCH_KEY, batch_key))
+    if panel == "open":
+        open_panel = PanelField(REGISTRY_KEYS.X_KEY, layer, sample_key, forbid_zero_cells=forbid_zero_cells)
+        return [*fields, *others, open_panel]
     features = (
         CellObsmField(REGISTRY_KEYS.X_KEY, use_rep, forbid_zero_cells=forbid_zero_cells)
         if use_rep is not None

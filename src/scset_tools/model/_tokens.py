@@ -13,6 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from scset_tools.data._dataset import SampleDataset
+from scset_tools.model._tokens_open import REGULARIZATION, marginal_mixture_of
+from scset_tools.nn import MarginalTokenPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,8 +32,6 @@ CELLS_OF_TOKENS = 1_000
 """Cells of a sample from which its share and shift of each kind are found before training."""
 MIN_CELLS_PER_KIND = 4
 """With fewer cells for each kind there is no mixture to fit."""
-REGULARIZATION = 0.05
-"""Added to the variance of each feature within a kind, as a share of its variance over all cells."""
 
 
 def mixture_of(x: torch.Tensor, n_components: int, n_kinds: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -126,8 +126,11 @@ def fit_tokens(
     for batch in _batches(dataset, samples):
         x = read(batch.to(device))
         pieces += [cells[:n_each].float().cpu() for cells in x.split(batch.ptr.diff().tolist())]
-    n_components, n_kinds = tokens.whitener.shape[1], len(tokens.prototypes)
-    tokens.set_kinds(*mixture_of(torch.cat(pieces), n_components, n_kinds))
+    n_kinds = len(tokens.prototypes)
+    if isinstance(tokens, MarginalTokenPool):
+        tokens.set_kinds(*marginal_mixture_of(torch.cat(pieces), n_kinds))
+    else:
+        tokens.set_kinds(*mixture_of(torch.cat(pieces), tokens.whitener.shape[1], n_kinds))
     sums, sizes = [], []
     for batch in _batches(dataset, samples):
         batch = batch.to(device)

@@ -29,6 +29,7 @@ from scset_tools.nn._linear_attention import (
     orthogonal_projection,
     softmax_features,
 )
+from scset_tools.nn._markers import MarkerEmbedding, drop_markers
 from scset_tools.nn._masking import block_mask, n_hidden_cells, random_mask, rank_within_set
 from scset_tools.nn._mlp import MLP, ProjectionHead
 from scset_tools.nn._pool import (
@@ -56,6 +57,7 @@ from scset_tools.nn._set_encoder import SetEncoder
 from scset_tools.nn._sparse_linear import CompressedRows, SparseLinear, sampled_product, sparse_product
 from scset_tools.nn._streaming import stream_attention, stream_embed
 from scset_tools.nn._token_pool import TokenPool
+from scset_tools.nn._token_pool_open import MarginalTokenPool
 from scset_tools.nn._transformer import TransformerBlock, TransformerEncoder, TransformerPool
 from scset_tools.nn._views import farthest_point_view, random_view
 
@@ -75,6 +77,8 @@ __all__ = [
     "LinearAttentionBlock",
     "LinearAttentionPool",
     "LinearAttributions",
+    "MarginalTokenPool",
+    "MarkerEmbedding",
     "MeanPool",
     "NoiseSchedule",
     "NonLinearAttentionPool",
@@ -97,6 +101,7 @@ __all__ = [
     "ddim_steps",
     "ddpm_steps",
     "draw_without_replacement",
+    "drop_markers",
     "elu_features",
     "ema_decay_at",
     "ema_update",

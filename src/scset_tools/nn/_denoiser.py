@@ -77,6 +77,8 @@ class Denoiser(nn.Module):
         Width of the sinusoidal embedding of the time.
     dropout_rate
         Dropout inside the blocks.
+    lift
+        Embeds noisy cells (..., n_input) to (..., n_hidden), as :class:`MarkerEmbedding`; a linear map by default.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Denoiser(nn.Module):
         n_blocks: int = 5,
         n_time: int = 128,
         dropout_rate: float = 0.0,
+        lift: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.n_hidden, self.n_blocks, self.n_time = n_hidden, n_blocks, n_time
@@ -95,7 +98,7 @@ class Denoiser(nn.Module):
         self.sample = nn.Sequential(nn.Linear(n_latent, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden), nn.SiLU())
         # shift, scale and gate of all blocks, then shift and scale before the output
         self.modulation = nn.Linear(n_hidden, (3 * n_blocks + 2) * n_hidden)
-        self.input = nn.Linear(n_input, n_hidden)
+        self.input = nn.Linear(n_input, n_hidden) if lift is None else lift
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.Linear(n_hidden, n_hidden), nn.SiLU(), nn.Dropout(dropout_rate), nn.Linear(n_hidden, n_hidden)

@@ -41,6 +41,8 @@ class SetEncoder(nn.Module):
         Inner width of the feed-forward layers; ``2 * n_hidden`` by default.
     dropout_rate
         Dropout inside the attention blocks.
+    lift
+        Embeds cells (cells, n_input) to (cells, n_hidden), as :class:`MarkerEmbedding`; a linear map by default.
 
     Examples
     --------
@@ -62,11 +64,12 @@ class SetEncoder(nn.Module):
         n_inducing: int = 32,
         n_ff: int | None = None,
         dropout_rate: float = 0.0,
+        lift: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.n_input = n_input
         self.n_latent = n_latent
-        self.lift = nn.Linear(n_input, n_hidden)
+        self.lift = nn.Linear(n_input, n_hidden) if lift is None else lift
         self.layers = nn.ModuleList(
             ISAB(n_hidden, n_heads, n_inducing=n_inducing, n_ff=n_ff, dropout_rate=dropout_rate)
             for _ in range(n_layers)

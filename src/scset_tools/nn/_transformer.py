@@ -247,6 +247,8 @@ class TransformerEncoder(nn.Module):
         Inner width of the feed-forward layers; ``2 * n_latent`` by default.
     dropout_rate
         Dropout inside the blocks.
+    lift
+        Embeds cells (cells, n_input) to (cells, n_latent), as :class:`MarkerEmbedding`; a linear map by default.
 
     Examples
     --------
@@ -266,10 +268,11 @@ class TransformerEncoder(nn.Module):
         n_heads: int = 4,
         n_ff: int | None = None,
         dropout_rate: float = 0.0,
+        lift: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.n_input, self.n_latent = n_input, n_latent
-        self.lift = nn.Linear(n_input, n_latent)
+        self.lift = nn.Linear(n_input, n_latent) if lift is None else lift
         self.pool = TransformerPool(n_latent, n_heads, n_layers=n_layers, n_ff=n_ff, dropout_rate=dropout_rate)
 
     def forward(

@@ -97,8 +97,11 @@ class FeatureSpace:
 
     @property
     def x(self) -> Tensor:
-        """Features of the cells, (cells, features)."""
-        return self.batch.x
+        """Features of the cells, (cells, features); what is missing stands at the mean of training, and gets nothing."""
+        x = self.batch.x
+        if not getattr(self.module, "is_open", False):
+            return x
+        return torch.where(x.isnan(), self.module.baseline(self.batch), x)
 
     def weighted_sum(self, weight: Tensor) -> Tensor:
         """Sum of the cells times their weights, (features,), float64: for mean cells.

@@ -89,6 +89,8 @@ class MAESTRO(SampleModelClass):
         batch if ``batch_key`` was given. Without it cells enter as they are.
     represent_with
         Whether samples are represented by the ``"student"`` or the ``"teacher"``.
+    marker_dropout_rate
+        With ``panel="open"``: largest share of its markers that a sample loses in the views of the student; the teacher sees all.
     random_state
         Seed of the initial weights. Default: ``scvi.settings.seed``, or random.
 
@@ -109,6 +111,7 @@ class MAESTRO(SampleModelClass):
 
     _module_cls = MAESTROModule
     _presets = PRESETS
+    _panels = ("fixed", "open")
     _forbid_zero_cells = True  # blocks of similar cells are found by cosine similarity
     _plan_defaults = {"lr": 1e-3, "lr_min": 1e-6, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
 
@@ -144,6 +147,7 @@ class MAESTRO(SampleModelClass):
         dropout_rate: float = 0.0,
         standardize: bool = True,
         represent_with: Literal["student", "teacher"] = "student",
+        marker_dropout_rate: float = 0.5,
         random_state: int | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -165,6 +169,9 @@ class MAESTRO(SampleModelClass):
             raise ValueError(msg)
         if represent_with == "teacher" and not distillation_weight:
             msg = "represent_with='teacher' needs distillation_weight > 0: without distillation there is no teacher."
+            raise ValueError(msg)
+        if not 0 <= marker_dropout_rate <= 1:
+            msg = f"marker_dropout_rate={marker_dropout_rate} must be a share from 0 to 1."
             raise ValueError(msg)
         mean, scale = batch_moments(self, standardize=standardize)
         with self._seeded(random_state):
@@ -197,6 +204,8 @@ class MAESTRO(SampleModelClass):
                 ema_decay=ema_decay,
                 dropout_rate=dropout_rate,
                 represent_with=represent_with,
+                is_open=self._is_open,
+                marker_dropout_rate=marker_dropout_rate,
             )
         self._model_summary_string = (
             f"MAESTRO with n_hidden: {n_hidden}, n_latent: {n_latent}, n_inducing: {n_inducing}, masking: {masking} at "

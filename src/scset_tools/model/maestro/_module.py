@@ -17,9 +17,12 @@ from scset_tools.model._base_module import Pieces, SampleModule
 from scset_tools.model.maestro._decoder import SetDecoder
 from scset_tools.model.maestro._views import StudentViews, hide, student_views
 from scset_tools.nn import (
+    MarginalTokenPool,
+    MarkerEmbedding,
     ProjectionHead,
     SetEncoder,
     TokenPool,
+    drop_markers,
     ema_decay_at,
     ema_update,
     ptr_from_sizes,
@@ -33,6 +36,8 @@ LATENT_DECAY = 0.95
 MAX_TEACHER_CELLS = {"cpu": 8_192, "cuda": 131_072}
 """Most cells that the teacher encodes in one piece; a larger batch is streamed sample by sample, which on a CPU is quicker
 because a block of cells stays in its cache from layer to layer."""
+STREAM_MARKERS = 90
+"""Sequence of a sample's seed: which markers it loses."""
 
 
 class Student(nn.Module):
@@ -84,9 +89,12 @@ class MAESTROModule(SampleModule):
         ema_decay: float,
         dropout_rate: float,
         represent_with: str,
+        is_open: bool = False,
+        marker_dropout_rate: float = 0.0,
     ) -> None:
         super().__init__()
         n_input = mean.shape[1]
+        self.is_open, self.marker_dropout_rate = is_open, marker_dropout_rate
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
         self.n_cells, self.mask_rates, self.masking, self.views = n_cells, tuple(mask_rates), masking, tuple(views)
@@ -97,7 +105,8 @@ class MAESTROModule(SampleModule):
         self.register_buffer("latent_location", torch.zeros(n_latent))
         self.register_buffer("latent_scale", torch.ones(()))
         self.register_buffer("n_steps", torch.tensor(0))
-        self.tokens: Any = TokenPool(n_input, n_tokens, n_latent) if n_tokens else None
+        pool = MarginalTokenPool if is_open else TokenPool
+        self.tokens: Any = pool(n_input, n_tokens, n_latent) if n_tokens else None
         encoder = SetEncoder(
             n_input,
             n_hidden,
@@ -106,6 +115,7 @@ class MAESTROModule(SampleModule):
             n_heads=n_heads,
             n_inducing=n_inducing,
             dropout_rate=dropout_rate,
+            lift=MarkerEmbedding(n_input, n_hidden) if is_open else None,
         )
         # parts without a share in the loss are not made: several processes would wait for their gradients
         uses_head = distillation_weight and distillation == "prototypes"
@@ -152,7 +162,7 @@ class MAESTROModule(SampleModule):
         r"""``reconstruction_weight * L_rec + distillation_weight * L_SD`` (Algorithm 3, steps 2-9), mean over views."""
         x = self.standardize(batch)
         views = student_views(
-            batch.x,  # cosine similarity is that of the features as given
+            self.as_given(batch),
             batch.ptr,
             batch.seed,
             n_cells=self.n_cells,
@@ -162,7 +172,10 @@ class MAESTROModule(SampleModule):
             one_rate=self.one_rate,
             unmasked=self.unmasked_view,
         )
-        z = self.encode_views(x, views)
+        shown = x  # the student may see fewer markers than the teacher, and than it is to reconstruct
+        if self.is_open and self.training and self.marker_dropout_rate:
+            shown = drop_markers(x, batch.ptr, batch.seed, rate=self.marker_dropout_rate, stream=STREAM_MARKERS)
+        z = self.encode_views(shown, views)
         total = z.new_zeros((), dtype=torch.float32)
         metrics = {}
         if self.decoder is not None:
@@ -176,7 +189,11 @@ class MAESTROModule(SampleModule):
     def _reconstruction_loss(self, x: torch.Tensor, views: StudentViews, z: torch.Tensor) -> torch.Tensor:
         """Transport cost between cells and their reconstruction (eq. 10), summed over features as in the paper."""
         decoded, is_target, ptr = self.decode(views, z)
-        cost = self.transport(x[views.index[is_target]], decoded, x_ptr=ptr, y_ptr=ptr)
+        target = x[views.index[is_target]]
+        if self.is_open:  # between what is measured of both
+            is_missing = target.isnan()
+            target, decoded = target.masked_fill(is_missing, 0), decoded.masked_fill(is_missing, 0)
+        cost = self.transport(target, decoded, x_ptr=ptr, y_ptr=ptr)
         return cost.sum() / (ptr.diff() > 0).sum().clamp_min(1)  # over the views that hide something
 
     def _distillation_loss(
@@ -213,7 +230,10 @@ class MAESTROModule(SampleModule):
 
     def encode_views(self, x: torch.Tensor, views: StudentViews) -> torch.Tensor:
         """Vectors of views with hidden cells, (views, n_latent)."""
-        rows, ptr, log_weight = hide(x, views, self.hidden_token)
+        token = self.hidden_token
+        if self.is_open:  # a hidden cell lacks the markers that its sample lacks
+            token = torch.where(x[views.index[views.ptr[:-1]]].isnan(), torch.nan, token)
+        rows, ptr, log_weight = hide(x, views, token)
         encoded = self.student.encoder(rows, ptr, log_weight=log_weight)
         if self.training and torch.is_grad_enabled():
             self._update_latent(encoded.detach()[: views.n_samples])  # the first view of each sample
@@ -286,6 +306,10 @@ class MAESTROModule(SampleModule):
         """Cells as ``(x - mean) / scale`` of their batch, in the type of the weights, (cells, features)."""
         mean, scale = self._location(batch)
         return ((batch.x.to(mean.dtype) - mean) / scale).to(self.hidden_token.dtype)
+
+    def as_given(self, batch: SampleBatch) -> torch.Tensor:
+        """Features by whose cosine similarity cells are hidden together: as registered, without those that are missing."""
+        return batch.x.nan_to_num(0.0) if self.is_open else batch.x
 
     def _location(self, batch: SampleBatch) -> tuple[torch.Tensor, torch.Tensor]:
         codes = batch.covariates.get(REGISTRY_KEYS.BATCH_KEY)

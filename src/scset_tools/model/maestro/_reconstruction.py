@@ -32,7 +32,7 @@ def reconstruct_samples(
     for position in positions.tolist():
         batch = dataset[0, [position]].to(module.device)
         views = student_views(
-            batch.x,
+            module.as_given(batch),
             batch.ptr,
             batch.seed ^ seed,
             n_cells=module.n_cells,

@@ -147,7 +147,7 @@ def hide(
     views
         Crops and what is hidden of them.
     hidden_token
-        What a hidden cell is replaced by, (features,).
+        What a hidden cell is replaced by, (features,), or (views, features).
 
     Returns
     -------

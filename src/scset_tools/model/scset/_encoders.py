@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from scset_tools.nn import MLP, GatedAttentionPool, SetEncoder, TransformerEncoder, segment_mean, sizes
+from scset_tools.nn import MLP, GatedAttentionPool, MarkerEmbedding, SetEncoder, TransformerEncoder, segment_mean, sizes
 
 
 class GatedAttentionEncoder(nn.Module):
@@ -62,12 +62,21 @@ class MeanEncoder(nn.Module):
         return (1 / sizes(ptr)).repeat_interleave(sizes(ptr), output_size=len(x))[:, None]
 
 
-def _transformer(n_input: int, n_latent: int, *, n_layers: int, n_heads: int, dropout_rate: float) -> nn.Module:
-    return TransformerEncoder(n_input, n_latent, n_layers=n_layers, n_heads=n_heads, dropout_rate=dropout_rate)
+def _transformer(
+    n_input: int, n_latent: int, *, n_layers: int, n_heads: int, dropout_rate: float, is_open: bool = False
+) -> nn.Module:
+    lift = MarkerEmbedding(n_input, n_latent) if is_open else None
+    return TransformerEncoder(
+        n_input, n_latent, n_layers=n_layers, n_heads=n_heads, dropout_rate=dropout_rate, lift=lift
+    )
 
 
-def _set_transformer(n_input: int, n_latent: int, *, n_layers: int, n_heads: int, dropout_rate: float) -> nn.Module:
-    return SetEncoder(n_input, n_latent, n_latent, n_layers=n_layers, n_heads=n_heads, dropout_rate=dropout_rate)
+def _set_transformer(
+    n_input: int, n_latent: int, *, n_layers: int, n_heads: int, dropout_rate: float, is_open: bool = False
+) -> nn.Module:
+    lift = MarkerEmbedding(n_input, n_latent) if is_open else None
+    sizes = {"n_layers": n_layers, "n_heads": n_heads, "dropout_rate": dropout_rate}
+    return SetEncoder(n_input, n_latent, n_latent, **sizes, lift=lift)
 
 
 def _abmil(n_input: int, n_latent: int, *, n_layers: int, n_heads: int, dropout_rate: float) -> nn.Module:
@@ -86,6 +95,9 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "abmil": _abmil,
     "mean": _mean,
 }
+
+OPEN_ENCODERS = ("transformer", "set_transformer")
+"""Those that read cells which lack features."""
 
 
 def last_modules(encoder: nn.Module) -> tuple[nn.Module, ...]:

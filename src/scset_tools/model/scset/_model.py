@@ -27,7 +27,7 @@ from scset_tools.model.scset._covariates import (
     read_kinds,
     values_of_samples,
 )
-from scset_tools.model.scset._encoders import ENCODERS
+from scset_tools.model.scset._encoders import ENCODERS, OPEN_ENCODERS
 from scset_tools.model.scset._module import DECODERS, ScSetModule
 from scset_tools.model.scset._presets import PRESETS
 from scset_tools.nn import NoiseSchedule
@@ -100,6 +100,8 @@ class ScSet(AsksForSamples):
     standardize
         Whether features are centred and scaled by their mean and standard deviation over the registered cells; within each
         batch if ``batch_key`` was given. Diffusion expects features of unit size; without it cells enter as they are.
+    marker_dropout_rate
+        With ``panel="open"``: largest share of its markers that a sample loses before the encoder reads it; all are to be denoised.
     random_state
         Seed of the initial weights. Default: ``scvi.settings.seed``, or random.
 
@@ -123,6 +125,7 @@ class ScSet(AsksForSamples):
     _module_cls = ScSetModule
     _presets = PRESETS
     _own_keys = ("covariate_keys",)
+    _panels = ("fixed", "open")
     _plan_defaults = {"lr": 2e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
 
     def __init__(
@@ -150,6 +153,7 @@ class ScSet(AsksForSamples):
         covariate_dropout: float = 0.1,
         batch_weight: float | Mapping[str, float] = 0.0,
         standardize: bool = True,
+        marker_dropout_rate: float = 0.5,
         random_state: int | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -174,6 +178,11 @@ class ScSet(AsksForSamples):
             raise ValueError(msg)
         covariates = self._covariates
         weights = _weights_of(batch_weight, covariates)
+        if not 0 <= marker_dropout_rate <= 1:
+            msg = f"marker_dropout_rate={marker_dropout_rate} must be a share from 0 to 1."
+            raise ValueError(msg)
+        if self._is_open:
+            require_choice("encoder (with panel='open')", encoder, OPEN_ENCODERS)
         mean, scale, low, high = self._moments(standardize=standardize)
         with self._seeded(random_state):
             self.module = self._module_cls(
@@ -202,6 +211,8 @@ class ScSet(AsksForSamples):
                 moments=self._moments_of_covariates(covariates),
                 covariate_dropout=covariate_dropout,
                 batch_weights=weights,
+                is_open=self._is_open,
+                marker_dropout_rate=marker_dropout_rate,
             )
         told = f" Told: {', '.join(c.name for c in covariates)}." if covariates else ""
         self._model_summary_string = (
@@ -334,7 +345,9 @@ class ScSet(AsksForSamples):
         for start, block in self.adata_manager.reader().chunks():
             which = torch.from_numpy(codes[start : start + len(block)])
             x = (torch.from_numpy(block) - mean[which]) / scale[which]
-            low, high = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0))
+            missing = x.isnan()  # of samples that lack a marker
+            low = torch.minimum(low, x.masked_fill(missing, torch.inf).amin(0))
+            high = torch.maximum(high, x.masked_fill(missing, -torch.inf).amax(0))
         return mean, scale, low, high
 
 

@@ -17,10 +17,13 @@ from scset_tools.model.scset._encoders import ENCODERS, last_modules
 from scset_tools.model.scset._groups import Groups, group_cells, stream_groups
 from scset_tools.nn import (
     Denoiser,
+    MarginalTokenPool,
+    MarkerEmbedding,
     NoiseSchedule,
     TokenPool,
     cell_normal,
     cell_uniform,
+    drop_markers,
     flow_path,
     ptr_from_sizes,
     rank_within_set,
@@ -29,6 +32,7 @@ from scset_tools.nn import (
 )
 
 STREAM_SPLIT, STREAM_TIME, STREAM_NOISE, STREAM_START, STREAM_TILT, STREAM_STEP = 20, 21, 22, 23, 24, 100
+STREAM_MARKERS = 25
 """Sequences of a sample's seed: what is drawn for its cells in training, and in generation (one more for each step)."""
 
 DECODERS = ("diffusion", "flow")
@@ -84,19 +88,29 @@ class ScSetModule(SampleModule):
         moments: torch.Tensor | None = None,
         covariate_dropout: float = 0.1,
         batch_weights: Sequence[float] = (),
+        is_open: bool = False,
+        marker_dropout_rate: float = 0.0,
     ) -> None:
         super().__init__()
         n_input = mean.shape[1]
+        self.is_open, self.marker_dropout_rate = is_open, marker_dropout_rate
         for name, value in (("mean", mean), ("scale", scale), ("low", low), ("high", high)):
             self.register_buffer(name, value)
         self.n_cells, self.n_targets, self.n_times, self.tilt = n_cells, n_targets, n_times, tilt
         self.max_value = max_value
         self.encoder = ENCODERS[encoder](
-            n_input, n_latent, n_layers=n_layers, n_heads=n_heads, dropout_rate=dropout_rate
+            n_input,
+            n_latent,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            dropout_rate=dropout_rate,
+            **({"is_open": True} if is_open else {}),
         )
-        self.denoiser = Denoiser(n_input, n_latent, n_hidden=n_hidden, n_blocks=n_blocks)
+        lift = MarkerEmbedding(n_input, n_hidden) if is_open else None
+        self.denoiser = Denoiser(n_input, n_latent, n_hidden=n_hidden, n_blocks=n_blocks, lift=lift)
+        pool = MarginalTokenPool if is_open else TokenPool
         # after the rest, so that a model without tokens has the same first weights
-        self.tokens: Any = TokenPool(n_input, n_tokens, n_latent) if n_tokens else None
+        self.tokens: Any = pool(n_input, n_tokens, n_latent) if n_tokens else None
         self.token_weight = token_weight
         self.schedule = NoiseSchedule(schedule, n_steps) if decoder == "diffusion" else None
         self.covariates, self.batch_weights = tuple(covariates), tuple(batch_weights)
@@ -120,7 +134,11 @@ class ScSetModule(SampleModule):
         else:
             ptr = batch.ptr
         anchors, anchor_ptr, targets, target_ptr = self.split(ptr, batch.seed)
-        x_anchors = self._cut_off(x[anchors])
+        seen = x[anchors]
+        if self.is_open and self.training and self.marker_dropout_rate:
+            # the encoder may see fewer markers than are to be denoised
+            seen = drop_markers(seen, anchor_ptr, batch.seed, rate=self.marker_dropout_rate, stream=STREAM_MARKERS)
+        x_anchors = self._cut_off(seen)
         z = self._join(self.encoder(x_anchors, anchor_ptr), x_anchors, anchor_ptr)
         ptr = target_ptr * self.n_times
         clean = x[targets].repeat_interleave(self.n_times, 0)
@@ -135,7 +153,12 @@ class ScSetModule(SampleModule):
         told, which = self._told(batch, targets if kept is None else kept[targets], z, target_ptr)
         predicted = self._predict(state, t, told, ptr, which)
         # in float32: half precision has too few digits for a mean over thousands of squares
-        error = (predicted.float() - wanted.float()).square().mean(1)
+        error = (predicted.float() - wanted.float()).square()
+        if self.is_open:  # of what is measured
+            measured = ~clean.isnan()
+            error = error.where(measured, 0).sum(1) / measured.sum(1).clamp_min(1)
+        else:
+            error = error.mean(1)
         loss, metrics = segment_mean(error, ptr).mean(), {}
         if any(self.batch_weights):
             metrics["reconstruction"] = loss
@@ -202,7 +225,7 @@ class ScSetModule(SampleModule):
         direction = cell_normal(seed, own, x.shape[1] + 1, stream=STREAM_TILT)  # and how far it tilts
         direction, strength = direction[:, 1:], direction[:, 0]
         direction = direction / direction.norm(dim=1, keepdim=True) * (self.tilt * strength)[:, None]
-        side = (x.to(direction.dtype) * direction[sample]).sum(1)
+        side = (x.to(direction.dtype).nan_to_num(0.0) * direction[sample]).sum(1)
         u = cell_uniform(seed, ptr, stream=STREAM_TILT)
         score = side - torch.log(
             -torch.log(u.clamp(1e-300, 1 - 1e-16))
@@ -273,7 +296,7 @@ class ScSetModule(SampleModule):
     def represent_features(self, x: torch.Tensor, batch: SampleBatch) -> torch.Tensor:
         """The vectors if the cells of the batch had the features ``x``, (samples, n_latent)."""
         groups = group_cells(self.read(batch), batch.ptr, self.n_cells)  # cells stay in their groups
-        return self._encode(self.read(replace(batch, x=x)), batch.ptr, groups)
+        return self._encode(self.read(replace(batch, x=self._with_missing(x, batch))), batch.ptr, groups)
 
     def baseline(self, batch: SampleBatch) -> torch.Tensor:
         """The mean cell of the training data (of the batch of each cell), where attributions start: (cells, features)."""
