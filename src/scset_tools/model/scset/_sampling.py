@@ -84,7 +84,7 @@ class GeneratesCells(ToldSamples):
         .. [1] Ho, Salimans (2022). Classifier-free diffusion guidance. arXiv:2207.12598.
         """
         if covariates is not None or guidance or self._covariates:
-            representation, told, untold = self._asked(sample, adata, representation, covariates, guidance)
+            representation, told, untold = self._asked_for(sample, adata, representation, covariates, guidance)
             sample = adata = None
         else:
             told = untold = None
@@ -131,7 +131,7 @@ class GeneratesCells(ToldSamples):
         """
         told = None
         if self._covariates:
-            representation, told, _ = self._asked(sample, adata, representation, None, 0.0)
+            representation, told, _ = self._asked_for(sample, adata, representation, None, 0.0)
             sample = adata = None
         return self._generate(
             n_cells,

@@ -27,7 +27,7 @@ class ToldSamples(SampleModelClass):
         @property
         def _covariates(self) -> list[Covariate]: ...
 
-    def _asked(
+    def _asked_for(
         self,
         sample: Sequence[str] | str | None,
         adata: AnnData | None,
