@@ -48,8 +48,12 @@ def cells(*, is_sparse: bool) -> torch.Tensor | SparseRows:
     return SparseRows.from_dense(x) if is_sparse else x
 
 
+def log_odds(made: PaSCientModule, z: torch.Tensor) -> torch.Tensor:
+    return made.heads[0].scores(z) @ z.new_tensor([1.0, -1.0])
+
+
 def behind(made: PaSCientModule):
-    return lambda h, ptr: made.heads[0].score(made.from_first_layer(h, ptr), 0, 1)
+    return lambda h, ptr: log_odds(made, made.from_first_layer(h, ptr))
 
 
 def ours(made: PaSCientModule, x: torch.Tensor | SparseRows) -> tuple[torch.Tensor, float]:
@@ -57,7 +61,7 @@ def ours(made: PaSCientModule, x: torch.Tensor | SparseRows) -> tuple[torch.Tens
     with torch.no_grad():
         hidden = made.first(x)
     found = attribute_through_linear(
-        lambda both, ptr: made.heads[0].score(made.from_two_layers(both, ptr), 0, 1),
+        lambda both, ptr: log_odds(made, made.from_two_layers(both, ptr)),
         x,
         ptr,
         hidden=hidden,

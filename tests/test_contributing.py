@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from importlib import import_module
@@ -43,13 +44,33 @@ def test_the_page_has_all_its_blocks(deepset):
     assert (cls.__name__, sizes["n_latent"]) == ("DeepSet", 6)
 
 
+def test_the_page_says_how_long_the_method_is(deepset):
+    code = [text for name, text in deepset.items() if name.startswith("src/")]
+    lines = [line for text in code for line in text.splitlines()]
+    docs = [
+        line
+        for text in code
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
+        for line in text.splitlines()[node.body[0].lineno - 1 : node.body[0].end_lineno]
+    ]
+    n_bare = sum(bool(line.strip()) for line in lines) - sum(bool(line.strip()) for line in docs)
+    says = re.search(r"in (\d+) files of (\d+) lines \((\d+) of them neither empty nor\ndocumentation\)", PAGE)
+    assert [int(n) for n in says.groups()] == [len(code), len(lines), n_bare]
+
+
 def test_it_works_as_shown(deepset, tmp_path, monkeypatch):
     exec(deepset["use"], scope := {})
     model, samples, adata = scope["model"], scope["samples"], scope["adata"]
     assert samples.obsm["X_deepset"].shape == (8, 4)
     assert {"loss_train", "mean_error_train", "spread_error_train"} <= set(model.history)
     found = scope["found"]
-    assert found.head == "probe"
+    assert found.head == "finetuned"
+    assert scope["probed"].head == "probe"
+    assert list(scope["predicted"].columns) == ["subtype"]
+    assert model.heads["subtype"].mode == "end_to_end"
+    with pytest.raises(ValueError, match="names no part of its encoder to train with mode='partial'"):
+        model.finetune("subtype", mode="partial", accelerator="cpu", enable_progress_bar=False)
     assert found.completeness_error.to_numpy().max() <= 0.01
     parts = [found.contrast(group=group) for group in found.group_names]
     np.testing.assert_allclose(sum(parts), found.contrast(), atol=1e-5)

@@ -75,12 +75,13 @@ def with_arguments_of(base: Callable[..., Any]) -> Callable[[Callable[..., Any]]
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
         own = [p for p in inspect.signature(method).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        names = [p.name for p in own]
+        names = {p.name for p in own}
         rest = [p for p in inspect.signature(base).parameters.values() if p.name not in names]
         vars(method)["__signature__"] = inspect.Signature([*own, *rest], return_annotation=None)
+        doc = inspect.cleandoc(method.__doc__ or "")
         entries = re.split(r"\n(?=\S)", docs.params[f"{base.__name__}.parameters"])
-        others = "\n".join(e for e in entries if e.split("\n")[0] not in names)
-        method.__doc__ = inspect.cleandoc(method.__doc__ or "").replace("%(others)s", others)
+        others = [entry for entry in entries if entry.split("\n")[0] not in doc.splitlines()]
+        method.__doc__ = doc.replace("%(others)s", "\n".join(others))
         return method
 
     return decorate

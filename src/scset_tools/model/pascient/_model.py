@@ -200,10 +200,6 @@ class PaSCient(PublishedModel):
 
         Parameters
         ----------
-        adata
-            Annotated data matrix of cells x features. Genes are found by name, which no two may share.
-        sample_key
-            Column of ``adata.obs`` with the sample of each cell: the set that is embedded as one vector. Must be complete.
         cell_type_key
             Column of ``adata.obs`` with the type of each cell, for the contrastive term. May be missing.
         %(others)s
