@@ -39,15 +39,15 @@ MODELS = {
 }
 """Class, arguments of the constructor, and epochs of training."""
 WAYS = {
-    "frozen": {},
+    "frozen": {"penalty": 1.0},
     "MLP": {"head": "mlp", "max_epochs": 50},
-    "partial": {"mode": "partial", "max_epochs": 12},
-    "end to end": {"mode": "end_to_end", "max_epochs": 12},
+    "partial": {"mode": "partial", "max_epochs": 12, "penalty": 1.0},
+    "end to end": {"mode": "end_to_end", "max_epochs": 12, "penalty": 1.0},
 }
 PARTS = {
     "scset": ("ScSet", ("melanoma", "hiv"), ("frozen", "MLP", "end to end"), (12, 24, None), "f1_weighted"),
-    "maestro": ("MAESTRO", ("hiv", "melanoma"), ("frozen", "partial", "end to end"), (None,), "f1_weighted"),
-    "survival": ("MAESTRO", ("tnbc",), ("frozen", "partial", "end to end"), (None,), "concordance"),
+    "maestro": ("MAESTRO", ("hiv", "melanoma"), ("frozen", "end to end"), (None,), "f1_weighted"),
+    "survival": ("MAESTRO", ("tnbc",), ("frozen", "end to end"), (None,), "concordance"),
 }
 """Model, cohorts, ways, numbers of labels (None: all of the training samples), and metric."""
 TITLES = {
@@ -108,6 +108,7 @@ def table(part: str, name: str, *, folds: int, repeats: int, epochs: float) -> p
         label_key,
         sample_key="sample",
         probes="cox" if is_survival else "logistic",
+        tune=False,
         groups_key=groups_key,
         event_key="died" if is_survival else None,
         cv=folds,
@@ -153,7 +154,7 @@ def main() -> None:
         text = (
             f"{metric}, mean and corrected 95 % interval over {args.folds} folds x {args.repeats} of the same samples for all; patients are kept "
             f"whole where there are any. {cls.__name__} {build}, {round(args.epochs * n_epochs)} epochs without labels on all samples; "
-            f"`finetune` in each fold: {WAYS}. Profiles: the probe of `tl.benchmark`, tuned.\n\n"
+            f"`finetune` in each fold: {WAYS}. Profiles: the probe of `tl.benchmark`, untuned.\n\n"
             + "\n\n".join(sections)
             + f"\n\n{hardware_line()}."
         )
