@@ -129,7 +129,7 @@ def trusted(kind, _):
         finetune={"penalty": 1.0, "accelerator": "cpu"},
         attribute=NEW,
         n_seeds=2,
-        n_permutations=2,
+        n_permutations=3,
     )
     assert found.features["p_value"].between(0, 1).all()
 

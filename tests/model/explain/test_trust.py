@@ -101,7 +101,7 @@ def test_a_fine_tuned_head_is_fitted_to_each_labeling():
 
 
 def test_trust_needs_seeds_labelings_and_a_target():
-    with pytest.raises(ValueError, match="needs at least two seeds and two permuted labelings"):
+    with pytest.raises(ValueError, match="needs at least two seeds and three permuted labelings"):
         sst.model.trust_attributions(MeanModel, linear_cohort(2), "label", sample_key="sample", train=TRAIN)
     with pytest.raises(ValueError, match=r"'label' has 3 classes, .* name the one to explain"):
         sst.model.trust_attributions(MeanModel, linear_cohort(n_classes=3), "label", sample_key="sample")

@@ -143,7 +143,7 @@ def trust_attributions(
     Raises
     ------
     ValueError
-        If there are fewer than two seeds or two permutations to be had, or a class must be named.
+        If there are fewer than two seeds or three permuted labelings to be had, or a class must be named.
     """
     labels = _checks.require_constant_within_sample(adata, label_key, sample_key)
     sample = sample_of_cells(adata, sample_key)
@@ -158,9 +158,9 @@ def trust_attributions(
         column = _checks.require_constant_within_sample(adata, groups_key, sample_key)
         groups = column.groupby(sample, observed=True).first()[per_sample.index].to_numpy()
     drawn = labelings(per_sample.to_numpy(), groups, n=n_permutations, rng=np.random.default_rng(rng))
-    if n_seeds < 2 or len(drawn) < 2:
+    if n_seeds < 2 or len(drawn) < 3:
         msg = (
-            f"Trust needs at least two seeds and two permuted labelings, but n_seeds={n_seeds} and there are "
+            f"Trust needs at least two seeds and three permuted labelings, but n_seeds={n_seeds} and there are "
             f"{len(drawn)} labelings of {len(per_sample)} samples other than the real one."
         )
         raise ValueError(msg)
