@@ -110,7 +110,7 @@ class ExplainedModel(SupervisedModel):
         UserWarning
             If the model is not trained: then random weights are explained.
         """
-        with self._asked(
+        with self._question(
             adata,
             label_key,
             target=target,
@@ -181,13 +181,13 @@ class ExplainedModel(SupervisedModel):
         """
         names = [samples] if isinstance(samples, str) else samples
         how = {"target": target, "reference": reference, "head": head, "baseline": baseline, "n_cells": n_cells}
-        with self._asked(adata, label_key, samples=names, **how) as question:
+        with self._question(adata, label_key, samples=names, **how) as question:
             rows, x = attribution_matrix(question, Precision(n_steps, tolerance))
             obs = question.adata.obs.iloc[rows].copy()
         return AnnData(x, obs=obs, var=pd.DataFrame(index=pd.Index(self.get_var_names())))
 
     @contextmanager
-    def _asked(
+    def _question(
         self, adata: AnnData | None, label_key: str, *, method: str = "integrated_gradients", **how: Any
     ) -> Iterator[Question]:
         """A question about cells, which are forgotten when it is answered."""
