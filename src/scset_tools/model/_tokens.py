@@ -92,12 +92,12 @@ def fit_tokens_once(
     if tokens is None or bool(tokens.is_fitted):
         return
     dataset = SampleDataset(splitter.adata_manager, n_cells=CELLS_OF_TOKENS, seed=splitter.seed)
-    fit_tokens(tokens, dataset, dataset.index.positions(splitter.names()[0]), read)
+    fit_tokens(tokens, dataset, dataset.index.positions(splitter.names()[0]), read=read)
 
 
 @torch.no_grad()
 def fit_tokens(
-    tokens: TokenPool, dataset: SampleDataset, samples: np.ndarray, read: Callable[[SampleBatch], torch.Tensor]
+    tokens: TokenPool, dataset: SampleDataset, samples: np.ndarray, *, read: Callable[[SampleBatch], torch.Tensor]
 ) -> None:
     """Find the kinds of cells, and what share and shift of them vary over samples.
 
