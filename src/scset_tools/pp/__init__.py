@@ -2,6 +2,7 @@
 
 from scset_tools.pp._concat_panels import concat_panels
 from scset_tools.pp._correct import correct_samples
+from scset_tools.pp._join_modalities import join_modalities, to_modalities
 from scset_tools.pp._latents import highly_variable_latents
 from scset_tools.pp._marker_names import marker_names
 from scset_tools.pp._read_fcs import fcs_panels, read_fcs
@@ -14,9 +15,11 @@ __all__ = [
     "correct_samples",
     "fcs_panels",
     "highly_variable_latents",
+    "join_modalities",
     "marker_names",
     "read_fcs",
     "read_store",
     "standardize_markers",
+    "to_modalities",
     "write_store",
 ]

@@ -17,6 +17,7 @@ from scset_tools.tl._generated import (
 )
 from scset_tools.tl._group_scores import group_scores
 from scset_tools.tl._health import RepresentationHealth, representation_health
+from scset_tools.tl._join_samples import join_samples
 from scset_tools.tl._label_similarity import label_similarity
 from scset_tools.tl._learning_curve import learning_curve
 from scset_tools.tl._neighbors import NeighborTable, neighbor_accuracy, neighbor_table
@@ -57,6 +58,7 @@ __all__ = [
     "get_representation",
     "group_scores",
     "information_retention",
+    "join_samples",
     "label_similarity",
     "learning_curve",
     "neighbor_accuracy",
