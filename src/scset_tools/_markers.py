@@ -74,7 +74,7 @@ def marker_key(name: str) -> str:
 
 
 def match_key(name: str, synonyms: Mapping[str, str] | None = None) -> str:
-    """What two names of one marker share, known to the table or not.
+    """What two names of one marker share, known to the table or not; a feature of a modality (``"CD3E@rna"``) is itself alone.
 
     Parameters
     ----------
@@ -83,6 +83,8 @@ def match_key(name: str, synonyms: Mapping[str, str] | None = None) -> str:
     synonyms
         As for :func:`marker_of`.
     """
+    if "@" in str(name):
+        return str(name)
     return marker_key(marker_of(name, synonyms)[0])
 
 

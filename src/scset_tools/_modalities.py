@@ -29,6 +29,9 @@ def modality_of(mdata: MuData, modality: str, *, caller: str = "The model") -> A
             f"{caller} needs a MuData whose modalities share cells (axis=0), but was given one with axis={mdata.axis}."
         )
         raise ValueError(msg)
+    if not isinstance(modality, str):
+        msg = f"{caller} reads one modality, but was given {_checks.first(modality)}. Join them first: pp.join_modalities(mdata, sample_key)."
+        raise TypeError(msg)
     if modality not in mdata.mod:
         msg = f"{modality!r} is not a modality of the MuData. Modalities: {_checks.first(mdata.mod, 20)}."
         raise KeyError(msg)

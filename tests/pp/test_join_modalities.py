@@ -52,7 +52,7 @@ def test_cells_are_matched_by_name_whatever_their_order():
     for given in (mdata, shuffled):
         joined = sst.pp.join_modalities(given, "sample")
         np.testing.assert_array_equal(joined[mdata.obs_names].X, want)
-        assert list(joined.var_names) == ["rna:CD4", "rna:g1", "rna:g2", "adt:CD4", "adt:CD8"]
+        assert list(joined.var_names) == ["CD4@rna", "g1@rna", "g2@rna", "CD4@adt", "CD8@adt"]
         assert joined.obs.loc[mdata.obs_names, "condition"].tolist() == mdata.obs["condition"].tolist()
 
 
@@ -63,7 +63,7 @@ def test_sparse_stays_sparse_and_representations_take_the_place_of_features():
     assert sparse.issparse(sst.pp.join_modalities(mdata, "sample").X)
     mdata["rna"].obsm["X_pca"] = np.ones((mdata.n_obs, 2))
     joined = sst.pp.join_modalities(mdata, "sample", use_rep={"rna": "X_pca"})
-    assert list(joined.var_names) == ["rna:0", "rna:1", "CD4", "CD8"]
+    assert list(joined.var_names) == ["0@rna", "1@rna", "CD4@adt", "CD8@adt"]
     assert joined.X.dtype == np.float32
 
 
@@ -87,6 +87,19 @@ def test_a_sample_without_a_modality_has_nan_there_and_its_panel_says_so():
     measured = pd.DataFrame(joined.uns["panels"]["measured"], index=joined.uns["panels"]["sample"])
     assert measured.loc["s02"].tolist() == [True] * 3 + [False] * 2
     assert measured.drop("s02").all(axis=None)
+
+
+@pytest.mark.parametrize("cls", [sst.MAESTRO, sst.ScSet])
+def test_a_sample_without_a_modality_is_embedded_by_an_open_panel(cls):
+    mdata = planted(6)
+    has = (mdata.obs["sample"] != "s02").to_numpy()
+    part = md.MuData({"rna": mdata["rna"].copy(), "adt": mdata["adt"][has].copy()})
+    part.obs = mdata.obs.loc[part.obs_names]
+    joined = sst.pp.join_modalities(part, "sample")
+    cls.setup_anndata(joined, sample_key="sample", panel="open")
+    model = cls(joined, random_state=0)
+    model.train(1, accelerator="cpu", enable_progress_bar=False, seed=0)
+    assert np.isfinite(model.get_sample_representation().to_numpy()).all()
 
 
 def test_results_go_back_to_the_cells_and_features_of_each_modality():
@@ -173,3 +186,8 @@ def test_an_anndata_is_told_what_is_wanted():
         sst.pp.join_modalities(cells, "sample", modalities=["rna", "adt"])
     with pytest.raises(ValueError, match=r"takes an AnnData from pp\.join_modalities"):
         sst.pp.to_modalities(cells, planted(2))
+
+
+def test_a_model_that_is_given_two_modalities_is_told_how_to_join_them():
+    with pytest.raises(TypeError, match=r"reads one modality, .* pp\.join_modalities\(mdata, sample_key\)"):
+        sst.MAESTRO.setup_mudata(planted(2), "sample", modality=["rna", "adt"])

@@ -54,8 +54,7 @@ def join_modalities(
     Returns
     -------
     AnnData of the cells that every modality of their sample has, in the order of ``mdata``; ``X`` is float32, sparse where all modalities
-    are and no sample lacks one. ``var["modality"]`` says where a feature is from; features of one name in two modalities are called
-    ``"rna:CD4"``. ``obs`` holds the columns of ``mdata.obs``, and those of a modality as ``"rna:n_counts"``. :func:`to_modalities` writes
+    are and no sample lacks one. Features are called ``"CD4@rna"``, and ``var["modality"]`` says where they are from. ``obs`` holds the columns of ``mdata.obs``, and those of a modality as ``"rna:n_counts"``. :func:`to_modalities` writes
     results back.
 
     Raises
@@ -106,10 +105,9 @@ def join_modalities(
     for name, part in parts.items():
         x, features = _matrix(part, name, (use_rep or {}).get(name), (layer or {}).get(name))
         values.append(_rows(x, part.obs_names.get_indexer(cells)))
-        tables.append(pd.DataFrame({"modality": name}, index=features))
+        # always with the modality: a gene and its protein are two features, however an open panel matches names
+        tables.append(pd.DataFrame({"modality": name}, index=[f"{feature}@{name}" for feature in features]))
     var = pd.concat(tables)
-    if not var.index.is_unique:
-        var.index = pd.Index([f"{m}:{f}" for m, f in zip(var["modality"], var.index, strict=True)])
     var["modality"] = pd.Categorical(var["modality"], categories=list(parts))
     if all(sparse.issparse(x) for x in values):
         joined: Any = sparse.hstack(values, format="csr", dtype=np.float32)
@@ -155,7 +153,7 @@ def to_modalities(adata: AnnData, mdata: MuData) -> None:
                 getattr(part, slot)[key] = _taken(getattr(adata, slot)[key], rows, part.obs_names)
         is_own = (adata.var["modality"] == name).to_numpy()
         own = adata.var_names[is_own]
-        bare = pd.Index([f.removeprefix(f"{name}:") if f not in part.var_names else f for f in own])
+        bare = pd.Index([feature.removesuffix(f"@{name}") for feature in own])
         columns = bare.get_indexer(part.var_names)
         if (columns >= 0).any():  # components of a representation are no features of the modality
             where = np.where(columns >= 0, np.flatnonzero(is_own)[columns], -1)
@@ -239,7 +237,7 @@ def _matrix(part: AnnData, name: str, rep: str | None, layer: str | None) -> tup
         return x, pd.Index(part.var_names.astype(str))
     values = _checks.require_obsm(part, rep)
     features = values.columns.astype(str) if isinstance(values, pd.DataFrame) else map(str, range(values.shape[1]))
-    return _checks.dense(values, f"obsm[{rep!r}] of the modality {name!r}"), pd.Index([f"{name}:{f}" for f in features])
+    return _checks.dense(values, f"obsm[{rep!r}] of the modality {name!r}"), pd.Index(list(features))
 
 
 def _rows(x: Any, rows: np.ndarray) -> Any:

