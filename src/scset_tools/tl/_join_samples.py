@@ -51,7 +51,10 @@ def join_samples(
     --------
     >>> import scset_tools as sst
     >>> cells = sst.datasets.perturbation_cohort(n_samples=6, n_cells=40)
-    >>> mean, share = sst.profiles.Mean(sample_key="sample"), sst.profiles.Fractions(sample_key="sample", cell_type_key="cell_type")
+    >>> mean, share = (
+    ...     sst.profiles.Mean(sample_key="sample"),
+    ...     sst.profiles.Fractions(sample_key="sample", cell_type_key="cell_type"),
+    ... )
     >>> joint = sst.tl.join_samples({"mean": mean.fit_transform(cells), "share": share.fit_transform(cells)})
     >>> sorted(joint.obsm)
     ['X_mean', 'X_share']
