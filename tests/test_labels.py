@@ -167,3 +167,9 @@ def test_an_infinite_number_is_no_class(dtype: str, kind: str) -> None:
         _labels.read_classes(column(values).astype(dtype), kind=kind)
     with pytest.warns(UserWarning, match="inf"):  # a text may be called anything
         assert _labels.read_classes(column(["inf", "0"])).names == ("0", "inf")
+
+
+@pytest.mark.parametrize("odd", ["inf", "-inf", "nan"])
+def test_a_text_that_spells_no_place_is_no_level(odd: str) -> None:
+    with pytest.raises(ValueError, match=rf"'{odd}'\] in 1 of 3 rows .first: \['s1'\].* has no place among its levels"):
+        _labels.read_classes(column(["1", odd, "2"]), kind="ordinal")

@@ -223,9 +223,9 @@ def _order(values: list) -> list[int]:
 
 
 def _order_of_levels(values: list, column: pd.Series) -> list[int]:
-    """Positions of the values in the order of the numbers that they are or spell."""
+    """Positions of the values in the order of the numbers that they are or spell, none of them infinite or NaN."""
     try:
-        return sorted(range(len(values)), key=lambda i: float(values[i]))
+        numbers = [float(v) for v in values]
     except (TypeError, ValueError) as error:
         msg = (
             f"{_where(column)} is called ordinal, but has no order: {_checks.first(values)} would be ordered by alphabet. "
@@ -233,6 +233,15 @@ def _order_of_levels(values: list, column: pd.Series) -> list[int]:
             f"obs[{column.name!r}], categories=[...], ordered=True)."
         )
         raise ValueError(msg) from error
+    without_place = [v for v, number in zip(values, numbers, strict=True) if not np.isfinite(number)]
+    if without_place:
+        rows = column.index[column.isin(without_place).to_numpy()]
+        msg = (
+            f"{_where(column)} is called ordinal, but {_checks.first(without_place)} in {len(rows)} of {len(column)} rows (first: "
+            f"{_checks.first(rows)}) has no place among its levels. Correct these values, or set them to missing."
+        )
+        raise ValueError(msg)
+    return sorted(range(len(values)), key=lambda i: numbers[i])
 
 
 def require_distinct(values: list, names: Sequence[str], column: pd.Series) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -172,7 +173,11 @@ def check(c: Cohort) -> None:
                 compute(c, lambda: made, folder, is_plain=False)
             return
         if c.odd["fault"] in OF_LABELS:  # not read, but what the samples say differs
-            compute(c, lambda: made, folder, is_plain=False)
+            try:
+                compute(c, lambda: made, folder, is_plain=False)
+            except ValueError as error:  # an infinite number among classes is refused, its text is one of them
+                if c.odd["fault"] != "infinite_label" or not re.search(OBJECT, str(error)):
+                    raise
             return
         got = compute(c, lambda: made, folder, is_plain=False)
     assert sorted(map(str, got.index)) == sorted(map(str, want.index))
