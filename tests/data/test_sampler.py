@@ -97,3 +97,26 @@ def test_no_samples_no_batches():
     sampler = SampleBatchSampler(np.zeros(0, int), SIZES, num_replicas=2, shuffle=True, max_cells=10)
     assert len(sampler) == 0
     assert list(sampler) == []
+
+
+def test_groups_have_the_same_share_of_an_epoch():
+    samples, groups = np.arange(20), np.array([0] * 15 + [1] * 5)
+    sampler = SampleBatchSampler(samples, np.full(20, 10), batch_size=4, shuffle=True, seed=1, groups=groups)
+    seen = []
+    for epoch in range(6):
+        sampler.set_epoch(epoch)
+        batches = [batch for _, batch in sampler]
+        assert len(batches) == len(sampler) == 5
+        flat = np.concatenate(batches)
+        assert np.bincount(groups[flat]).tolist() == [10, 10]
+        assert np.bincount(flat, minlength=20)[15:].tolist() == [2] * 5
+        assert np.bincount(flat, minlength=20)[:15].max() == 1
+        seen.append(set(flat[groups[flat] == 0]))
+    assert set.union(*seen) == set(range(15))  # others in each epoch
+    assert seen[0] != seen[1]
+
+
+def test_a_rest_is_dealt_out():
+    groups = np.array([0, 0, 0, 0, 0, 1, 2])
+    sampler = SampleBatchSampler(np.arange(7), np.ones(7), batch_size=3, shuffle=True, groups=groups)
+    assert sorted(np.bincount(groups[np.concatenate([b for _, b in sampler])])) == [2, 2, 3]

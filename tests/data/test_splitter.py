@@ -202,3 +202,24 @@ def test_mlflow_finds_what_it_reads(manager):
     splitter = SampleDataSplitter(manager, train_size=0.5, batch_size=3, num_workers=0)
     assert splitter.data_loader_kwargs == {"batch_size": 3, "num_workers": 0}
     assert (splitter.train_size, splitter.n_train, splitter.n_val) == (0.5, 2, 2)
+
+
+def test_cohorts_have_the_same_share_of_training(adata, register):
+    adata.obs["cohort"] = np.where(adata.obs["sample"] == "a", "x", "y")
+    manager = register(adata)
+    splitter = SampleDataSplitter(manager, seed=0, batch_size=2, balance_key="cohort")
+    counts = {}
+    for epoch in range(8):
+        loader = splitter.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        names = [str(splitter.index.names[i]) for batch in loader for i in batch.sample.tolist()]
+        assert len(names) == 4
+        assert names.count("a") == 2
+        for name in names:
+            counts[name] = counts.get(name, 0) + 1
+    assert set(counts) == {"a", "b", "c", "d"}
+    adata.obs["cohort"] = adata.obs["batch"].to_numpy()
+    with pytest.raises(ValueError, match=r"adata.obs\['cohort'\] must have one value per sample"):
+        SampleDataSplitter(manager, balance_key="cohort")
+    with pytest.raises(KeyError, match="'site' is not a column"):
+        SampleDataSplitter(manager, balance_key="site")

@@ -117,6 +117,7 @@ class CellDataSplitter(SampleDataSplitter):
         self._n_genes: np.ndarray | None = None
 
     def _loader(self, samples: np.ndarray, **how: Any) -> DataLoader:
+        self._require_unbalanced("batches of cells of any samples")
         dataset = MixedCellDataset(self.adata_manager, n_cells=self.n_cells, seed=self.seed, **self._read)
         if self._n_genes is None:
             self._n_genes = dataset.genes.counts()

@@ -30,6 +30,9 @@ class SampleBatchSampler(DistributedSampler):
         Most cells in a batch; a sample larger than that has a batch to itself.
     shuffle, seed
         Whether to go through the samples in an order drawn anew from ``(seed, epoch)``.
+    groups
+        Number of the group of each of ``samples``: every group then has the same share of an epoch, whose length stays. Of a larger group some
+        samples are left out, others in each epoch; those of a smaller one come several times.
     num_replicas, rank
         Number of processes, and which of them this is.
     """
@@ -43,17 +46,21 @@ class SampleBatchSampler(DistributedSampler):
         max_cells: int | None = None,
         shuffle: bool = False,
         seed: int = 0,
+        groups: np.ndarray | None = None,
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
         # super().__init__ would ask for an initialised process group
         self.samples, self.sizes = np.asarray(samples, dtype=np.int64), np.asarray(sizes)
         self.batch_size, self.max_cells = batch_size, max_cells
-        self.shuffle, self.seed = shuffle, int(seed)
+        self.shuffle, self.seed, self.groups = shuffle, int(seed), groups
         self.num_replicas, self.rank, self.epoch = num_replicas, rank, 0
         # Lightning counts batches once and drops what an epoch has beyond that, but with max_cells their number depends on
         # the order: take the most of some orders, and let no epoch need more
-        orders = [self._order(epoch) for epoch in range(N_ORDERS if shuffle and max_cells is not None else 1)]
+        orders = [
+            self._order(epoch)
+            for epoch in range(N_ORDERS if shuffle and (max_cells is not None or groups is not None) else 1)
+        ]
         n_batches = [len(self._fill(order)) for order in orders]
         self._fallback = orders[int(np.argmax(n_batches))]
         self._n_batches = -(-max(n_batches) // num_replicas) * num_replicas  # of all ranks together
@@ -71,8 +78,20 @@ class SampleBatchSampler(DistributedSampler):
     def _order(self, epoch: int) -> list[int]:
         order = self.samples
         if self.shuffle:
-            order = np.random.default_rng((self.seed, epoch)).permutation(order)
+            rng = np.random.default_rng((self.seed, epoch))
+            order = rng.permutation(order if self.groups is None else self._evenly(rng))
         return order.tolist()
+
+    def _evenly(self, rng: np.random.Generator) -> np.ndarray:
+        """As many samples as there are, the same number of each group, but for a rest that is dealt out at random."""
+        groups = [self.samples[self.groups == g] for g in np.unique(self.groups)]  # type: ignore[arg-type]
+        quota = np.full(len(groups), len(self.samples) // len(groups))
+        quota[rng.permutation(len(groups))[: len(self.samples) % len(groups)]] += 1
+        drawn = []
+        for own, n in zip(groups, quota, strict=True):
+            whole, rest = divmod(int(n), len(own))
+            drawn += [own] * whole + [rng.permutation(own)[:rest]]
+        return np.concatenate(drawn)
 
     def _n_cells(self, batch: list[int]) -> int:
         return int(self.sizes[batch].sum())

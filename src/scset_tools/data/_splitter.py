@@ -26,6 +26,7 @@ def sample_loader(
     batch_size: int,
     max_cells: int | None = None,
     shuffle: bool = False,
+    groups: np.ndarray | None = None,
     num_replicas: int = 1,
     rank: int = 0,
     **loader_kwargs: Any,
@@ -38,6 +39,7 @@ def sample_loader(
         max_cells=max_cells,
         shuffle=shuffle,
         seed=dataset.seed,
+        groups=groups,
         num_replicas=num_replicas,
         rank=rank,
     )
@@ -92,6 +94,9 @@ class SampleDataSplitter(pl.LightningDataModule):
         Number of cells drawn from each sample, anew in each epoch. Default: all.
     max_cells_per_batch
         Most cells in a batch; fewer samples than ``batch_size`` are taken to stay below.
+    balance_key
+        Column of ``adata.obs`` with the cohort of each sample: every cohort then has the same share of an epoch of training. Default: as many
+        as it has samples.
     shuffle_set_split
         Whether the parts are drawn at random.
     seed
@@ -114,6 +119,7 @@ class SampleDataSplitter(pl.LightningDataModule):
         batch_size: int = 16,
         n_cells: int | None = None,
         max_cells_per_batch: int | None = None,
+        balance_key: str | None = None,
         shuffle_set_split: bool = True,
         seed: int | None = None,
         sparse: bool = False,
@@ -126,9 +132,12 @@ class SampleDataSplitter(pl.LightningDataModule):
         self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else int(seed)
         self.batch_size, self.n_cells, self.max_cells_per_batch = batch_size, n_cells, max_cells_per_batch
         self.sparse = sparse
+        self._balance: np.ndarray | None = None
         self.loader_kwargs = {"pin_memory": pin_memory, **loader_kwargs}
         dataset = SampleDataset(adata_manager)
         self.index, self.label_values = dataset.index, dataset.labels
+        if balance_key is not None:
+            self._balance = np.unique(self._groups(balance_key), return_inverse=True)[1]
         # these two are read without a guard by scvi.utils.mlflow_logger
         self.train_size = 1 - (validation_size or 0.0) if train_size is None else train_size
         self.data_loader_kwargs = {"batch_size": batch_size, **loader_kwargs}
@@ -192,6 +201,8 @@ class SampleDataSplitter(pl.LightningDataModule):
 
     def _loader(self, samples: np.ndarray, **how: Any) -> DataLoader:
         """Loader of some samples; ``how``: ``shuffle``, ``num_replicas`` and ``rank`` of its sampler."""
+        if self._balance is not None and how.get("shuffle"):
+            how["groups"] = self._balance[samples]
         return sample_loader(
             self._dataset(),
             samples,
@@ -200,6 +211,12 @@ class SampleDataSplitter(pl.LightningDataModule):
             **how,
             **self.loader_kwargs,
         )
+
+    def _require_unbalanced(self, what: str) -> None:
+        """Raise where ``balance_key`` would be passed over."""
+        if self._balance is not None:
+            msg = f"balance_key has no effect on {what}: leave it out."
+            raise ValueError(msg)
 
     def _dataset(self) -> SampleDataset:
         return SampleDataset(self.adata_manager, n_cells=self.n_cells, seed=self.seed, sparse=self.sparse)

@@ -182,6 +182,7 @@ class PaSCientSplitter(SampleDataSplitter):
     def _loader(self, samples: np.ndarray, **how: Any) -> DataLoader:
         if not how.get("shuffle") or self.resampling == "none":  # validation and test samples are as they are
             return super()._loader(samples, **how)
+        self._require_unbalanced(f"resampling={self.resampling!r}")
         dataset = RepeatedDraws(self.adata_manager, n_cells=self.n_cells, seed=self.seed, sparse=self.sparse)
         sampler = ResampledBatchSampler(
             samples,

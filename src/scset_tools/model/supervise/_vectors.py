@@ -91,6 +91,8 @@ class VectorSplitter(SampleDataSplitter):
 
     def _loader(self, samples: np.ndarray, **how: Any) -> DataLoader:
         is_cell = self._level == "cell"
+        if is_cell:
+            self._require_unbalanced("heads that learn labels of cells")
         return super()._loader(
             SampleDataset(self.adata_manager).by_name.cells_of(samples) if is_cell else samples, **how
         )
