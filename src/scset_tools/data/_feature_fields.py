@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,14 @@ class CellObsmField(ObsmField):
         difference = self._difference(state_registry, array)
         if difference is not None:
             raise ValueError(difference)
+        known = as_text(state_registry[self.COLUMN_NAMES_KEY])
+        if not isinstance(array, pd.DataFrame) and list(known) != [str(i) for i in range(len(known))]:
+            warnings.warn(
+                f"The columns of {self.where} have no names; the model was trained on {_checks.first(known)}, and they are taken to be these. "
+                "Give a DataFrame with these columns (for latents: scset_tools.pp.highly_variable_latents(adata, ..., like=)).",
+                UserWarning,
+                stacklevel=2,
+            )
         return self._register(adata_target)
 
     def change(self, adata: AnnData, state: dict, **kept: Any) -> Change:

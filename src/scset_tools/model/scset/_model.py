@@ -18,7 +18,6 @@ from scset_tools.model._base import SampleModelClass
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._moments import batch_codes, batch_moments
 from scset_tools.model._tokens import fit_tokens_once
-from scset_tools.model.scset._counterfactual import AsksForSamples
 from scset_tools.model.scset._covariates import (
     CellCovariates,
     Covariate,
@@ -28,6 +27,7 @@ from scset_tools.model.scset._covariates import (
     values_of_samples,
 )
 from scset_tools.model.scset._encoders import ENCODERS, OPEN_ENCODERS
+from scset_tools.model.scset._genes import DecodesGenes
 from scset_tools.model.scset._module import DECODERS, ScSetModule
 from scset_tools.model.scset._presets import PRESETS
 from scset_tools.nn import NoiseSchedule
@@ -36,7 +36,7 @@ MIN_CELLS = 2
 """Fewest cells of a training sample: one anchor, one target."""
 
 
-class ScSet(AsksForSamples):
+class ScSet(DecodesGenes):
     """Diffusion autoencoder of samples: one vector per sample, learned without labels, from which cells can be generated.
 
     A transformer reads some cells of a sample (anchors) and writes one vector; a denoiser that is given this vector learns to

@@ -1,0 +1,321 @@
+"""ScSet under conditions: effects recovered, batches removed, counterfactual donors, cells from bulk.
+
+    python benchmarks/conditions.py --part varied   # known effects of treatment and batch on varied_cohort; guidance; batch_weight
+    python benchmarks/conditions.py --part krieg    # labels with whole batches held out, before and after
+    python benchmarks/conditions.py --part kang     # control donors turned to stimulated, each donor held out
+    python benchmarks/conditions.py --part bulk     # proportions from the mean profile of held-out samples, beside ridge and NNLS
+    ... [--seeds 0] [--write]
+
+Real cohorts are read from ../shared/data or $SCSET_TOOLS_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+import warnings
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+from _results import markdown, write_section
+from _timing import hardware_line
+
+import scset_tools as sst
+
+DATA = Path(os.environ.get("SCSET_TOOLS_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+QUIET = {"enable_progress_bar": False, "accelerator": "cpu", "watch_health": False}
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def samples_of(cells: ad.AnnData, key: str = "sample") -> pd.DataFrame:
+    table = cells.obs.groupby(key, observed=True).first()
+    return table.set_axis(table.index.astype(str))
+
+
+def fitted(cells: ad.AnnData, *, setup: dict, seed: int, epochs: int | None = None, **build) -> sst.ScSet:
+    sst.ScSet.setup_anndata(cells, "sample", **setup)
+    model = sst.ScSet(cells, random_state=seed, **build)
+    model.train(epochs, seed=seed, **QUIET)
+    return model
+
+
+def balanced_accuracy(samples: ad.AnnData, key: str, groups_key: str | None = None, seed: int = 0) -> float:
+    found = sst.tl.probe(samples, key, groups_key=groups_key, n_repeats=1, tune=False, rng=seed)
+    table = found.summary()
+    return float(table.loc[table["metric"] == "balanced_accuracy", "mean"].iloc[0])
+
+
+# ---- known effects
+
+COHORT = {
+    "n_cells": 120,
+    "n_features_shifted": 3,
+    "shift": 0.4,
+    "treatment_shift": 0.75,
+    "treatment_odds": 1.0,
+    "batch_shift": 0.5,
+}
+VARIED_ROWS = {
+    "told, vectors as they are": {},
+    "told, batch_weight 1 on the batch": {"batch_weight": {"batch": 1.0}},
+    "told, batch_weight 3 on the batch": {"batch_weight": {"batch": 3.0}},
+}
+
+
+def moved(cells: ad.AnnData, types: np.ndarray, reference: ad.AnnData) -> tuple[np.ndarray, float, float]:
+    """Shift of each type from own to asked, gain of the first type, and variance within types of the asked cells."""
+    sst.tl.transfer_labels(cells, reference, "cell_type")
+    found = sst.tl.counterfactual_shifts(cells, "cell_type", min_cells=1)
+    asked = cells[cells.obs["arm"] == "asked"]
+    labels = asked.obs["cell_type"].astype(str).to_numpy()
+    within = np.mean([asked.X[labels == t].var(axis=0).mean() for t in types if (labels == t).sum() > 1])
+    return found.table().loc[types].to_numpy(), float(found.composition.loc[types[0], "shift"]), float(within)
+
+
+def varied(seeds: list[int]) -> str:
+    train = sst.datasets.varied_cohort(n_samples=48, pool=(0, 2), rng=0, **COHORT)
+    test = sst.datasets.varied_cohort(n_samples=24, pool=(1, 2), rng=1, **COHORT)
+    truth, types = train.uns["truth"]["treatment_effect"], train.uns["truth"]["cell_types"]
+    known = samples_of(test)
+    shares = test.obs.groupby("treatment", observed=True)["cell_type"].value_counts(normalize=True).unstack()
+    gain = float(shares.loc["treated", types[0]] - shares.loc["control", types[0]])
+    controls = list(known.index[known["treatment"] == "control"])
+    of_type = test.obs["cell_type"].astype(str).to_numpy()
+    true_within = np.mean([test.X[of_type == t].var(axis=0).mean() for t in types])
+    vectors, guided = {}, {}
+    for seed in seeds:
+        for name, build in VARIED_ROWS.items():
+            start = time.process_time()
+            model = fitted(train, setup={"covariate_keys": ["treatment", "batch"]}, seed=seed, epochs=100, **build)
+            seconds = time.process_time() - start
+            samples = ad.concat([model.to_sample_adata(), model.to_sample_adata(test)])
+            loss = model.history.get("reconstruction_train", model.history["loss_train"]).iloc[-1, 0]
+            removal = sst.tl.batch_removal(samples, "batch", n_permutations=0)["removal"].iloc[0]
+            row = {
+                "loss of the decoder": float(loss),
+                "batch (balanced accuracy)": balanced_accuracy(samples, "batch", seed=seed),
+                "treatment (balanced accuracy)": balanced_accuracy(samples, "treatment", seed=seed),
+                "tl.batch_removal": float(removal),
+            }
+            for guidance in (0.0, 1.0, 2.0, 4.0) if not build else (0.0,):
+                cells = model.counterfactual(
+                    controls[:8],
+                    "treatment",
+                    "treated",
+                    adata=test,
+                    n_cells=150,
+                    n_draws=2,
+                    guidance=guidance,
+                    n_steps=25,
+                )
+                found, gained, within = moved(cells, types, test)
+                figures = {
+                    "R2": float(1 - ((found - truth) ** 2).sum() / (truth**2).sum()),
+                    "correlation": float(np.corrcoef(found.ravel(), truth.ravel())[0, 1]),
+                    "slope": float((found * truth).sum() / (truth**2).sum()),
+                    "gain of the first type": gained,
+                    "variance within types / true": float(within / true_within),
+                }
+                if guidance == 0.0:
+                    row |= {f"{k} of the treatment": figures[k] for k in ("R2", "slope")}
+                if not build:
+                    guided[f"seed {seed}: guidance {guidance:g}"] = figures
+            row["processor seconds"] = seconds
+            vectors[f"seed {seed}: {name}"] = row
+            say(f"{name}, seed {seed}: { ({k: round(v, 3) for k, v in row.items()}) }")
+    say(f"{guided}")
+    return (
+        f"48 training samples and 24 test samples of 120 cells, of other base cells, `varied_cohort(**{COHORT})`. Vectors of all 72, probes in five folds, "
+        f"chance 0.5. Effect: the controls among the test samples asked to be treated, against what was added to each of the four types (14 features); types "
+        f"from the 15 nearest true cells. True gain of the first type {gain:.2f}.\n\n{markdown(pd.DataFrame(vectors).T)}\n\n"
+        f"Guidance, vectors as they are:\n\n{markdown(pd.DataFrame(guided).T)}"
+    )
+
+
+# ---- real batches
+
+
+def krieg(seeds: list[int]) -> str:
+    cells = ad.read_h5ad(DATA / "krieg_melanoma_cytof_imubac.h5ad")
+    cells.obs["sample"] = cells.obs["sample"].astype(str).astype("category")
+    rows = {
+        "mean of cells": None,
+        "ScSet": {"setup": {}},
+        "ScSet, batch_key": {"setup": {"batch_key": "batch"}},
+        "ScSet, batch told, batch_weight 1": {"setup": {"covariate_keys": ["batch"]}, "batch_weight": 1.0},
+        "ScSet, batch_key, batch told, batch_weight 1": {
+            "setup": {"batch_key": "batch", "covariate_keys": ["batch"]},
+            "batch_weight": 1.0,
+        },
+    }
+    out = {}
+    for name, build in rows.items():
+        found = []
+        for seed in seeds if build is not None else [0]:
+            start = time.process_time()
+            if build is None:
+                samples = sst.profiles.mean(cells, sample_key="sample")
+            else:
+                samples = fitted(cells, seed=seed, epochs=100, **build).to_sample_adata()
+            figures = {"batch": balanced_accuracy(samples, "batch", seed=seed)}
+            for label in ("cancer", "responder"):
+                part = samples[samples.obs[label].notna() & (samples.obs[label].astype(str) != "NA")].copy()
+                figures[f"{label}, any fold"] = balanced_accuracy(part, label, seed=seed)
+                figures[f"{label}, batches held out"] = balanced_accuracy(part, label, "batch", seed=seed)
+            figures["tl.batch_removal"] = float(
+                sst.tl.batch_removal(samples, "batch", n_permutations=0)["removal"].iloc[0]
+            )
+            figures["processor seconds"] = time.process_time() - start
+            found.append(figures)
+            say(f"{name}, seed {seed}: { ({k: round(v, 3) for k, v in figures.items()}) }")
+        out[name] = pd.DataFrame(found).mean().to_dict()
+    confounded = sst.tl.confounding(samples, "cancer", "batch", rng=0)
+    return (
+        "30 samples in two batches of 15; balanced accuracy of a logistic probe, chance 0.5. The models see all samples, the probe no label of the "
+        f"held-out batch. Mean over {len(seeds)} seeds.\n\n{markdown(pd.DataFrame(out).T)}\n\n`tl.confounding` of cancer and batch:\n\n```\n{confounded}\n```"
+    )
+
+
+# ---- counterfactual donors
+
+N_PARTS = 6  # samples that each true one is cut into at random, for training
+
+
+def kang(seeds: list[int]) -> str:
+    import scanpy as sc
+
+    cells = ad.read_h5ad(DATA / "kang_ifnb_distinct.h5ad")
+    cells.obs_names_make_unique()
+    sc.pp.normalize_total(cells)
+    sc.pp.log1p(cells)
+    cells.obs["type"] = cells.obs["cell"].astype(str)
+    cells.obs["stim"] = cells.obs["stim"].astype(str)
+    cells.obs["donor"] = cells.obs["ind"].astype(str)
+    control, stimulated = sorted(cells.obs["stim"].unique())
+    found = []
+    for seed in seeds:
+        for donor in sorted(cells.obs["donor"].unique()):
+            start = time.process_time()
+            is_test = (cells.obs["donor"] == donor).to_numpy()
+            train, test = cells[~is_test].copy(), cells[is_test].copy()
+            sc.pp.pca(train, n_comps=20, random_state=0)
+            test.obsm["X_pca"] = np.asarray(
+                (test.X.toarray() - train.X.toarray().mean(0)) @ train.varm["PCs"], dtype=np.float32
+            )
+            part = np.random.default_rng(seed).integers(0, N_PARTS, train.n_obs).astype(str)
+            train.obs["sample"] = (train.obs["sample_id"].astype(str) + "_" + part).astype("category")
+            test.obs["sample"] = test.obs["sample_id"].astype(str).astype("category")
+            model = fitted(
+                train,
+                setup={"use_rep": "X_pca", "covariate_keys": {"stim": "class", "type": "cell"}},
+                seed=seed,
+                epochs=100,
+                tilt=1.0,
+            )
+            model.register_decoder()
+            name = str(test.obs.loc[test.obs["stim"] == control, "sample"].iloc[0])
+            dense = {
+                k: pd.DataFrame(d.X.toarray(), columns=d.var_names).assign(
+                    stim=d.obs["stim"].to_numpy(), type=d.obs["type"].to_numpy()
+                )
+                for k, d in (("train", train), ("test", test))
+            }
+            mean = {k: t.groupby(["type", "stim"]).mean() for k, t in dense.items()}
+            counts = dense["test"].groupby(["type", "stim"]).size()
+            types = [
+                t
+                for t in sorted(set(train.obs["type"]))
+                if min(counts.get((t, s), 0) for s in (control, stimulated)) >= 20
+            ]
+            shift = {k: m.xs(stimulated, level="stim") - m.xs(control, level="stim") for k, m in mean.items()}
+            overall = shift["train"].loc[types].mean()  # of the types alike, as scGen weighs them
+            loadings = train.varm["PCs"] @ train.varm["PCs"].T
+            made = {}
+            for stim in (control, stimulated):
+                for cell_type in types:
+                    generated = model.sample_cells(
+                        200,
+                        sample=name,
+                        adata=test,
+                        covariates={"stim": stim, "type": cell_type},
+                        n_steps=25,
+                        seed=seed,
+                    )
+                    made[stim, cell_type] = model.to_genes(generated).to_df().mean()
+            for cell_type in types:
+                true = shift["test"].loc[cell_type]
+                predicted = made[stimulated, cell_type] - made[control, cell_type]
+                rows = {
+                    "ScSet": predicted.reindex(true.index).fillna(0),
+                    "one shift for all types": overall,
+                    "latent shift (scGen-like)": pd.Series(loadings @ overall.to_numpy(), true.index),
+                    "shift of the type": shift["train"].loc[cell_type],
+                }
+                top = true.nlargest(10).index
+                for method, guess in rows.items():
+                    found.append(
+                        {
+                            "method": method,
+                            "donor": donor,
+                            "type": cell_type,
+                            "correlation": float(np.corrcoef(guess, true)[0, 1]),
+                            "R2": float(1 - ((guess - true) ** 2).sum() / (true**2).sum()),
+                            "of the ten that rise most": len(set(guess.nlargest(10).index) & set(top)),
+                        }
+                    )
+            say(f"donor {donor}, seed {seed} ({time.process_time() - start:.0f} s)")
+            say(
+                str(
+                    pd.DataFrame(found)
+                    .query("donor == @donor")
+                    .groupby("method")[["correlation", "R2"]]
+                    .mean()
+                    .round(3)
+                )
+            )
+    table = pd.DataFrame(found)
+    overall = table.groupby("method", sort=False)[["correlation", "R2", "of the ten that rise most"]].mean()
+    by_type = table.pivot_table(index="type", columns="method", values="correlation", sort=False)
+    return (
+        f"Control cells of a held-out donor (3 donors, 100 genes) turned to stimulated: shift of each gene in each type, predicted and true. ScSet reads 20 "
+        f"components of the other two donors' cells, in {N_PARTS} parts per sample, and is told stimulation and type of cell. `shift of the type` is the mean difference of "
+        f"the training donors in that type, which needs the labels that ScSet is told.\n\n{markdown(overall)}\n\nCorrelation by type:\n\n{markdown(by_type)}"
+    )
+
+
+PARTS = {
+    "varied": (varied, "ScSet under conditions: known effects"),
+    "krieg": (krieg, "ScSet under conditions: two real batches"),
+    "kang": (kang, "ScSet under conditions: counterfactual donors"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=list(PARTS), required=True)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--write", action="store_true", help="write into benchmarks/RESULTS.md")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    scvi.settings.verbosity = logging.ERROR
+    warnings.simplefilter("ignore")
+    run, title = PARTS[args.part]
+    text = f"{run(args.seeds)}\n\n{hardware_line()}."
+    say(text)
+    if args.write:
+        write_section(f"conditions-{args.part}", title, text)
+
+
+if __name__ == "__main__":
+    main()
