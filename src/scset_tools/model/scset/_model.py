@@ -18,6 +18,7 @@ from scset_tools.model._base import SampleModelClass
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._moments import batch_codes, batch_moments
 from scset_tools.model._tokens import fit_tokens_once
+from scset_tools.model.scset._bulk_model import ReadsBulk
 from scset_tools.model.scset._covariates import (
     CellCovariates,
     Covariate,
@@ -27,7 +28,6 @@ from scset_tools.model.scset._covariates import (
     values_of_samples,
 )
 from scset_tools.model.scset._encoders import ENCODERS, OPEN_ENCODERS
-from scset_tools.model.scset._genes import DecodesGenes
 from scset_tools.model.scset._module import DECODERS, ScSetModule
 from scset_tools.model.scset._presets import PRESETS
 from scset_tools.nn import NoiseSchedule
@@ -36,7 +36,7 @@ MIN_CELLS = 2
 """Fewest cells of a training sample: one anchor, one target."""
 
 
-class ScSet(DecodesGenes):
+class ScSet(ReadsBulk):
     """Diffusion autoencoder of samples: one vector per sample, learned without labels, from which cells can be generated.
 
     A transformer reads some cells of a sample (anchors) and writes one vector; a denoiser that is given this vector learns to
@@ -293,7 +293,7 @@ class ScSet(DecodesGenes):
             self._require_cells(max(min_cells, MIN_CELLS))
         # as many cells as a step uses: the draw of the cells of an epoch is that of the data
         n_cells = n_cells or (2 if self.module.tilt else 1) * (self.module.n_cells + self.module.n_targets)
-        self.prior_ = None  # of vectors that are about to change
+        self.prior_ = self.bulk_ = None  # of vectors that are about to change
         super().train(max_epochs, n_cells=n_cells, gradient_clip_val=gradient_clip_val, **kwargs)
 
     def _before_training(self, module: ScSetModule, splitter: SampleDataSplitter) -> None:

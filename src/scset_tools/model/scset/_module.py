@@ -210,11 +210,13 @@ class ScSetModule(SampleModule):
         each = torch.stack([s for _, s in found])
         return each.mean(), sum(weight * s for weight, s in found)
 
-    def tilted(self, x: torch.Tensor, ptr: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def tilted(
+        self, x: torch.Tensor, ptr: torch.Tensor, seed: torch.Tensor, *, tilt: float | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Half of the cells of each sample (two at least), those of one side of it more likely than others.
 
         A direction of the features is drawn for each sample, and its cells are drawn without replacement with odds that change
-        by ``exp(tilt)`` or so from one side to the other: a sample of another composition, made of true cells.
+        by ``exp(tilt)`` or so from one side to the other (by default that of the model): a sample of another composition, made of true cells.
 
         Returns
         -------
@@ -224,7 +226,8 @@ class ScSetModule(SampleModule):
         own = ptr_from_sizes([1] * (len(ptr) - 1)).to(ptr.device)
         direction = cell_normal(seed, own, x.shape[1] + 1, stream=STREAM_TILT)  # and how far it tilts
         direction, strength = direction[:, 1:], direction[:, 0]
-        direction = direction / direction.norm(dim=1, keepdim=True) * (self.tilt * strength)[:, None]
+        strength = strength * (self.tilt if tilt is None else tilt)
+        direction = direction / direction.norm(dim=1, keepdim=True) * strength[:, None]
         side = (x.to(direction.dtype).nan_to_num(0.0) * direction[sample]).sum(1)
         u = cell_uniform(seed, ptr, stream=STREAM_TILT)
         score = side - torch.log(

@@ -31,6 +31,7 @@ class GeneratesCells(ToldSamples):
         sample: Sequence[str] | str | None = None,
         adata: AnnData | None = None,
         representation: pd.DataFrame | None = None,
+        bulk: pd.DataFrame | AnnData | None = None,
         covariates: Asked | None = None,
         guidance: float = 0.0,
         sampler: Literal["ddim", "ddpm"] | None = None,
@@ -50,6 +51,8 @@ class GeneratesCells(ToldSamples):
         representation
             Vectors to decode instead, (samples, n_latent), indexed by name: of :meth:`get_sample_representation`, or made from
             such, for instance their mean; or of :meth:`sample_vectors`.
+        bulk
+            Bulk profiles to decode instead, samples x genes, as :meth:`get_bulk_representation` takes them.
         covariates
             What the decoder is told in the place of what the samples have (``setup_anndata(covariate_keys=)``): values by covariate, one for
             all samples or one for each, or a table indexed by sample. None, for a covariate, leaves it unsaid. Where a sample has another
@@ -83,6 +86,11 @@ class GeneratesCells(ToldSamples):
         ----------
         .. [1] Ho, Salimans (2022). Classifier-free diffusion guidance. arXiv:2207.12598.
         """
+        if bulk is not None:
+            if sample is not None or adata is not None or representation is not None:
+                msg = "Give `bulk`, `representation`, or `sample` and `adata`, not several."
+                raise ValueError(msg)
+            representation = self.get_bulk_representation(bulk)
         if covariates is not None or guidance or self._covariates:
             representation, told, untold = self._asked_for(sample, adata, representation, covariates, guidance)
             sample = adata = None

@@ -24,6 +24,8 @@ class ToldSamples(SampleModelClass):
 
     if TYPE_CHECKING:
 
+        def get_bulk_representation(self, bulk: pd.DataFrame | AnnData) -> pd.DataFrame: ...
+
         @property
         def _covariates(self) -> list[Covariate]: ...
 
