@@ -25,6 +25,11 @@ import scvi
 import torch
 from _results import markdown, write_section
 from _timing import hardware_line
+from scipy.optimize import nnls
+from sklearn.cluster import KMeans
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import scset_tools as sst
 
@@ -292,7 +297,126 @@ def kang(seeds: list[int]) -> str:
     )
 
 
+# ---- cells from bulk
+
+N_FOLDS = 4
+
+
+def proportions(cells: ad.AnnData, types: list[str]) -> pd.DataFrame:
+    table = pd.crosstab(cells.obs["sample"].astype(str), cells.obs["type"].astype(str), normalize="index")
+    return table.reindex(columns=types, fill_value=0.0)
+
+
+def profiles(cells: ad.AnnData, values: str) -> pd.DataFrame:
+    x = cells.layers["counts"] if values == "counts" else cells.X
+    groups = cells.obs["sample"].astype(str)
+    table = pd.DataFrame(x.toarray() if hasattr(x, "toarray") else x, index=groups.to_numpy(), columns=cells.var_names)
+    by_sample = table.groupby(level=0)
+    return by_sample.sum() if values == "counts" else by_sample.mean()
+
+
+def scaled(bulk: pd.DataFrame, values: str) -> pd.DataFrame:
+    return np.log1p(1e4 * bulk.div(bulk.sum(axis=1), axis=0)) if values == "counts" else bulk
+
+
+def by_ridge(train: pd.DataFrame, shares: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 5, 15))).fit(train, shares.loc[train.index])
+    guess = np.clip(model.predict(test), 0, None)
+    return pd.DataFrame(guess / guess.sum(axis=1, keepdims=True), test.index, shares.columns)
+
+
+def by_nnls(cells: ad.AnnData, test: pd.DataFrame, types: list[str], values: str) -> pd.DataFrame:
+    of_type = cells.copy()
+    of_type.obs["sample"] = of_type.obs["type"].astype(str)
+    signature = profiles(of_type, values).reindex(types).fillna(0.0)
+    if values == "counts":  # shares of counts, the genes on one scale
+        signature, test = (t.div(t.sum(axis=1), axis=0) for t in (signature, test))
+        weight = 1 / (np.sqrt(signature.max()) + 1e-6)
+        signature, test = signature * weight, test * weight
+    else:
+        signature, test = (t.assign(one=10.0) for t in (signature, test))  # shares add up to one
+    guess = np.stack([nnls(signature.to_numpy().T, row)[0] for row in test.to_numpy()])
+    return pd.DataFrame(guess / guess.sum(axis=1, keepdims=True), test.index, types)
+
+
+def bulk(seeds: list[int]) -> str:
+    import scanpy as sc
+
+    melanoma = ad.read_h5ad(DATA / "melanoma_ici_daseq_pca.h5ad")
+    clusters = KMeans(10, n_init=5, random_state=0).fit(melanoma.X)
+    melanoma.obs["type"] = [f"{c:02d}" for c in clusters.labels_]
+    pancreas = ad.read_h5ad(DATA / "pancreas_atlas_hormone2cell.h5ad")
+    pancreas.layers["counts"] = pancreas.X.copy()
+    sc.pp.normalize_total(pancreas, target_sum=1e4)
+    sc.pp.log1p(pancreas)
+    pancreas.obs["sample"], pancreas.obs["type"] = pancreas.obs["donor_id"], pancreas.obs["Curated_annotation"]
+    sections = []
+    for name, cells, values, groups_key in (
+        ("melanoma, 48 samples, means of 10 components, 10 clusters", melanoma, "mean", "patient"),
+        ("pancreas, 20 donors of 4 studies, counts of 4,000 genes, 13 types", pancreas, "counts", "sample"),
+    ):
+        cells.obs["sample"] = cells.obs["sample"].astype(str).astype("category")
+        types = sorted(cells.obs["type"].astype(str).unique())
+        truth = proportions(cells, types)
+        groups = samples_of(cells)[groups_key] if groups_key != "sample" else pd.Series(truth.index, truth.index)
+        guesses: dict[str, list[pd.DataFrame]] = {}
+        for seed in seeds:
+            order = np.random.default_rng(seed).permutation(np.unique(groups.astype(str)))
+            for fold in range(N_FOLDS):
+                start = time.process_time()
+                held_out = set(groups.index[groups.astype(str).isin(order[fold::N_FOLDS])])
+                is_test = cells.obs["sample"].isin(held_out).to_numpy()
+                train, test = cells[~is_test].copy(), cells[is_test].copy()
+                setup, use_rep = {}, None
+                if values == "counts":
+                    sc.pp.pca(train, n_comps=20, random_state=0)
+                    test.obsm["X_pca"] = np.asarray(
+                        (test.X.toarray() - train.X.toarray().mean(0)) @ train.varm["PCs"], dtype=np.float32
+                    )
+                    setup = {"use_rep": (use_rep := "X_pca")}
+                model = fitted(train, setup=setup, seed=seed, epochs=100, tilt=1.0)
+                model.fit_bulk(layer="counts" if values == "counts" else None, values=values)
+                given, known = profiles(test, values), profiles(train, values)
+                found = {
+                    "mean of the training samples": pd.DataFrame(
+                        [truth.loc[known.index].mean()] * len(given), given.index
+                    ),
+                    "ridge": by_ridge(scaled(known, values), truth, scaled(given, values)),
+                    "NNLS": by_nnls(train, given, types, values),
+                }
+                for label, source in (
+                    ("ScSet, from bulk", {"bulk": given}),
+                    ("ScSet, from its cells", {"adata": test}),
+                ):
+                    made = model.sample_cells(300, **source, n_steps=25, seed=seed)
+                    sst.tl.transfer_labels(made, train, "type", use_rep=use_rep)
+                    found[label] = proportions(made, types).loc[given.index]
+                for label, table in found.items():
+                    guesses.setdefault(label, []).append(table)
+                say(
+                    f"{name}, seed {seed}, fold {fold}: error of the head {model.bulk_['error']:.2f} ({time.process_time() - start:.0f} s)"
+                )
+        rows = {}
+        for label, tables in guesses.items():
+            guess = pd.concat(tables)
+            true = truth.loc[guess.index]
+            each = [np.corrcoef(g, t)[0, 1] for g, t in zip(guess.to_numpy(), true.to_numpy(), strict=True)]
+            rows[label] = {
+                "mean absolute error": float((guess - true).abs().to_numpy().mean()),
+                "correlation, all shares": float(np.corrcoef(guess.to_numpy().ravel(), true.to_numpy().ravel())[0, 1]),
+                "correlation, median sample": float(np.nanmedian(each)),
+            }
+        sections.append(f"{name}:\n\n{markdown(pd.DataFrame(rows).T)}")
+        say(sections[-1])
+    return (
+        f"Proportions of cell types of held-out samples from their pseudobulk alone; {N_FOLDS} folds, by patient or donor. ScSet generates 300 cells of each profile, "
+        "which get the type of their 15 nearest training cells. Ridge: from profiles of the training samples to their proportions. NNLS: mean profile of each "
+        "type among the training cells.\n\n" + "\n\n".join(sections)
+    )
+
+
 PARTS = {
+    "bulk": (bulk, "ScSet under conditions: cells from bulk profiles"),
     "varied": (varied, "ScSet under conditions: known effects"),
     "krieg": (krieg, "ScSet under conditions: two real batches"),
     "kang": (kang, "ScSet under conditions: counterfactual donors"),
