@@ -74,6 +74,8 @@ ROOMS = {
     "tl": Room((*CORE, "profiles", "tl", "pl"), never=("torch", "scvi")),
     "pl": Room((*CORE, "pl"), never=("torch", "scvi")),
     "datasets": Room((*CORE, "datasets")),
+    # one page of what the others compute; pl draws for papers, the page in the colours of the screen
+    "reporting": Room((*CORE, "data._split", "model", "profiles", "tl", "reporting")),
     "cli": Room(("*",)),  # what users call by name: it may call anything, and nothing calls it
 }
 
@@ -157,6 +159,8 @@ def test_imports_keep_to_the_table(path):
         ("datasets.py", "from scset_tools.profiles import Pseudobulk"),
         ("__init__.py", "import numpy"),
         ("tl/_a.py", "from scset_tools.cli import main"),
+        ("model/_base.py", "from scset_tools.reporting import report"),
+        ("reporting/_a.py", "from scset_tools.pl import sample_map"),
         ("extra/_a.py", "import os"),
     ],
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scset_tools import data, datasets, model, nn, pl, pp, profiles, tl
     from scset_tools.model import MAESTRO, PaSCient, ScSet, SelfGuidedMAE
+    from scset_tools.reporting import report
 
 try:
     __version__ = version("scset-tools")
@@ -31,6 +32,7 @@ _LAZY = {
     "pl": "scset_tools.pl",
     "pp": "scset_tools.pp",
     "profiles": "scset_tools.profiles",
+    "report": "scset_tools.reporting",
     "tl": "scset_tools.tl",
 }
 
@@ -47,6 +49,7 @@ __all__ = [
     "pl",
     "pp",
     "profiles",
+    "report",
     "tl",
 ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import scset_tools
-from scset_tools.cli import _methods
+from scset_tools.cli import _cohorts, _methods
 from scset_tools.cli import _options as o
 from scset_tools.cli._exit import ExitCode
 from scset_tools.cli._session import session
@@ -346,44 +346,8 @@ def benchmark(
     _show(table)
 
 
-@app.command(epilog=EPILOG)
-def prepare(
-    sources: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="h5ad or zarr files of cells.", readable=False)
-    ],
-    *,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="ZARR", help="Folder of the store to write.")],
-    sample_key: Annotated[
-        list[str],
-        typer.Option(
-            "--sample-key",
-            "-s",
-            metavar="COLUMN",
-            help="Column with the sample of each cell; several name it together.",
-        ),
-    ],
-    join: Annotated[str, typer.Option(help="Features of all files (inner) or of any (outer).")] = "inner",
-    layer: o.Layer = None,
-    merge: Annotated[
-        bool, typer.Option("--merge", help="Join the cells of samples of one name in several files.")
-    ] = False,
-    config: o.Config = None,
-    log: o.Log = None,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-) -> None:
-    """Write the cells of any number of files to one zarr store, sample by sample, in bounded memory.
-
-    `fit`, `embed` and `benchmark` take the store in place of an h5ad file and leave its values on disk. A run that was
-    stopped goes on where it was.
-
-    Example: scset-tools prepare site1.h5ad site2.h5ad -s sample -o cohort.zarr
-    """
-    arguments = dict(locals())
-    with session("prepare", arguments, log=log, quiet=quiet, debug=debug) as run:
-        from scset_tools.cli import _commands
-
-        _commands.prepare(sources, session=run, out=output, sample_key=sample_key, join=join, layer=layer, merge=merge)
+for command in (_cohorts.prepare, _cohorts.report):
+    app.command(epilog=EPILOG)(command)
 
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -50,11 +50,11 @@ def model_class(name: str) -> Any:
     if name not in models():
         raise _unknown("model", name, sorted(models()))
     cls = getattr(scset_tools, models()[name])
-    _quiet_libraries()
+    quiet_libraries()
     return cls
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """No advertising and no notes of the training libraries, which set their levels when they are imported."""
     import scvi
 
@@ -88,10 +88,10 @@ def require_method(name: str) -> None:
         raise _unknown("method", name, [*sorted(models()), *PROFILES])
 
 
-def require_labels(name: str, setup: dict[str, Any], build: dict[str, Any]) -> None:
+def require_labels(name: str, setup: dict[str, Any], build: dict[str, Any], *, option: str = "--labels-key") -> None:
     """Raise where a model that learns from labels is given none; PaSCient may contrast cell types instead."""
     if name in LEARN_FROM_LABELS and setup.get("labels_key") is None and not build.get("contrastive_weight"):
-        raise CommandError(f"{name} learns from labels: name their column with --labels-key.", ExitCode.USAGE)
+        raise CommandError(f"{name} learns from labels: name their column with {option}.", ExitCode.USAGE)
 
 
 def require_accelerator(name: str) -> None:

@@ -320,8 +320,9 @@ def _sentence(row: dict[str, object], label_key: str, batch_key: str, *, is_sepa
                 return f"Cannot be asked: {label_key!r} and {batch_key!r} cannot be told apart, so no batch can be held out."
             return f"Cannot be asked, because too few values of {label_key!r} occur in two batches: {row['why_not']}"
         return f"Cannot be asked: {row['why_not']}"
-    numbers = f"{row['metric']} {row['score']:.2f}, chance {row['chance']:.2f}"
     is_predicted = row["is_predicted"]
+    interval = "" if is_predicted else f", interval {row['ci_low']:.2f} to {row['ci_high']:.2f}"
+    numbers = f"{row['metric']} {row['score']:.2f}{interval}, chance {row['chance']:.2f}"
     if target == batch_key:
         return (
             f"The representation gives away {batch_key!r} ({numbers})."
@@ -365,6 +366,10 @@ def _overall(table: pd.DataFrame, overlap: pd.Series, label_key: str, batch_key:
             f"{label_key!r} is predicted across batches ({across['score']:.2f}, chance {across['chance']:.2f}){rest}."
         )
     near = f"{across['score']:.2f} with whole batches held out, chance {across['chance']:.2f}"
+    gains = [row["score"] - row["chance"] for row in (across, within)]
+    if within["is_predicted"] and gains[0] > gains[1] / 2:  # most of it is left, but batches are few
+        near = f"{near}, interval {across['ci_low']:.2f} to {across['ci_high']:.2f}"
+        return f"{label_key!r} is predicted within the batches of this cohort; that it is in new ones, these batches are too few to tell ({near})."
     if within["is_predicted"]:
         return f"{label_key!r} is predicted within the batches of this cohort but not in new ones ({near}): do not claim more."
     return f"{label_key!r} is near chance in this representation ({near})."
