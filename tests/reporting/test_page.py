@@ -153,7 +153,7 @@ def test_an_interval_is_drawn_where_it_is():
 
 @pytest.mark.parametrize("shape", _svg.SHAPES)
 def test_symbols_lie_around_their_place(shape):
-    drawn = _svg.mark(shape, 10, 20, 4, title="<t>")
+    drawn = _svg.mark(shape, (10, 20), 4, title="<t>")
     assert "&lt;t&gt;" in drawn
     if shape != "circle":
         points = np.array([p.split(",") for p in re.search('points="(.*?)"', drawn)[1].split()], dtype=float)

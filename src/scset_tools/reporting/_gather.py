@@ -208,7 +208,7 @@ def _scores(request: Request, parts: Parts, say: Say) -> dict[str, Any]:
 
     entries: dict[str, Any] = dict(request.profiles)
     for name in request.models:
-        entries[name] = KeptProfile(model_profile(request, name), name, parts, told)
+        entries[name] = KeptProfile(model_profile(request, name), name=name, parts=parts, say=told)
         entries[f"{name}{UNTRAINED}"] = model_profile(request, name, is_trained=False)
     kind = request.kind
     baseline = BASELINE if BASELINE in request.profiles else next(iter(entries))

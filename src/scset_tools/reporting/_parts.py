@@ -125,12 +125,12 @@ class KeptProfile:
         Told of every fold that is fitted.
     """
 
-    def __init__(self, profile: Any, name: str, parts: Parts, say: Say) -> None:
+    def __init__(self, profile: Any, *, name: str, parts: Parts, say: Say) -> None:
         self.profile, self.name, self.parts, self.say = profile, name, parts, say
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KeptProfile:
         profile = clone(self.profile) if isinstance(self.profile, BaseEstimator) else deepcopy(self.profile, memo)
-        return KeptProfile(profile, self.name, self.parts, self.say)
+        return KeptProfile(profile, name=self.name, parts=self.parts, say=self.say)
 
     def fit(self, adata: AnnData, *, samples: Sequence[str] | None = None) -> Self:
         """Fit, unless the vectors are known.

@@ -133,7 +133,9 @@ def report(
         use_rep=use_rep,
         layer=layer,
         models=models_of([models] if isinstance(models, str) else models, label_key=label_key),
-        profiles=usual_profiles(sample_key, cell_type_key, use_rep, layer, seed)
+        profiles=usual_profiles(
+            sample_key=sample_key, cell_type_key=cell_type_key, use_rep=use_rep, layer=layer, seed=seed
+        )
         if profiles is None
         else dict(profiles),
         build=dict(build or {}),
@@ -267,7 +269,7 @@ def models_of(names: Sequence[str], *, label_key: str | None) -> dict[str, Any]:
 
 
 def usual_profiles(
-    sample_key: str, cell_type_key: str | None, use_rep: str | None, layer: str | None, seed: int
+    *, sample_key: str, cell_type_key: str | None, use_rep: str | None, layer: str | None, seed: int
 ) -> dict[str, Any]:
     """The baselines of a report.
 

@@ -215,7 +215,7 @@ def maps(found: Found) -> Html | None:
     rows = []
     for role in columns or [None]:
         codes, legend = _codes(samples[role] if role is not None else None, found, role)
-        figures = [_map(found, name, codes, role, held_out) for name in shown]
+        figures = [_map(found, name, codes, held_out=held_out) for name in shown]
         heading = tag("h3", f"By {found['cohort']['keys'][role]!r}") if role is not None else None
         rows.append(tag("div", heading, legend, tag("div", figures, class_="figures")))
     return tag("div", how, reasons, rows)
@@ -244,7 +244,7 @@ def _codes(column: pd.Series | None, found: Found, role: str | None) -> tuple[li
     return codes, tag("div", keys, class_="legend")
 
 
-def _map(found: Found, name: str, codes: list[int], role: str | None, held_out: set[str]) -> Html:
+def _map(found: Found, name: str, codes: list[int], *, held_out: set[str]) -> Html:
     part, samples = found[f"fit {name}"], found["cohort"]["samples"]
     place = {s: i for i, s in enumerate(samples["sample"])}
     ids = [place[s] for s in part["samples"]]

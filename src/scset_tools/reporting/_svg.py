@@ -27,19 +27,19 @@ def style_of(i: int) -> tuple[str, str]:
     return f"c{i % N_COLORS}", SHAPES[i // N_COLORS % len(SHAPES)]
 
 
-def mark(shape: str, x: float, y: float, r: float, **attributes: Any) -> Html:
+def mark(shape: str, at: tuple[float, float], r: float, **attributes: Any) -> Html:
     """One symbol.
 
     Parameters
     ----------
     shape
         One of `SHAPES`.
-    x, y, r
-        Middle and size.
+    at, r
+        Middle (x, y), and size.
     **attributes
         Of the element; ``title`` is shown on hovering.
     """
-    title = attributes.pop("title", None)
+    (x, y), title = at, attributes.pop("title", None)
     inside = tag("title", title) if title is not None else None
     if shape == "circle":
         return tag("circle", inside, cx=_n(x), cy=_n(y), r=_n(r), **attributes)
@@ -94,7 +94,7 @@ def scatter(
         color, shape = style_of(int(codes[i]))
         fill = "filled" if is_filled[i] else "hollow"
         marks.append(
-            mark(shape, px[i], py[i], 4.6, class_=f"point {color} {fill}", data_s=int(ids[i]), title=titles[i])
+            mark(shape, (px[i], py[i]), 4.6, class_=f"point {color} {fill}", data_s=int(ids[i]), title=titles[i])
         )
     frame = tag("rect", x=left, y=1, width=width - left - 1, height=height - bottom - 1, class_="frame")
     names = [
@@ -175,7 +175,7 @@ def key(code: int, name: str, *, hollow: bool = False) -> Html:
         Whether the symbol is.
     """
     color, shape = style_of(code)
-    symbol = mark(shape, 8, 8, 5, class_=f"{color} {'hollow' if hollow else 'filled'}")
+    symbol = mark(shape, (8, 8), 5, class_=f"{color} {'hollow' if hollow else 'filled'}")
     drawn = tag("svg", symbol, width=16, height=16, viewBox="0 0 16 16", aria_hidden="true")
     return tag("span", drawn, tag("span", name), class_="key")
 
