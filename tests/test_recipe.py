@@ -9,7 +9,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 CONDA_NAME = {"torch": "pytorch", "matplotlib": "matplotlib-base", "huggingface-hub": "huggingface_hub"}
-NOT_ON_CONDA = {"readfcs"}
 
 
 def recipe_bounds(text, section):
@@ -21,7 +20,7 @@ def recipe_bounds(text, section):
 def project_bounds(requirements):
     """Name on conda and bound of each requirement of pyproject.toml."""
     found = dict(re.fullmatch(r"([\w-]+)(>=.*)", r).groups() for r in requirements)
-    return {CONDA_NAME.get(name, name): bound for name, bound in found.items() if name not in NOT_ON_CONDA}
+    return {CONDA_NAME.get(name, name): bound for name, bound in found.items()}
 
 
 def test_recipe_agrees_with_the_project():
@@ -39,4 +38,4 @@ def test_recipe_agrees_with_the_project():
 
 def test_the_rule_bites():
     assert recipe_bounds("  run:\n    - torch >=2\n    - numpy >=1\nx\n", "run") == {"torch": ">=2", "numpy": ">=1"}
-    assert project_bounds(["torch>=2.5", "readfcs>=2"]) == {"pytorch": ">=2.5"}
+    assert project_bounds(["torch>=2.5"]) == {"pytorch": ">=2.5"}

@@ -47,7 +47,7 @@ def made(tmp_path_factory):
             train=BRIEF,
             cv=3,
             n_seeds=2,
-            n_permutations=2,
+            n_permutations=3,
             title=f"Title {NASTY}",
             progress=False,
         )

@@ -85,7 +85,7 @@ def report(
     cv: o.Folding = 5,
     n_repeats: o.Repeats = 1,
     n_seeds: Annotated[int, typer.Option(min=2, help="Trainings that attributions are compared over.")] = 3,
-    n_permutations: Annotated[int, typer.Option(min=2, help="Permuted labelings of attributions.")] = 10,
+    n_permutations: Annotated[int, typer.Option(min=3, help="Permuted labelings of attributions.")] = 10,
     max_epochs: o.MaxEpochs = None,
     accelerator: o.Accelerator = "auto",
     build: o.Build = None,

@@ -84,7 +84,7 @@ class Request:
             _checks.require_obs(self.adata, self.cell_type_key)
         for key in self.columns:
             _checks.require_constant_within_sample(self.adata, key, self.sample_key)
-        for name, least in (("cv", 2), ("n_repeats", 1), ("n_seeds", 2), ("n_permutations", 2)):
+        for name, least in (("cv", 2), ("n_repeats", 1), ("n_seeds", 2), ("n_permutations", 3)):
             if getattr(self, name) < least:
                 msg = f"{name} must be at least {least}, but is {getattr(self, name)}."
                 raise ValueError(msg)
