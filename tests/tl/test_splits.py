@@ -87,7 +87,7 @@ def test_rare_class_lowers_cv_with_a_warning() -> None:
 
 
 def test_class_in_one_group_is_reported_and_does_not_lower_cv() -> None:
-    with pytest.warns(UserWarning, match=r"1 classes of 'y' occur in one group only: \['c'\]"):
+    with pytest.warns(UserWarning, match=r"1 classes of samples.obs\['y'\] occur in one group only: \['c'\]"):
         assert usable_cv(make_target(["a", "b"] * 5 + ["c", "c"]), np.array([*range(10), 10, 10]), 5) == 5
     with pytest.raises(ValueError, match=r"Fewer than two classes .* \{'a': 9, 'b': 1\}"):
         usable_cv(make_target(["a"] * 9 + ["b"]), np.arange(10), 5)

@@ -80,7 +80,7 @@ def usable_cv(target: Target, groups: np.ndarray, cv: int) -> int:
     """
     n_groups = len(np.unique(groups))
     if n_groups < 2:
-        msg = f"All {len(target)} labelled samples of {target.key!r} are in one group: nothing can be held out."
+        msg = f"All {len(target)} labelled samples of samples.obs[{target.key!r}] are in one group: nothing can be held out."
         raise ValueError(msg)
     if cv < 2:
         msg = f"cv={cv} folds leave nothing to test on or to learn from. Pass cv between 2 and {n_groups}, the number of groups."
@@ -94,7 +94,7 @@ def usable_cv(target: Target, groups: np.ndarray, cv: int) -> int:
     if cv == n_groups or cv <= n_rarest:
         return cv
     if n_rarest >= n_groups:
-        why = f"there are {n_groups} groups of {len(target)} labelled samples of {target.key!r}"
+        why = f"there are {n_groups} groups of {len(target)} labelled samples of samples.obs[{target.key!r}]"
     lowered = min(n_rarest, n_groups)
     warnings.warn(f"cv is lowered from {cv} to {lowered}, because {why}.", UserWarning, stacklevel=3)
     return lowered
@@ -102,7 +102,7 @@ def usable_cv(target: Target, groups: np.ndarray, cv: int) -> int:
 
 def _groups_with_events(target: Target, groups: np.ndarray) -> tuple[int, str]:
     n = len(np.unique(groups[target.is_event]))
-    events = f"the {int(np.sum(target.is_event))} seen events of {target.key!r}"
+    events = f"the {int(np.sum(target.is_event))} seen events of samples.obs[{target.key!r}]"
     if n < 2:
         msg = (
             f"All of {events} are in one group: with it held out there is no event to learn from. Choose other groups, or follow "
@@ -119,13 +119,13 @@ def _groups_of_rarest(target: Target, groups: np.ndarray) -> tuple[int, str]:
     if (~is_alone).sum() < 2:
         spread = dict(zip(names.tolist(), n_groups_of.tolist(), strict=True))
         msg = (
-            f"Fewer than two classes of {target.key!r} occur in two groups or more (groups of each: {spread}): the label "
+            f"Fewer than two classes of samples.obs[{target.key!r}] occur in two groups or more (groups of each: {spread}): the label "
             "cannot be told from the group. Merge classes, or choose other groups."
         )
         raise ValueError(msg)
     if is_alone.any():
         warnings.warn(
-            f"{is_alone.sum()} classes of {target.key!r} occur in one group only: {_checks.first(names[is_alone].tolist())}. They are "
+            f"{is_alone.sum()} classes of samples.obs[{target.key!r}] occur in one group only: {_checks.first(names[is_alone].tolist())}. They are "
             "kept, but when they are tested no training sample has them, so that they count as errors. "
             "Leave them out or merge them to score the other classes alone.",
             UserWarning,
