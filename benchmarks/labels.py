@@ -3,7 +3,7 @@
     python benchmarks/labels.py --part scset      # Table 1 of the ScSet paper in small, melanoma and hiv
     python benchmarks/labels.py --part maestro    # MAESTRO end to end against frozen, hiv and melanoma
     python benchmarks/labels.py --part survival   # survival of triple-negative breast cancer
-    ... [--cohorts hiv melanoma] [--folds 3] [--repeats 1] [--epochs 1.0] [--write]
+    ... [--cohorts hiv melanoma] [--folds 3] [--repeats 1] [--epochs 1.0] [--untrained] [--write]
 
 Pretraining sees all samples, without labels; labels are learned from the training samples of each fold.
 """
@@ -41,8 +41,7 @@ MODELS = {
 WAYS = {
     "frozen": {"penalty": 1.0},
     "MLP": {"head": "mlp", "max_epochs": 50},
-    "partial": {"mode": "partial", "max_epochs": 12, "penalty": 1.0},
-    "end to end": {"mode": "end_to_end", "max_epochs": 12, "penalty": 1.0},
+    "end to end": {"mode": "end_to_end", "max_epochs": 24, "lr": 5e-4, "penalty": 1.0},
 }
 PARTS = {
     "scset": ("ScSet", ("melanoma", "hiv"), ("frozen", "MLP", "end to end"), (12, 24, None), "f1_weighted"),
@@ -78,7 +77,7 @@ def entry(model: str, ways: dict, *, epochs: float, is_trained: bool = True) -> 
     )
 
 
-def table(part: str, name: str, *, folds: int, repeats: int, epochs: float) -> pd.DataFrame:
+def table(part: str, name: str, *, folds: int, repeats: int, epochs: float, untrained: bool) -> pd.DataFrame:
     """Mean and interval of every model and way on one cohort."""
     model, _, names, numbers, metric = PARTS[part]
     _, label_key, groups_key = COHORTS[name]
@@ -93,12 +92,9 @@ def table(part: str, name: str, *, folds: int, repeats: int, epochs: float) -> p
         for way in names
         for n in numbers
     }
-    for arguments in ways.values():
-        if "max_epochs" in arguments:
-            arguments["max_epochs"] = max(1, round(epochs * arguments["max_epochs"]))
     entries = {
         model: entry(model, ways, epochs=epochs),
-        f"{model}, untrained": entry(model, ways, epochs=epochs, is_trained=False),
+        **({f"{model}, untrained": entry(model, ways, epochs=epochs, is_trained=False)} if untrained else {}),
         "average": sst.profiles.Mean(sample_key="sample"),
         "k-means-20 fractions": sst.profiles.KMeansFractions(n_clusters=20, sample_key="sample"),
     }
@@ -132,7 +128,8 @@ def main() -> None:
     parser.add_argument("--cohorts", nargs="+", choices=list(COHORTS))
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--epochs", type=float, default=1.0, help="share of the epochs")
+    parser.add_argument("--epochs", type=float, default=1.0, help="share of the epochs of training")
+    parser.add_argument("--untrained", action="store_true", help="the same from random weights beside it")
     parser.add_argument("--write", action="store_true", help="write into benchmarks/RESULTS.md")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -144,7 +141,8 @@ def main() -> None:
     sections = []
     for name in args.cohorts or cohorts:
         start = time.process_time()
-        found = table(args.part, name, folds=args.folds, repeats=args.repeats, epochs=args.epochs)
+        how = {"folds": args.folds, "repeats": args.repeats, "epochs": args.epochs, "untrained": args.untrained}
+        found = table(args.part, name, **how)
         seconds = time.process_time() - start
         sections.append(f"### {COHORTS[name][0]}: {COHORTS[name][1]}\n\n{markdown(found.fillna('-'), 'learned')}")
         print(f"{sections[-1]}\n({seconds:.0f} processor seconds)", flush=True)
