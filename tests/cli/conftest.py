@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -11,8 +9,6 @@ from typer.testing import CliRunner
 
 import scset_tools as sst
 from scset_tools.cli._app import app
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "model"))  # the table of models of the contract
 
 
 class Ended(NamedTuple):

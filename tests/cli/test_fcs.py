@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import anndata as ad
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pp"))
-
 from _fcs import write_fcs
 
 pytest.importorskip("flowio", reason="FCS files need flowio: pip install 'scset-tools[fcs]'")

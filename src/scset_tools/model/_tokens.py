@@ -132,7 +132,9 @@ def fit_tokens(
     else:
         tokens.set_kinds(*mixture_of(torch.cat(pieces), tokens.whitener.shape[1], n_kinds))
     sums, sizes = [], []
-    for batch in _batches(dataset, samples):
+    for batch in _batches(
+        dataset, samples
+    ):  # read again: draws of all samples would fill memory where features are many
         batch = batch.to(device)
         sums.append(tokens.sums(read(batch).float(), batch.ptr))
         sizes.append(batch.ptr.diff())

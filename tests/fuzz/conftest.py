@@ -1,6 +1,0 @@
-"""Make the drawn cohorts importable by every test of this folder."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
