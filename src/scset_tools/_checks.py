@@ -6,6 +6,7 @@ A message names the object, the numbers, the first culprits and the way out, and
 from __future__ import annotations
 
 from collections.abc import Iterable
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,13 @@ def require_anndata(adata: object, *, caller: str) -> None:
         )
         raise TypeError(msg)
     msg = f"{caller} takes an AnnData, but was given {type(adata).__name__}."
+    if isinstance(adata, str | PathLike):
+        msg += " Open the file: anndata.read_h5ad(path), with backed='r' if its values shall stay on disk, or sst.pp.read_store(path)."
+    elif isinstance(adata, list | tuple) and all(isinstance(a, AnnData | str | PathLike) for a in adata):
+        msg += (
+            " Several files become one cohort by sst.pp.write_store(paths, 'cohort.zarr', sample_key=...), once; then "
+            "adata = sst.pp.read_store('cohort.zarr'). Those in memory also by anndata.concat."
+        )
     raise TypeError(msg)
 
 

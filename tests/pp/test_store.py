@@ -159,7 +159,7 @@ def test_what_is_kept_for_a_later_run_is_of_each_block_alone(tmp_path, small_pie
 
     def kept(run, name):
         found = _store_run._loaded(run._progress / name)
-        return [v for key, v in found.items() if key not in ("sum", "square") and v.ndim]
+        return [v for key, v in found.items() if key not in ("mean", "square") and v.ndim]
 
     monkeypatch.setattr(_store_run.StoreRun, "_write_state", noting)
     adata = cells(0, ["a", "b"], n=400)
@@ -249,3 +249,107 @@ def test_cells_in_memory_begin_anew(tmp_path, small_pieces, monkeypatch):
     adata.X = adata.X * 2
     store = sst.pp.read_store(sst.pp.write_store(adata, path, sample_key="sample", **small_pieces))
     np.testing.assert_array_equal(dense(store.X), dense(adata[store.obs_names].X))
+
+
+def test_the_store_answers_for_what_it_knows(tmp_path, small_pieces, monkeypatch):
+    """Means, spreads and signs are those of the cells, and nothing is read for them."""
+    adata = cells(0, ["a", "b"], n=80)
+    x = adata.X.toarray() + 0.0
+    x[:, 2] = 3.1  # the same everywhere
+    x[:, 3] += 1e4  # far from zero
+    adata.X = sparse.csr_matrix(x)
+    store = sst.pp.read_store(sst.pp.write_store(adata, tmp_path / "c.zarr", sample_key="sample", **small_pieces))
+    expected = _features.feature_moments(adata.X)
+    assert expected[1][0, 2] == 1
+    monkeypatch.setattr(_features.RowReader, "chunks", lambda *args: pytest.fail("the values were read"))
+    got = _features.feature_moments(store.X)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert _features.known_of(store.X)["has_negative_values"] is False
+    assert _features.known_of(adata.X) == {}
+    monkeypatch.setattr(_features.RowReader, "csr", lambda *args: pytest.fail("the values were read"))
+    sst.PaSCient.setup_anndata(store, sample_key="sample", labels_key="sample")
+    sst.PaSCient(store, n_hidden=4, n_latent=2, log_normalize=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*is not trained")
+@pytest.mark.parametrize("storage", ["store", "backed", "lazy"])
+def test_everything_takes_cells_that_stay_on_disk(tmp_path, storage):
+    adata = sst.datasets.perturbation_cohort(n_samples=12, n_cells=(20, 30))
+    names = sorted(adata.obs["sample"].astype(str).unique())
+    if storage == "backed":
+        adata.write_h5ad(tmp_path / "c.h5ad")
+    else:
+        sst.pp.write_store(adata, tmp_path / "c.zarr", sample_key="sample", progress=False)
+    opened = {
+        "store": lambda: sst.pp.read_store(tmp_path / "c.zarr"),
+        "backed": lambda: ad.read_h5ad(tmp_path / "c.h5ad", backed="r"),
+        "lazy": lambda: ad.experimental.read_lazy(tmp_path / "c.zarr"),
+    }[storage]
+    sizes = {"n_hidden": 8, "n_latent": 4, "n_inducing": 2, "random_state": 0}
+    found = []
+    for cells_ in (adata, opened()):
+        table = sst.profiles.mean(cells_, sample_key="sample")
+        kmeans = sst.profiles.KMeansFractions(sample_key="sample", n_clusters=3).fit(cells_, samples=names[:6])
+        control = sst.model.ModelProfile(sst.MAESTRO, sample_key="sample", build=sizes).fit(cells_, samples=names[:6])
+        result = sst.tl.benchmark(
+            cells_,
+            {"mean": sst.profiles.Mean(sample_key="sample")},
+            "subtype",
+            sample_key="sample",
+            cv=2,
+            n_repeats=1,
+            progress=False,
+        )
+        sst.MAESTRO.setup_anndata(cells_, "sample")
+        model = sst.MAESTRO(cells_, **sizes)
+        samples = model.to_sample_adata()
+        scores = model.get_attention()
+        vectors = (table, kmeans.transform(cells_), control.transform(cells_), samples)
+        scored = result.results.select_dtypes("number").to_numpy(float)
+        found.append([*(v[names].X for v in vectors), scored, np.sort(np.asarray(scores).ravel())])
+    for memory, disk in zip(*found, strict=True):
+        np.testing.assert_allclose(disk, memory, atol=2e-5)
+
+
+def test_a_file_whose_samples_are_cut_is_told_how_to_sort_it(tmp_path, monkeypatch):
+    from scset_tools.data import _sorted
+
+    monkeypatch.setattr(_sorted, "MIN_CELLS", 50)
+    adata = cells(0, ["a", "b", "c"], n=90)
+    assert (adata.obs["sample"].to_numpy()[1:] != adata.obs["sample"].to_numpy()[:-1]).sum() > 10
+    adata.write_h5ad(tmp_path / "u.h5ad")
+    file = ad.read_h5ad(tmp_path / "u.h5ad", backed="r")
+    with pytest.warns(UserWarning, match=r"write_store\('.*u\.h5ad', 'cohort\.zarr', sample_key='sample'\)"):
+        sst.ScSet.setup_anndata(file, sample_key="sample")
+    sst.ScSet.setup_anndata(file[:, :5].to_memory(), sample_key="sample")
+    sst.ScSet.setup_anndata(file, sample_key="sample")  # said once for a file
+    path = sst.pp.write_store(tmp_path / "u.h5ad", tmp_path / "c.zarr", sample_key="sample", progress=False)
+    sst.ScSet.setup_anndata(sst.pp.read_store(path), sample_key="sample")
+
+
+def test_columns_in_a_file_are_refused_where_they_are_large(tmp_path, monkeypatch):
+    from scset_tools.data import _rows
+
+    adata = cells(0, ["a", "b"])
+    expected = adata.X.toarray()
+    adata.X = adata.X.tocsc()
+    adata.write_h5ad(tmp_path / "c.h5ad")
+    monkeypatch.setattr(_rows, "MAX_CSC_BYTES", 100)
+    with pytest.raises(ValueError, match=r"adata\.X is stored by columns \(CSC\).*write_store.*to_memory"):
+        sst.ScSet.setup_anndata(ad.read_h5ad(tmp_path / "c.h5ad", backed="r"), sample_key="sample")
+    path = sst.pp.write_store(tmp_path / "c.h5ad", tmp_path / "c.zarr", sample_key="sample", progress=False)
+    store = sst.pp.read_store(path)
+    np.testing.assert_array_equal(dense(store.X), expected[adata.obs_names.get_indexer(store.obs_names)])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("c.h5ad", r"given str\. Open the file: anndata\.read_h5ad"),
+        (["a.h5ad", "b.h5ad"], r"list\. Several files.*write_store"),
+    ],
+)
+def test_names_of_files_are_told_what_opens_them(given, words):
+    with pytest.raises(TypeError, match=words):
+        sst.ScSet.setup_anndata(given, sample_key="sample")

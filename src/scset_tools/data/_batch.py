@@ -10,6 +10,23 @@ import torch
 from scset_tools.data._sparse import SparseRows
 
 
+def with_numbers(ptr: torch.Tensor, *, like: torch.Tensor | None = None) -> torch.Tensor:
+    """Boundaries with the same as Python numbers beside them, for which :mod:`scset_tools.nn` would have to ask a GPU.
+
+    Parameters
+    ----------
+    ptr
+        Boundaries, (samples + 1,).
+    like
+        The same on the host, if they were moved. Boundaries that are not on the host and of which nothing is known stay as they are.
+    """
+    known = getattr(ptr if like is None else like, "_bounds", None)
+    found = known[1] if known is not None else ptr.tolist() if ptr.device.type == "cpu" else None
+    if found is not None:
+        ptr._bounds = (None if ptr.is_inference() else ptr._version, found)  # type: ignore[attr-defined]
+    return ptr
+
+
 @dataclass  # not frozen: Lightning sets the fields of a copy when it changes the precision of its input
 class SampleBatch:
     """A ragged batch of samples: set ``i`` is ``x[ptr[i]:ptr[i + 1]]``.
@@ -42,6 +59,9 @@ class SampleBatch:
     labels: dict[str, torch.Tensor] = field(default_factory=dict)
     covariates: dict[str, torch.Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        with_numbers(self.ptr)
+
     @property
     def n_samples(self) -> int:
         """Number of samples."""
@@ -65,4 +85,5 @@ class SampleBatch:
         for f in fields(self):
             value = getattr(self, f.name)
             moved[f.name] = {k: move(v) for k, v in value.items()} if isinstance(value, dict) else move(value)
+        with_numbers(moved["ptr"], like=self.ptr)
         return SampleBatch(**moved)

@@ -11,6 +11,7 @@ import torch
 from scipy import sparse
 
 from scset_tools import _checks
+from scset_tools.data._batch import with_numbers
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._manager import SampleManager
 
@@ -46,6 +47,10 @@ class CellBatch:
     sample: torch.Tensor
     sample_ptr: torch.Tensor
 
+    def __post_init__(self) -> None:
+        with_numbers(self.ptr)
+        with_numbers(self.sample_ptr)
+
     @property
     def n_cells(self) -> int:
         """Number of cells."""
@@ -53,11 +58,17 @@ class CellBatch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> CellBatch:
         """The same batch on another device."""
-        return CellBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)})
+        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> CellBatch:
         """The same batch in page-locked memory."""
-        return CellBatch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+        return self._map(lambda t: t.pin_memory())
+
+    def _map(self, move: Any) -> CellBatch:
+        moved = {f.name: move(getattr(self, f.name)) for f in fields(self)}
+        for name in ("ptr", "sample_ptr"):
+            with_numbers(moved[name], like=getattr(self, name))
+        return CellBatch(**moved)
 
 
 class ExpressedGenes:

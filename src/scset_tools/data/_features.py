@@ -72,17 +72,30 @@ _SOUND: set[tuple[Any, bool]] = set()
 """Arrays in files that were found sound in this process."""
 
 
-def _is_vouched(source: Any, *, forbid_zero_cells: bool) -> bool:
-    """Whether this is the ``X`` of a store of ours, whose values were checked as they were written."""
+def known_of(source: Any) -> dict[str, Any]:
+    """What :func:`scset_tools.pp.write_store` found of the values it wrote; empty for any other array.
+
+    Parameters
+    ----------
+    source
+        Array of cells x features.
+    """
     group = getattr(source, "group", source)
     store = getattr(group, "store", None)
     if store is None or getattr(group, "path", None) != "X":
-        return False
+        return {}
     import zarr
 
-    known: Any = zarr.open_group(store, mode="r").attrs.get("scset_tools")
+    root = zarr.open_group(store, mode="r")
+    known: Any = root.attrs.get("scset_tools")
     if not isinstance(known, dict) or known.get("shape") != [int(n) for n in source.shape]:
-        return False
+        return {}
+    return {**known, "root": root}
+
+
+def _is_vouched(source: Any, *, forbid_zero_cells: bool) -> bool:
+    """Whether this is the ``X`` of a store of ours, whose values were checked as they were written."""
+    known = known_of(source)
     return bool(known.get("is_finite")) and not (forbid_zero_cells and known.get("has_zero_cells", True))
 
 
@@ -122,7 +135,8 @@ def feature_moments(source: Any, groups: np.ndarray | None = None, n_groups: int
     Parameters
     ----------
     source
-        Array of cells x features, or its reader; read in blocks.
+        Array of cells x features, or its reader; read in blocks. A store of :func:`scset_tools.pp.write_store` has those of all
+        cells, and is not read for them.
     groups
         Number of the group of each cell, shape (cells,). Default: all in one.
     n_groups
@@ -134,6 +148,10 @@ def feature_moments(source: Any, groups: np.ndarray | None = None, n_groups: int
     so that dividing by it leaves it at zero.
     """
     reader = source if isinstance(source, RowReader) else RowReader(source)
+    known = {} if groups is not None and n_groups > 1 else known_of(reader.source)
+    if known and "uns/store/feature_sd" in known["root"]:
+        mean, sd = (np.asarray(known["root"][f"uns/store/feature_{name}"])[None] for name in ("mean", "sd"))
+        return _usable(mean, sd.copy())
     count = np.zeros(n_groups)
     mean = np.zeros((n_groups, reader.n_features))
     squares = np.zeros((n_groups, reader.n_features))  # sum of squares about the mean
@@ -147,6 +165,9 @@ def feature_moments(source: Any, groups: np.ndarray | None = None, n_groups: int
             squares[g] += ((x - m) ** 2).sum(axis=0) + apart**2 * (count[g] * n / (count[g] + n))
             mean[g] += apart * (n / (count[g] + n))
             count[g] += n
-    sd = np.sqrt(squares / np.maximum(count, 1)[:, None])
+    return _usable(mean, np.sqrt(squares / np.maximum(count, 1)[:, None]))
+
+
+def _usable(mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sd[sd <= 1e-9 * np.abs(mean)] = 1.0  # far below the resolution of float32: the feature is constant
     return mean.astype(np.float32), sd.astype(np.float32)

@@ -13,6 +13,7 @@ from scvi.data import AnnDataManager
 from scset_tools.data._fields import CODES, SEEN
 from scset_tools.data._panel import PANEL, Panel, PanelReader
 from scset_tools.data._rows import Named, RowReader
+from scset_tools.data._sorted import warn_if_unsorted
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -104,6 +105,13 @@ class SampleManager(AnnDataManager):
         """Reader of the features, whose messages name cells, samples and features."""
         source, panel = self.get_from_registry(REGISTRY_KEYS.X_KEY), self._panels.get(REGISTRY_KEYS.X_KEY)
         return RowReader(source, self.named()) if panel is None else PanelReader(source, self.named(), panel=panel)
+
+    def warn_if_unsorted(self) -> None:
+        """Warn of a file in which the cells of a sample lie apart."""
+        codes = self._codes.get(REGISTRY_KEYS.SAMPLE_KEY)
+        if codes is not None:
+            sample_key = self.get_state_registry(REGISTRY_KEYS.SAMPLE_KEY).original_key
+            warn_if_unsorted(self.get_from_registry(REGISTRY_KEYS.X_KEY), codes, sample_key=sample_key)
 
     def named(self) -> Named:
         """How messages name what is read."""

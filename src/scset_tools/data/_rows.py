@@ -15,6 +15,8 @@ from scset_tools.data._reopen import InFile, located
 
 MIN_ROWS_OF_RANGE = 8
 """Fewest rows of a range, on average, for reading by ranges: below, each wanted row is asked for."""
+MAX_CSC_BYTES = 2**28
+"""Most bytes of a matrix that is stored by columns in a file, for it to be loaded whole: above, it is refused."""
 
 
 @dataclass(frozen=True)
@@ -245,8 +247,22 @@ def row_major(source: Any, where: str = "The array") -> Any:
     if sparse.issparse(source):
         return source if source.format == "csr" else source.tocsr()
     if getattr(source, "format", None) == "csc":  # a dataset on disk, of which every slice of rows would read all
+        n_bytes = _stored_bytes(source)
+        if n_bytes > MAX_CSC_BYTES:
+            msg = (
+                f"{where} is stored by columns (CSC) in a file, of which every batch of cells would read all "
+                f"{n_bytes / 2**20:,.0f} MiB. Store it by rows, once: sst.pp.write_store(path, 'cohort.zarr', sample_key=...), or load "
+                "it if it fits into memory: adata = adata.to_memory()."
+            )
+            raise ValueError(msg)
         return source.to_memory().tocsr()
     return _checks.filled(source)
+
+
+def _stored_bytes(source: Any) -> int:
+    """Bytes of the values and their places of a sparse dataset on disk."""
+    parts = (source.group[name] for name in ("data", "indices"))
+    return sum(int(part.shape[0]) * part.dtype.itemsize for part in parts)
 
 
 def _in_memory(x: Any) -> Any:

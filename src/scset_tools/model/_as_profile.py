@@ -82,7 +82,8 @@ class ModelProfile(BaseEstimator):
         cells = adata
         require_choice("pretrain_on", self.pretrain_on, ("training", "all"))
         if samples is not None and self.pretrain_on == "training":
-            cells = adata[np.isin(sample_of_cells(adata, self.sample_key), as_text(samples))].copy()
+            cells = adata[np.isin(sample_of_cells(adata, self.sample_key), as_text(samples))]
+            cells = cells.to_memory() if cells.isbacked else cells.copy()  # a fold is read into memory, wherever it was
         self.model.setup_anndata(cells, self.sample_key, **(self.setup or {}))
         self.model_ = self.model(cells, **(self.build or {}))
         if self.train is not None:

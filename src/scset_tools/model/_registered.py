@@ -124,6 +124,7 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
             _assign_adata_uuid(adata, overwrite=True)  # a copy is another object: the set-up of the first one stays
         manager = SampleManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
+        manager.warn_if_unsorted()
         cls.register_manager(manager)
         weakref.finalize(adata, _forget, cls._setup_adata_manager_store, manager.adata_uuid)
 

@@ -44,7 +44,9 @@ from scset_tools.nn._pool import (
 from scset_tools.nn._pool_streaming import stream_pool, stream_pool_weights
 from scset_tools.nn._ragged import (
     from_padded,
+    host_sizes,
     ptr_from_sizes,
+    rows_where,
     sample_of_cell,
     segment_mean,
     segment_softmax,
@@ -112,6 +114,7 @@ __all__ = [
     "gradient",
     "gradient_x_input",
     "hide_genes",
+    "host_sizes",
     "integrated_gradients",
     "log_normalize",
     "n_hidden_cells",
@@ -121,6 +124,7 @@ __all__ = [
     "random_mask",
     "random_view",
     "rank_within_set",
+    "rows_where",
     "sample_of_cell",
     "sample_uniform",
     "sampled_product",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scset_tools.nn._ragged import require
+
 
 def n_hidden_genes(n_genes: Tensor, rate: float) -> Tensor:
     """How many of a cell's genes to hide: ``floor(rate * n)``, at least one of two or more, and never all.
@@ -68,9 +70,12 @@ def draw_without_replacement(
         If a row has fewer positions than are to be drawn.
     """
     available = torch.full_like(n_draws, weight.shape[1]) if is_real is None else is_real.sum(1, dtype=n_draws.dtype)
-    if bool((n_draws > available).any()):
+
+    def complaint() -> str:
         i = int((n_draws > available).nonzero()[0])
-        raise ValueError(f"cell {i} has {int(available[i])} positions, cannot draw {int(n_draws[i])} of them.")
+        return f"cell {i} has {int(available[i])} positions, cannot draw {int(n_draws[i])} of them."
+
+    require(n_draws <= available, complaint)
     rate = weight.detach().double().clamp_min(1e-200)
     waiting = -torch.log(u.double().clamp_min(1e-300)) / rate
     if is_real is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scset_tools.nn._ragged import sample_of_cell
+from scset_tools.nn._ragged import require, sample_of_cell
 
 
 def rank_within_set(key: Tensor, ptr: Tensor, *, descending: bool = False) -> Tensor:
@@ -58,12 +58,15 @@ def n_hidden_cells(ptr: Tensor, rate: float | Tensor) -> Tensor:
         If a rate is outside [0, 1].
     """
     precision = torch.finfo(rate.dtype).eps if isinstance(rate, Tensor) else 0.0
-    rate = torch.as_tensor(rate, dtype=torch.float64, device=ptr.device)
-    if not bool(((rate >= 0) & (rate <= 1)).all()):
-        raise ValueError(f"rate must lie in [0, 1], got {rate.tolist()}.")
+    if isinstance(rate, Tensor):
+        given = rate.to(dtype=torch.float64, device=ptr.device)
+        require((given >= 0) & (given <= 1), lambda: f"rate must lie in [0, 1], got {given.tolist()}.")
+        rate = given
+    elif not 0 <= rate <= 1:
+        raise ValueError(f"rate must lie in [0, 1], got {rate}.")
     sizes = ptr.diff()
     # 0.29 * 100 is 28.999..., and 0.7 in float32 is below 0.7: floor must not lose a whole cell to rounding.
-    n_hidden = torch.floor(rate * sizes * (1 + precision / 2) + 1e-9).long()
+    n_hidden = torch.floor(rate * sizes.double() * (1 + precision / 2) + 1e-9).long()
     return torch.minimum(n_hidden, sizes - 1).clamp_min(0)
 
 
@@ -105,9 +108,12 @@ def block_mask(x: Tensor, ptr: Tensor, n_hidden_cells: Tensor, *, pivot: Tensor)
     sizes = ptr.diff()
     _require_hideable(n_hidden_cells, sizes)
     is_outside = ((pivot < 0) | (pivot >= sizes)) & (sizes > 0)
-    if bool(is_outside.any()):
+
+    def complaint() -> str:
         i = int(is_outside.nonzero()[0])
-        raise ValueError(f"pivot {int(pivot[i])} of sample {i} is not a position among its {int(sizes[i])} cells.")
+        return f"pivot {int(pivot[i])} of sample {i} is not a position among its {int(sizes[i])} cells."
+
+    require(~is_outside, complaint)
 
     sample = sample_of_cell(ptr, n_cells=len(x))
     similarity = _cosine_to_pivot(x.detach(), (ptr[:-1] + pivot)[sample])
@@ -163,9 +169,12 @@ def _cosine_to_pivot(x: Tensor, pivot_row: Tensor) -> Tensor:
 
 def _require_hideable(n_hidden_cells: Tensor, sizes: Tensor) -> None:
     is_wrong = (n_hidden_cells > sizes) | (n_hidden_cells < 0)
-    if bool(is_wrong.any()):
+
+    def complaint() -> str:
         i = int(is_wrong.nonzero()[0])
-        raise ValueError(
+        return (
             f"sample {i} has {int(sizes[i])} cells, cannot hide {int(n_hidden_cells[i])} of them: "
             "take the numbers from n_hidden_cells(ptr, rate)."
         )
+
+    require(~is_wrong, complaint)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "from_padded",
+    "host_sizes",
     "ptr_from_sizes",
+    "rows_where",
     "sample_of_cell",
     "segment_mean",
     "segment_softmax",
@@ -26,13 +28,15 @@ __all__ = [
 ]
 
 
-def ptr_from_sizes(n_cells: Sequence[int] | torch.Tensor) -> torch.Tensor:
+def ptr_from_sizes(n_cells: Sequence[int] | torch.Tensor, *, known: Sequence[int] | None = None) -> torch.Tensor:
     """Boundaries of sets with the given numbers of cells.
 
     Parameters
     ----------
     n_cells
         Number of cells of each sample, shape (samples,).
+    known
+        The same as Python numbers, where the caller has them: a GPU need not be asked for them later.
 
     Returns
     -------
@@ -46,10 +50,107 @@ def ptr_from_sizes(n_cells: Sequence[int] | torch.Tensor) -> torch.Tensor:
     counts = torch.as_tensor(n_cells, dtype=torch.int64)
     if counts.ndim != 1:
         raise ValueError(f"`n_cells` must have one entry per sample, found shape {tuple(counts.shape)}.")
-    if (counts < 0).any():
+    if not isinstance(n_cells, torch.Tensor):
+        return _from_host(counts.tolist())
+
+    def complaint() -> str:
         first = int((counts < 0).nonzero()[0, 0])
-        raise ValueError(f"`n_cells` must not be negative, found {int(counts[first])} for sample {first}.")
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return f"`n_cells` must not be negative, found {int(counts[first])} for sample {first}."
+
+    require(counts >= 0, complaint)
+    ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return ptr if known is None else remember(ptr, [0, *itertools.accumulate(known)])
+
+
+def _from_host(counts: list[int]) -> torch.Tensor:
+    if counts and min(counts) < 0:
+        first = next(i for i, n in enumerate(counts) if n < 0)
+        raise ValueError(f"`n_cells` must not be negative, found {counts[first]} for sample {first}.")
+    found = [0, *itertools.accumulate(counts)]
+    return remember(torch.tensor(found, dtype=torch.int64), found)
+
+
+def require(is_good: torch.Tensor, complaint: Callable[[], str]) -> None:
+    """Raise unless all is good: at once on a CPU; on a GPU, which is not waited for, as its error when it gets there.
+
+    Parameters
+    ----------
+    is_good
+        What must be True everywhere.
+    complaint
+        Makes the message.
+
+    Raises
+    ------
+    ValueError
+        If something is not, on a CPU.
+    """
+    if is_good.device.type != "cpu" or _AS_ON_GPU:
+        torch._assert_async(is_good.all(), "values that scset_tools.nn refuses: run the step on a CPU to see which")
+    elif not bool(is_good.all()):
+        raise ValueError(complaint())
+
+
+_AS_ON_GPU = False
+"""Whether to ask a CPU for no more than a GPU would be asked for; for tests that count."""
+
+
+def bounds(ptr: torch.Tensor) -> list[int]:
+    """Boundaries as numbers: what :func:`remember` wrote down, or what the device says, for which a GPU has to be waited for.
+
+    Parameters
+    ----------
+    ptr
+        Boundaries, shape (samples + 1,).
+    """
+    known = getattr(ptr, "_bounds", None)
+    version = None if ptr.is_inference() else ptr._version
+    if known is not None and known[0] == version:
+        return known[1]
+    found = ptr.tolist()
+    if version is not None:  # a tensor of inference mode does not say when it changes
+        remember(ptr, found)
+    return found
+
+
+def host_sizes(ptr: torch.Tensor) -> list[int]:
+    """Number of cells of each sample as Python numbers; see :func:`bounds`.
+
+    Parameters
+    ----------
+    ptr
+        Boundaries, shape (samples + 1,).
+    """
+    return [after - before for before, after in itertools.pairwise(bounds(ptr))]
+
+
+def rows_where(mask: torch.Tensor, n_rows: int) -> torch.Tensor:
+    """The rows of which ``mask`` is True, ascending, (n_rows,): ``mask.nonzero()`` for a number that is known.
+
+    Parameters
+    ----------
+    mask
+        bool, (rows,).
+    n_rows
+        How many are True.
+    """
+    if mask.device.type == "cpu" and not _AS_ON_GPU:
+        return mask.nonzero().squeeze(1)
+    return torch.argsort(~mask, stable=True)[:n_rows]
+
+
+def remember(ptr: torch.Tensor, found: list[int]) -> torch.Tensor:
+    """Write boundaries down beside the tensor that holds them, until it changes; returns the tensor.
+
+    Parameters
+    ----------
+    ptr
+        Boundaries, shape (samples + 1,).
+    found
+        The same as numbers.
+    """
+    ptr._bounds = (None if ptr.is_inference() else ptr._version, found)  # type: ignore[attr-defined]
+    return ptr
 
 
 def sizes(ptr: torch.Tensor) -> torch.Tensor:
@@ -68,7 +169,7 @@ def sample_of_cell(ptr: torch.Tensor, *, n_cells: int | None = None) -> torch.Te
         ``ptr[-1]`` where the caller knows it (``len(x)``). Without it the value is read from the device, which makes
         a GPU wait for all earlier work.
     """
-    total = int(ptr[-1]) if n_cells is None else n_cells
+    total = bounds(ptr)[-1] if n_cells is None else n_cells
     samples = torch.arange(len(ptr) - 1, device=ptr.device)
     return torch.repeat_interleave(samples, sizes(ptr), output_size=total)
 
@@ -90,10 +191,9 @@ def to_padded(x: torch.Tensor, ptr: torch.Tensor) -> tuple[torch.Tensor, torch.T
     is_real
         Boolean (samples, longest), True where a slot holds a cell.
     """
-    check_ptr(x, ptr)
     counts = sizes(ptr)
     n_samples = len(counts)
-    longest = int(counts.max()) if n_samples else 0
+    longest = max(check_ptr(x, ptr), default=0)
     is_real = torch.arange(longest, device=x.device) < counts[:, None]  # (samples, longest)
     sample = sample_of_cell(ptr, n_cells=len(x))
     slot = sample * longest + torch.arange(len(x), device=x.device) - ptr[sample]  # (cells,)
@@ -206,12 +306,12 @@ def accumulation_dtype(x: torch.Tensor) -> torch.dtype:
 
 def check_ptr(x: torch.Tensor, ptr: torch.Tensor) -> list[int]:
     """Sizes as Python numbers, after checking that ``ptr`` covers the rows of ``x``."""
-    bounds = ptr.tolist()
-    if not bounds or bounds[0] != 0 or bounds[-1] != len(x):
-        ends = f"{bounds[0]} to {bounds[-1]}" if bounds else "nothing"
+    found = bounds(ptr)
+    if not found or found[0] != 0 or found[-1] != len(x):
+        ends = f"{found[0]} to {found[-1]}" if found else "nothing"
         raise ValueError(f"`ptr` must run from 0 to the number of cells ({len(x)}), but it runs from {ends}.")
-    counts = [after - before for before, after in itertools.pairwise(bounds)]
+    counts = [after - before for before, after in itertools.pairwise(found)]
     if counts and min(counts) < 0:
         first = next(i for i, count in enumerate(counts) if count < 0)
-        raise ValueError(f"`ptr` must not decrease, but falls from {bounds[first]} to {bounds[first + 1]} at {first}.")
+        raise ValueError(f"`ptr` must not decrease, but falls from {found[first]} to {found[first + 1]} at {first}.")
     return counts

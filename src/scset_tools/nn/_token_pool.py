@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from scset_tools.nn._ragged import check_ptr
+
 __all__ = ["TokenPool"]
 
 MAX_COMPONENTS = 64
@@ -96,7 +98,7 @@ class TokenPool(nn.Module):
         ptr
             Boundaries of the samples, (samples + 1,).
         """
-        n_cells = ptr.diff().tolist()
+        n_cells = check_ptr(x, ptr)
         # one product per sample: all weighted cells of a batch would take n_tokens times its memory
         pairs = zip(self.assign(x).split(n_cells), x.split(n_cells), strict=True)
         n, total = zip(*[(weight.sum(0), weight.T @ cells) for weight, cells in pairs], strict=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
 from scset_tools.nn._masking import random_mask
+from scset_tools.nn._ragged import bounds, host_sizes, ptr_from_sizes, rows_where
 
 
 def random_view(ptr: Tensor, n_cells: int, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,7 +36,7 @@ def random_view(ptr: Tensor, n_cells: int, u: Tensor) -> tuple[Tensor, Tensor]:
         If ``n_cells`` is not positive.
     """
     n_kept, ptr_view = _view_sizes(ptr, n_cells)
-    return random_mask(ptr, n_kept, u).nonzero().squeeze(1), ptr_view
+    return rows_where(random_mask(ptr, n_kept, u), bounds(ptr_view)[-1]), ptr_view
 
 
 def farthest_point_view(x: Tensor, ptr: Tensor, n_cells: int, *, start: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,9 +73,9 @@ def farthest_point_view(x: Tensor, ptr: Tensor, n_cells: int, *, start: Tensor) 
     A set of n cells costs ``n_cells`` passes over its n x features values, one after the other. Crop sets of hundreds of
     thousands of cells with :func:`random_view` first.
     """
-    n_kept, ptr_view = _view_sizes(ptr, n_cells)
+    _, ptr_view = _view_sizes(ptr, n_cells)
     chosen = []
-    for i, (begin, end, k) in enumerate(zip(ptr[:-1].tolist(), ptr[1:].tolist(), n_kept.tolist(), strict=True)):
+    for i, ((begin, end), k) in enumerate(zip(itertools.pairwise(bounds(ptr)), host_sizes(ptr_view), strict=True)):
         if end - begin == k:
             chosen.append(torch.arange(begin, end, device=ptr.device))
             continue
@@ -106,4 +109,4 @@ def _view_sizes(ptr: Tensor, n_cells: int) -> tuple[Tensor, Tensor]:
     if n_cells < 1:
         raise ValueError(f"n_cells must be at least 1, got {n_cells}.")
     n_kept = ptr.diff().clamp_max(n_cells)
-    return n_kept, torch.cat([ptr.new_zeros(1), n_kept.cumsum(0)])
+    return n_kept, ptr_from_sizes(n_kept, known=[min(n, n_cells) for n in host_sizes(ptr)])

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -54,17 +55,12 @@ class StoreRun:
         self.columns = [None if np.array_equal(c, np.arange(len(features))) else c for c in columns]
         n, d = len(row), len(features)
         self.total, self.n_features, self.is_counts = np.zeros(n), np.zeros(n, np.int64), True
-        self.sum, self.square = np.zeros(d), np.zeros(d)
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Mean of each feature."""
-        return self.sum / len(self.row)
+        self.n_learned, self.mean, self.square, self.least = 0, np.zeros(d), np.zeros(d), np.float32(0)
 
     @property
     def sd(self) -> np.ndarray:
         """Standard deviation of each feature."""
-        return np.sqrt(np.maximum(self.square / len(self.row) - self.mean**2, 0))
+        return np.sqrt(self.square / max(1, self.n_learned))
 
     def write(self, *, progress: bool) -> None:
         """Write all blocks that were not written before."""
@@ -77,8 +73,9 @@ class StoreRun:
         done = 0
         if state is not None:
             done = int(state["done"])
-            self.is_counts, self.sum, self.square = bool(state["is_counts"]), state["sum"], state["square"]
-            n_done = len(state["total"])
+            self.is_counts, self.mean, self.square = bool(state["is_counts"]), state["mean"], state["square"]
+            self.least = state["least"][()]
+            self.n_learned = n_done = len(state["total"])
             self.total[:n_done], self.n_features[:n_done] = state["total"], state["n_features"]
         d = len(self.features)
         self.writer = (
@@ -136,9 +133,21 @@ class StoreRun:
         self.n_features[lo:hi] = np.asarray((x != 0).sum(axis=1)).ravel()
         values = x.data if self.is_sparse else x
         self.is_counts = self.is_counts and bool(((values >= 0) & (values == np.round(values))).all())
-        self.sum += np.asarray(x.sum(axis=0, dtype=np.float64)).ravel()
-        squared = x.astype(np.float64).power(2) if self.is_sparse else np.square(x, dtype=np.float64)
-        self.square += np.asarray(squared.sum(axis=0)).ravel()
+        self.least = min(self.least, np.min(values, initial=0))
+        # sums of squares about the mean, of this block and then merged: those about zero would lose the digits of a feature
+        # that hardly varies
+        n, d = hi - lo, len(self.features)
+        if self.is_sparse:
+            mean = np.bincount(x.indices, x.data, minlength=d) / n  # scipy's own sum is one of float32
+            square = np.bincount(x.indices, (x.data - mean[x.indices]) ** 2, minlength=d)
+            square += (n - np.bincount(x.indices, minlength=d)) * mean**2
+        else:
+            mean = x.mean(axis=0, dtype=np.float64)
+            square = np.square(x - mean).sum(axis=0)
+        apart, total = mean - self.mean, self.n_learned + n
+        self.square += square + apart**2 * (self.n_learned * n / total)
+        self.mean += apart * (n / total)
+        self.n_learned = total
 
     # ---- going on after a stop
 
@@ -160,7 +169,8 @@ class StoreRun:
             stamp=np.array(self.stamp),
             done=np.array(done),
             is_counts=np.array(self.is_counts),
-            sum=self.sum,
+            least=np.array(self.least),
+            mean=self.mean,
             square=self.square,
             **self.writer.state(),
         )
@@ -180,6 +190,7 @@ class StoreRun:
     def close(self, obs: pd.DataFrame, features: pd.Index, store: dict[str, Any]) -> None:
         """Write the rest: cells, features, and what is known of the values."""
         import anndata
+        import zarr
         from anndata.io import write_elem
 
         self.writer.close()
@@ -195,11 +206,15 @@ class StoreRun:
                 "scset_tools": {
                     "is_finite": True,
                     "has_zero_cells": bool((self.n_features == 0).any()),
+                    "has_negative_values": bool(self.least < 0),
                     "shape": [len(self.row), len(features)],
                 },
             }
         )
         shutil.rmtree(self._progress)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+            zarr.consolidate_metadata(self.part)  # what opens it lazily asks for it
 
 
 def _loaded(path: Path) -> dict[str, np.ndarray]:

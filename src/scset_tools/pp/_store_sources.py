@@ -82,6 +82,8 @@ def _open(source: Any, name: str, layer: str | None) -> Source:
     if values is None:
         msg = f"Source {name!r} has no X. Name the layer to store: layer=..."
         raise ValueError(msg)
+    if getattr(values, "format", None) == "csc" and hasattr(values, "to_memory"):
+        values = values.to_memory().tocsr()  # the one thing that is not read in pieces: by columns, a piece reads all
     features = pd.Index(adata.var_names.astype(str))
     if not features.is_unique:
         doubled = features[features.duplicated()].unique()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 import torch
-from torchmetrics import MeanMetric
 
 from scset_tools._checks import first
+from scset_tools.train._sample_mean import SampleMean
 
 SCHEDULES = ("constant", "cosine", "plateau")
 
@@ -52,6 +53,9 @@ class SampleTrainingPlan(pl.LightningModule):
     n_epochs_kl_warmup = n_steps_kl_warmup = None
     max_kl_weight = min_kl_weight = 0.0
 
+    steps_unseen: dict[str, int] = {"cpu": 1}  # noqa: RUF012
+    """After how many steps at most the loss is looked at, by kind of device; others 16: to look makes the host wait for the GPU."""
+
     def __init__(
         self,
         module: Any,
@@ -80,10 +84,13 @@ class SampleTrainingPlan(pl.LightningModule):
         self.lr_factor, self.lr_patience, self.lr_scheduler_metric = lr_factor, lr_patience, lr_scheduler_metric
         self.weight_decay, self.eps, self.betas, self.seed = weight_decay, eps, betas, seed
         self.reduce_lr_on_plateau = lr_schedule == "plateau"
+        self._unseen: list[
+            tuple[torch.Tensor, int, str, Any]
+        ] = []  # losses that nobody looked at, each with its step and cells
         self.sample_names: Callable[[Any], list[str]] | None = None  # names of the samples of a batch, for messages
         self.meters = torch.nn.ModuleDict(
             {
-                f"{name}_{part}": MeanMetric(nan_strategy="ignore")
+                f"{name}_{part}": SampleMean()
                 for name in ("loss", *self.module.metrics)
                 for part in ("train", "validation", "test")
             }
@@ -115,14 +122,14 @@ class SampleTrainingPlan(pl.LightningModule):
             raise ValueError(
                 self._complaint(f"The loss cannot be computed in step {self.global_step} ({part}): {error}", batch)
             ) from error
-        if not torch.isfinite(out.loss):
-            raise ValueError(
-                self._complaint(f"The loss is {float(out.loss.detach())} in step {self.global_step} ({part})", batch)
-            )
+        cells = SimpleNamespace(rows=getattr(batch, "rows", None))
+        self._unseen.append((out.loss.detach(), self.global_step, part, cells))
+        if len(self._unseen) >= self.steps_unseen.get(self.device.type, 16):
+            self._look_at_losses()
         weights = getattr(out, "weights", {})
         # metrics as objects: Lightning's own mean over processes is too large when they saw unequal numbers of samples
         for name, value in {"loss": out.loss, **out.extra_metrics}.items():
-            meter = cast("MeanMetric", self.meters[f"{name}_{part}"])
+            meter = cast("SampleMean", self.meters[f"{name}_{part}"])
             # a part without a single label has the weight 0 and the mean NaN
             meter.update(value.detach().float(), weight=weights.get(name, out.n_obs_minibatch))
             self.log(
@@ -134,6 +141,14 @@ class SampleTrainingPlan(pl.LightningModule):
                 batch_size=max(int(out.n_obs_minibatch), 1),
             )
         return out.loss
+
+    def _look_at_losses(self) -> None:
+        """Raise for the first loss since the last look that is not finite."""
+        unseen, self._unseen = self._unseen, []
+        if not unseen or bool(torch.stack([loss for loss, *_ in unseen]).isfinite().all()):
+            return
+        loss, step, part, cells = next(found for found in unseen if not bool(found[0].isfinite()))
+        raise ValueError(self._complaint(f"The loss is {float(loss)} in step {step} ({part})", cells))
 
     def _complaint(self, what: str, batch: Any = None) -> str:
         """What went wrong, with the samples of the batch and the ways out."""
@@ -150,6 +165,7 @@ class SampleTrainingPlan(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Refuse weights that the last step made unusable."""
+        self._look_at_losses()
         bad = [name for name, p in self.module.named_parameters() if not torch.isfinite(p).all()]
         if bad:
             raise ValueError(self._complaint(f"Weights are not finite after the last step: {first(bad)}"))
@@ -164,7 +180,8 @@ class SampleTrainingPlan(pl.LightningModule):
         self._step_plateau("_validation")
 
     def on_train_epoch_end(self) -> None:
-        """Let a plateau schedule see the metrics of training."""
+        """Look at the losses of the last steps, and let a plateau schedule see the metrics of training."""
+        self._look_at_losses()
         self._step_plateau("_train")
 
     def _step_plateau(self, part: str) -> None:
@@ -175,7 +192,8 @@ class SampleTrainingPlan(pl.LightningModule):
             scheduler.step(float(self.trainer.callback_metrics[self.lr_scheduler_metric]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the seed, which may have been drawn."""
+        """Add the seed, which may have been drawn. Weights after a loss that is not finite are not saved."""
+        self._look_at_losses()
         checkpoint["seed"] = self.seed
 
     def _parameter_groups(self) -> list[dict[str, Any]]:

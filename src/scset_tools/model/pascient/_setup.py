@@ -13,7 +13,7 @@ from scipy import sparse
 
 from scset_tools import _checks
 from scset_tools._samples import as_text
-from scset_tools.data._features import describe_source
+from scset_tools.data._features import describe_source, known_of
 from scset_tools.data._rows import RowReader, row_major
 
 N_LOOKED_AT = 2_000
@@ -101,6 +101,8 @@ def check_scale(source: Any, *, log_normalize: bool, setup_args: Mapping[str, An
     where = describe_source(layer=setup_args.get("layer"), use_rep=setup_args.get("use_rep"))
     reader = RowReader(source)
     if log_normalize:
+        if known_of(source).get("has_negative_values", True) is False:
+            return
         for start in range(0, reader.n_rows, RowReader.rows_per_chunk(reader.n_features)):
             rows = np.arange(start, min(start + RowReader.rows_per_chunk(reader.n_features), reader.n_rows))
             block = reader.csr(rows)

@@ -25,8 +25,10 @@ from scset_tools.nn import (
     cell_uniform,
     drop_markers,
     flow_path,
+    host_sizes,
     ptr_from_sizes,
     rank_within_set,
+    rows_where,
     sample_of_cell,
     segment_mean,
 )
@@ -256,11 +258,14 @@ class ScSetModule(SampleModule):
         rank = rank_within_set(cell_uniform(seed, ptr, stream=STREAM_SPLIT), ptr)
         is_target = rank < n_targets[sample]
         is_anchor = ~is_target & (rank < (n_targets + n_anchors)[sample])
+        sizes = host_sizes(ptr)
+        of_targets = [min(max(n // 4, 1), self.n_targets, n) for n in sizes]
+        of_anchors = [min(n - k, self.n_cells) for n, k in zip(sizes, of_targets, strict=True)]
         return (
-            is_anchor.nonzero().squeeze(1),
-            ptr_from_sizes(n_anchors),
-            is_target.nonzero().squeeze(1),
-            ptr_from_sizes(n_targets),
+            rows_where(is_anchor, sum(of_anchors)),
+            ptr_from_sizes(n_anchors, known=of_anchors),
+            rows_where(is_target, sum(of_targets)),
+            ptr_from_sizes(n_targets, known=of_targets),
         )
 
     def _predict(
@@ -283,7 +288,7 @@ class ScSetModule(SampleModule):
         of_sample = self.denoiser.of_sample(told)
         if which is not None:
             return self.denoiser(state, of_time, of_sample, which_time=t, which_sample=which)
-        return self.denoiser(state, of_time, of_sample, which_time=t, n_rows=ptr.diff().tolist())
+        return self.denoiser(state, of_time, of_sample, which_time=t, n_rows=host_sizes(ptr))
 
     def partial_modules(self) -> Sequence[torch.nn.Module]:
         """The last block of the encoder, or what pools the cells."""

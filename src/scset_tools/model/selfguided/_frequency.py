@@ -46,15 +46,18 @@ class MaskingCounts(nn.Module):
     @torch.no_grad()
     def add(self, tokens: Tokens, hidden: HiddenGenes, *, n_cells: int) -> None:
         """Count what a training step hides, in all processes that take it."""
-        gene = hidden.gene[hidden.is_real]
-        value = (hidden.value[hidden.is_real].double() * SCALE).round().long()
-        expressed = hidden.gene[hidden.is_expressed]
-        seen = tokens.gene[tokens.is_real]
-        ones = torch.ones_like
-        parts = ((gene, ones(gene)), (expressed, ones(expressed)), (seen, ones(seen)), (gene, value))
-        more = self.times_masked.new_zeros(len(parts), len(self.times_masked) + 1)
-        for row, (index, amount) in zip(more, parts, strict=True):
-            row.index_add_(0, index, amount)
+        value = (hidden.value.double() * SCALE).round().long()
+        parts = (
+            (hidden.gene, hidden.is_real, 1),
+            (hidden.gene, hidden.is_expressed, 1),
+            (tokens.gene, tokens.is_real, 1),
+            (hidden.gene, hidden.is_real, value),
+        )
+        last = len(self.times_masked)
+        more = self.times_masked.new_zeros(len(parts), last + 1)
+        for row, (index, counts, amount) in zip(more, parts, strict=True):
+            # what does not count adds nothing to the last column: a choice of entries would make the host wait for their number
+            row.index_add_(0, torch.where(counts, index, last).flatten(), torch.where(counts, amount, 0).flatten())
         more[0, -1] = n_cells
         if self.is_shared:
             # now, not at the end: buffers of the first process replace those of the others before each step

@@ -85,7 +85,7 @@ def hide_genes(
     if candidates == "all":
         return _hide_any(tokens, seed, n_hidden + n_hidden_zero, is_zero=is_zero, importance=importance)
     u = torch.ones(tokens.is_real.shape, dtype=torch.float64, device=seed.device)
-    u[tokens.is_real] = cell_uniform(seed, ptr_from_sizes(tokens.n_real), stream=STREAM_EXPRESSED)
+    u = u.masked_scatter(tokens.is_real, cell_uniform(seed, ptr_from_sizes(tokens.n_real), stream=STREAM_EXPRESSED))
     weight = torch.ones_like(u) if importance is None else importance[0]
     hidden, is_hidden = draw_without_replacement(weight, n_hidden, u, is_real=tokens.is_real)
     is_visible = tokens.is_real.scatter(1, hidden, tokens.is_real.gather(1, hidden) & ~is_hidden)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from scset_tools.nn import host_sizes
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -48,12 +50,10 @@ class Tokens:
 def pad(gene: torch.Tensor, value: torch.Tensor, ptr: torch.Tensor, *, padding: int) -> Tokens:
     """Padded tokens of ragged ones: (tokens,), (tokens,) and boundaries (cells + 1,)."""
     sizes = ptr.diff()
-    n_most = int(sizes.max()) if len(sizes) else 0
+    n_most = max(host_sizes(ptr), default=0)
     is_real = torch.arange(n_most, device=ptr.device) < sizes[:, None]
-    padded_gene = gene.new_full(is_real.shape, padding)
-    padded_gene[is_real] = gene
-    padded_value = value.new_zeros(is_real.shape)
-    padded_value[is_real] = value
+    padded_gene = gene.new_full(is_real.shape, padding).masked_scatter(is_real, gene)
+    padded_value = value.new_zeros(is_real.shape).masked_scatter(is_real, value)
     return Tokens(padded_gene, padded_value, is_real)
 
 
