@@ -49,6 +49,27 @@ def test_command_lines_of_examples_exist(name):
     assert offences(text) == []
 
 
+def test_the_script_of_several_processes_runs_as_one(tmp_path, monkeypatch):
+    import runpy
+
+    import scset_tools as sst
+
+    monkeypatch.chdir(tmp_path)
+    cells = sst.datasets.perturbation_cohort(n_samples=4, n_cells=20)
+    sst.pp.write_store(cells, "cohort.zarr", sample_key="sample", progress=False)
+    sst.MAESTRO.setup_anndata(cells, sample_key="sample")
+    model = sst.MAESTRO(cells, n_hidden=8, n_latent=4, n_inducing=2, random_state=0)
+    model.train(1, accelerator="cpu", enable_progress_bar=False)
+    model.save("model")
+    runpy.run_path(str(EXAMPLES / "embed_processes.py"))["main"]("model", "cohort.zarr", "samples.h5ad")
+    import anndata
+
+    written = anndata.read_h5ad("samples.h5ad")
+    assert written.obs_names.tolist() == model.sample_names
+    done = subprocess.run(["bash", "-n", EXAMPLES / "embed_processes.sh"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_check_bites():
     assert offences("arguments=(--sample-keys a)") == ["fit --sample-keys"]
     assert offences("methods=(mean maestre)\nscset-tools fit x --sample-keys a\n") == ["fit --sample-keys", "maestre"]

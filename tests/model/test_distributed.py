@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from _cohort import FIT, make_cohort
+
+import scset_tools as sst
+from scset_tools.model._processes import is_shared, shares_of
 
 HERE = Path(__file__).parent
 
@@ -82,6 +87,44 @@ def test_masking_is_counted_over_all_processes(reports):
 def test_early_stopping_stops_all_processes(reports):
     first, second = reports["stopped"]
     assert first["n_epochs"] == second["n_epochs"] == 3  # nothing is learned: the first epoch and a patience of two
+
+
+def test_two_processes_share_inference_and_find_what_one_finds(tmp_path):
+    """Also of fewer samples than processes: then one of them has nothing to do."""
+    adata = make_cohort(9)
+    sst.MAESTRO.setup_anndata(adata, "sample", labels_key="condition")
+    sizes = {"n_hidden": 8, "n_latent": 4, "n_inducing": 2, "n_layers": 1, "n_cells": 20, "n_heads": 2}
+    model = sst.MAESTRO(adata, random_state=0, **sizes)
+    model.train(**{**FIT, "max_epochs": 1})
+    model.finetune("condition", mode="frozen")
+    model.save(tmp_path / "model")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1] / "src"), str(HERE)])}
+    script = [str(HERE / "_processes_script.py"), str(tmp_path), "3", "1"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for start in ([], torchrun):
+        command = [sys.executable, "-W", "ignore", *start, *script]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, done.stderr[-4000:]
+    for n in (3, 1):
+        alone = np.load(tmp_path / f"found{n}.1.0.npz")
+        for rank in (0, 1):
+            together = np.load(tmp_path / f"found{n}.2.{rank}.npz")
+            for name in alone:
+                np.testing.assert_allclose(together[name], alone[name], atol=2e-6, rtol=1e-5, err_msg=name)
+
+
+def test_shares_have_about_as_many_cells():
+    sizes = np.array([10, 1, 7, 3, 5])
+    shares = shares_of(np.arange(5), sizes, 2)
+    assert sorted(np.concatenate(shares)) == [0, 1, 2, 3, 4]
+    assert abs(sizes[shares[0]].sum() - sizes[shares[1]].sum()) <= 2
+    assert [len(s) for s in shares_of(np.arange(2), sizes, 3)] == [1, 1, 0]
+
+
+def test_one_process_shares_nothing():
+    with sst.model.share_inference() as rank:
+        assert rank == 0
+        assert not is_shared()
 
 
 def test_processes_of_a_notebook_bring_weights_and_history_back(tmp_path):

@@ -4,6 +4,7 @@ from scset_tools.model._as_profile import ModelProfile
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._base_module import SampleModule
 from scset_tools.model._hub import to_hub
+from scset_tools.model._processes import share_inference
 from scset_tools.model.explain import Attributions, TrustResult, trust_attributions
 from scset_tools.model.maestro import MAESTRO
 from scset_tools.model.pascient import PaSCient
@@ -20,6 +21,7 @@ __all__ = [
     "ScSet",
     "SelfGuidedMAE",
     "TrustResult",
+    "share_inference",
     "to_hub",
     "trust_attributions",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,6 +13,7 @@ from scset_tools.data._batch import SampleBatch
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._splitter import sample_loader
 from scset_tools.model._base_module import Pieces, SampleModule
+from scset_tools.model._processes import shared
 
 MAX_CELLS = 32_768
 """Most cells that are read and encoded at once; a larger sample is encoded in pieces."""
@@ -21,9 +23,14 @@ def represent_samples(
     module: SampleModule, dataset: SampleDataset, positions: np.ndarray, *, batch_size: int
 ) -> np.ndarray:
     """Vectors of the numbered samples, in that order, (len(positions), n_latent), float32."""
+
+    def embed(share: np.ndarray) -> dict[int, np.ndarray]:
+        runs = _run(dataset, share, batch_size, module, module.represent, module.represent_in_pieces)
+        return {number: vector for samples, _, out in runs for number, vector in zip(samples, out, strict=True)}
+
     vectors: dict[int, np.ndarray] = {}
-    for samples, _, out in _run(dataset, positions, batch_size, module, module.represent, module.represent_in_pieces):
-        vectors.update(zip(samples, out, strict=True))
+    for part in shared(np.unique(positions), dataset.sizes, embed):
+        vectors |= part
     out = np.stack([vectors[int(p)] for p in positions])
     _require_finite(out, [str(dataset.index.names[p]) for p in positions], what="vectors")
     return out
@@ -39,8 +46,15 @@ def score_cells(
     """Scores of all cells, (cells, n_scores), in the order of the AnnData; NaN for a cell that was not drawn."""
     n_cells = dataset.reader.n_rows
     scores: np.ndarray | None = None
-    for samples, rows, out in _run(dataset, np.arange(len(dataset)), 16, module, score, score_in_pieces):
-        _require_finite(out, [str(n) for n in dataset.index.names[samples]], what="scores of the cells")
+
+    def scored(share: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        found = []
+        for samples, rows, out in _run(dataset, share, 16, module, score, score_in_pieces):
+            _require_finite(out, [str(n) for n in dataset.index.names[samples]], what="scores of the cells")
+            found.append((rows, out))
+        return found
+
+    for rows, out in itertools.chain.from_iterable(shared(np.arange(len(dataset)), dataset.sizes, scored)):
         if scores is None:
             scores = np.full((n_cells, out.shape[1]), np.nan, dtype=np.float32)
         scores[rows] = out
@@ -74,8 +88,9 @@ def _run(
     dataset = dataset.in_row_order()  # a vector does not depend on the order of cells
     distinct = np.unique(positions)
     is_large = dataset.sizes[distinct] > MAX_CELLS
-    loader = sample_loader(dataset, distinct[~is_large], batch_size=batch_size, max_cells=MAX_CELLS)
-    for batch in loader if len(distinct[~is_large]) else ():
+    small = distinct[~is_large]
+    loader = sample_loader(dataset, small, batch_size=batch_size, max_cells=MAX_CELLS) if len(small) else ()
+    for batch in loader:
         out = on_batch(batch.to(module.device))
         yield batch.sample.tolist(), batch.rows.numpy(), out.float().cpu().numpy()
     for sample in distinct[is_large].tolist():

@@ -112,7 +112,7 @@ def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event
         raise ValueError(msg)
     is_labelled = column.notna().to_numpy()
     if event_key is not None:
-        is_labelled &= _checks.require_obs(samples, event_key).notna().to_numpy()
+        is_labelled = is_labelled & _checks.require_obs(samples, event_key).notna().to_numpy()
     rows = np.flatnonzero(is_labelled)
     n_missing = len(column) - len(rows)
     if len(rows) == 0:

@@ -11,6 +11,9 @@ from scipy import sparse
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.nn import sample_of_cell
 
+_OF_SAMPLES = ("values", "group_values", "group_cells", "group_sizes", "f_input", "f_baseline", "error")
+"""Attributes of :class:`SampleSums` with one entry for each sample."""
+
 
 class SampleSums:
     """Attributions summed over the cells of each sample, by group and feature.
@@ -78,6 +81,32 @@ class SampleSums:
         self.group_cells[at] = of_cells.view(-1, n, n_places)[..., :-1].permute(1, 2, 0).cpu().numpy()
         self.group_sizes[at] = torch.bincount(place, minlength=n * n_places).view(n, -1)[:, :-1].cpu().numpy()
 
+    def part(self, numbers: np.ndarray, dataset: SampleDataset) -> dict[str, Any]:
+        """What is known of some samples, for another process.
+
+        Parameters
+        ----------
+        numbers
+            Their numbers.
+        dataset
+            Cells that are attributed to.
+        """
+        at = [self.place[int(s)] for s in numbers]
+        rows = dataset.index.cells_of(numbers)
+        return {"at": at, "rows": rows, "cells": self.cells[rows], **{n: getattr(self, n)[at] for n in _OF_SAMPLES}}
+
+    def take(self, part: dict[str, Any]) -> None:
+        """Take what another process knows.
+
+        Parameters
+        ----------
+        part
+            From :meth:`part`.
+        """
+        self.cells[part["rows"]] = part["cells"]
+        for name in _OF_SAMPLES:
+            getattr(self, name)[part["at"]] = part[name]
+
 
 class CellMatrix:
     """Attributions of every feature in every cell to one score, sample by sample.
@@ -99,6 +128,29 @@ class CellMatrix:
         for i, sample in enumerate(space.batch.sample.tolist()):
             own = slice(ptr[i], ptr[i + 1])
             self.blocks[sample] = rows[own], matrix[own]
+
+    def part(self, numbers: np.ndarray, dataset: SampleDataset) -> dict[str, Any]:
+        """What is known of some samples, for another process.
+
+        Parameters
+        ----------
+        numbers
+            Their numbers.
+        dataset
+            Not used.
+        """
+        del dataset
+        return {"blocks": {int(s): self.blocks[int(s)] for s in numbers}}
+
+    def take(self, part: dict[str, Any]) -> None:
+        """Take what another process knows.
+
+        Parameters
+        ----------
+        part
+            From :meth:`part`.
+        """
+        self.blocks |= part["blocks"]
 
     def result(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray | sparse.csr_matrix]:
         """Rows of the AnnData, (cells,), and attributions, (cells, features), sample after sample."""

@@ -14,6 +14,7 @@ from scset_tools import _checks, _labels
 from scset_tools._samples import as_text
 from scset_tools.data._splitter import sample_loader
 from scset_tools.model._inference import represent_samples
+from scset_tools.model._processes import is_shared, shared
 from scset_tools.model.explain._scorer import Head, Probe, Scorer
 from scset_tools.nn import sample_of_cell
 
@@ -180,7 +181,17 @@ class Question:
         precision
             First number of steps, and the error that is allowed.
         """
-        pending = np.unique(self.positions)
+
+        def attribute(share: np.ndarray) -> dict[str, Any]:
+            if len(share):
+                self._run(share, collect, precision)
+            return collect.part(share, self.dataset) if is_shared() else {}
+
+        for part in shared(np.unique(self.positions), self.dataset.sizes, attribute):
+            if part:
+                collect.take(part)
+
+    def _run(self, pending: np.ndarray, collect: Any, precision: Precision) -> None:
         for k in range(MAX_DOUBLINGS + 1):
             again = []
             for space in self._spaces(pending, n_scores=self.scorer.n_computed):
