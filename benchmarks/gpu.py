@@ -114,7 +114,8 @@ def step_of(cls: Any, adata: ad.AnnData, setup: dict, build: dict, split: dict) 
     cls.setup_anndata(adata, sample_key="sample", **setup)
     model = cls(adata, random_state=0, **build)
     module = model.module.to(DEVICE).train()
-    splitter = model._data_splitter_cls(model.adata_manager, seed=0, **split, **getattr(model, "_read", {}))
+    read = model._read if cls is sst.SelfGuidedMAE else {}
+    splitter = model._data_splitter_cls(model.adata_manager, seed=0, **split, **read)
     splitter.setup()
     with contextlib.suppress(ValueError):  # kinds of cells ask for more samples than are here
         model._before_training(module, splitter)

@@ -20,9 +20,8 @@ def plan_and_batches(kind):
     cls.setup_anndata(adata, "sample", labels_key="condition", batch_key="batch")
     model = cls(adata, random_state=0, **arguments)
     model.module.train()
-    splitter = model._data_splitter_cls(
-        model.adata_manager, batch_size=4, n_cells=20, seed=0, **getattr(model, "_read", {})
-    )
+    read = model._read if kind == "selfguidedmae" else {}
+    splitter = model._data_splitter_cls(model.adata_manager, batch_size=4, n_cells=20, seed=0, **read)
     splitter.setup()
     model._before_training(model.module, splitter)
     plan = model._training_plan_cls(model.module)

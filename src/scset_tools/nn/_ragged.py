@@ -51,7 +51,7 @@ def ptr_from_sizes(n_cells: Sequence[int] | torch.Tensor, *, known: Sequence[int
     if counts.ndim != 1:
         raise ValueError(f"`n_cells` must have one entry per sample, found shape {tuple(counts.shape)}.")
     if not isinstance(n_cells, torch.Tensor):
-        return _from_host(counts.tolist())
+        return _from_host([int(n) for n in n_cells])
 
     def complaint() -> str:
         first = int((counts < 0).nonzero()[0, 0])
