@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 
-def permute_labels(codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def permute_labels(
+    codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator, *, order: np.ndarray | None = None
+) -> np.ndarray:
     """Positions ``p`` such that ``labels[p]`` are labels under the null hypothesis that they say nothing about the samples.
 
     Groups (donors) exchange their labels whole: each takes over the make-up of another one and spreads it over its own
@@ -28,12 +30,14 @@ def permute_labels(codes: np.ndarray, groups: np.ndarray, rng: np.random.Generat
         Group codes, shape (n,).
     rng
         Generator.
+    order
+        Rank of each sample by name, shape (n,), so that the order of the rows means nothing among samples of one group and label.
 
     Returns
     -------
     Shape (n,), int64. With groups of unequal sizes a position may occur several times, or never.
     """
-    members = _members(codes, groups)
+    members = _members(codes, groups, order)
     out = np.empty(len(codes), dtype=np.int64)
     if len(members) == len(codes):
         one = np.concatenate(members)
@@ -101,8 +105,8 @@ def _make_up(codes: np.ndarray, groups: np.ndarray) -> tuple[list[np.ndarray], n
     return members, np.stack([np.bincount(codes[m], minlength=codes.max() + 1) / len(m) for m in members])
 
 
-def _members(codes: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
-    """Positions of each group, by label; groups by their code."""
+def _members(codes: np.ndarray, groups: np.ndarray, order: np.ndarray | None = None) -> list[np.ndarray]:
+    """Positions of each group, by label, then by ``order``; groups by their code."""
     group_codes = np.unique(np.asarray(groups), return_inverse=True)[1]
-    order = np.lexsort((codes, group_codes))
-    return cast("list[np.ndarray]", np.split(order, np.flatnonzero(np.diff(group_codes[order])) + 1))
+    rows = np.lexsort((np.arange(len(group_codes)) if order is None else order, codes, group_codes))
+    return cast("list[np.ndarray]", np.split(rows, np.flatnonzero(np.diff(group_codes[rows])) + 1))

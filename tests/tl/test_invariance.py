@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from scset_tools import profiles, tl
+from scset_tools import pp, profiles, tl
 
 N = 24
 
@@ -90,6 +90,46 @@ def probe(s: AnnData, label: str, **kwargs: object) -> object:
     return result.folds.drop(columns=["params", "is_tuned"]), out, result.p_value
 
 
+def design(s: AnnData, **kwargs: object) -> object:
+    """Tests of all columns in a design, permutations included, by name of the column."""
+    table = tl.association(s, "two", n_permutations=19, **kwargs).set_index("feature").sort_index()
+    return table.drop(columns=["label_key", "test", "effect_name", "highest"]), table["highest"].tolist()
+
+
+def spare(s: AnnData) -> object:
+    schema = {"relevant": {"label": "classification", "stage": "ranking"}, "technical": {"age": "regression"}}
+    result = tl.spare(s, schema, use_rep="X", groups_key="donor", replicate_key="donor", n_permutations=9)
+    columns = ["spare", "raw", "chance", "corrected", "ci_low", "ci_high", "p_value"]
+    scores = result.scores.set_index("covariate")[columns].sort_index()
+    return scores.drop(columns="spare"), result.replicates.drop(columns="representation")
+
+
+def corrected(s: AnnData) -> object:
+    """Distances between corrected vectors, in the order of names: those do not know the order of columns."""
+    s = s.copy()
+    pp.correct_samples(s, "batch", covariates=["two", "age"], key_added="corrected")
+    return tl.get_distance_table(s, use_rep="corrected").sort_index(axis=0).sort_index(axis=1)
+
+
+def proportions(s: AnnData) -> object:
+    x = np.asarray(s[:, ["f0", "f1", "f2"]].X, dtype=float)
+    table = pd.DataFrame(np.exp(x / 4), index=s.obs_names, columns=["T", "B", "M"])
+    result = tl.retrieve_proportions(s, table, probe="ridge", cv=3, groups_key="donor")
+    return result.per_type.sort_index(), result.predicted.sort_index()
+
+
+def health(s: AnnData) -> object:
+    second = s.copy()
+    second.X = np.floor(s.X)
+    found = tl.representation_health(s, second=second, nuisances=[]).summary()
+    return found
+
+
+def added(s: AnnData) -> object:
+    result = tl.probe(s, "two", covariates=["age", "label"], groups_key="donor", **QUICK)
+    return result.added().drop(columns="metric")
+
+
 def benchmark(s: AnnData) -> object:
     return tl.benchmark(s, ["X", "X_copy"], "two", progress=False, baseline="X", **QUICK).differences()[
         ["difference", "p_value"]
@@ -120,11 +160,30 @@ CALLS: dict[str, Callable[[AnnData], object]] = {
     ),
     "replicates": lambda s: tl.replicate_robustness(s, "donor", n_permutations=9).summary(),
     "trajectory": lambda s: tl.trajectory_correlation(s, "age", n_permutations=9).summary()[["correlation", "p_value"]],
+    "covariates": lambda s: design(s, covariates=["age", "batch"]),
+    "blocks": lambda s: design(s, blocks_key="batch"),
+    "mixed": lambda s: design(s, covariates="age", groups_key="donor"),
+    "paired": lambda s: design(s, paired_by="donor"),
+    "power": lambda s: tl.power(s, "two", [12, 40], groups_key="donor", n_draws=3, cv=3).table,
+    "spare": spare,
+    "correct": corrected,
+    "benchmark-corrected": lambda s: tl.benchmark(
+        s, ["X"], "two", batch_key="batch", batch_covariates="age", progress=False, **QUICK
+    ).results[["auroc", "balanced_accuracy"]],
+    "added": added,
+    "proportions": proportions,
+    "health": health,
+    "batch-removal": lambda s: tl.batch_removal(s, "batch", n_permutations=9, groups_key="donor")[
+        ["removal", "chance", "p_value"]
+    ],
+    "trajectory-diffusion": lambda s: tl.trajectory_correlation(
+        s, "age", method="diffusion", n_neighbors=8, n_permutations=9
+    ).summary()[["correlation", "p_value"]],
     "similarity": lambda s: tl.label_similarity(s, ["label", "two"]),
 }
 
 
-FAST = ("association", "neighbors", "similarity")
+FAST = ("association", "neighbors", "similarity", "blocks", "paired", "correct", "health")
 """Those that are asked change by change."""
 
 

@@ -29,6 +29,7 @@ from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._robustness import RobustnessResult, batch_removal, information_retention, replicate_robustness
 from scset_tools.tl._spare import SpareResult, spare
 from scset_tools.tl._subtypes import subtypes
+from scset_tools.tl._tables import get_score_table, read_table
 from scset_tools.tl._trajectory import TrajectoryResult, trajectory_correlation
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "get_distance_table",
     "get_distances",
     "get_representation",
+    "get_score_table",
     "group_scores",
     "information_retention",
     "join_samples",
@@ -67,6 +69,7 @@ __all__ = [
     "probe",
     "read_distances",
     "read_gmt",
+    "read_table",
     "replicate_robustness",
     "representation_health",
     "retrieve_proportions",

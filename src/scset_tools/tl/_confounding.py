@@ -155,8 +155,8 @@ def confounding(
             f"samples.obs[{batch_key!r}] has the same value in all {len(batch)} labelled samples: nothing to confound."
         )
         raise ValueError(msg)
-    groups = read_groups(part, groups_key, np.arange(part.n_obs))
-    overlap, counts = label_batch_overlap(known[label_key], batch, groups=groups, kind=kind, seed=run.seed)
+    groups, order = (read_groups(part, key, np.arange(part.n_obs)) for key in (groups_key, None))
+    overlap, counts = label_batch_overlap(known[label_key], batch, groups=groups, order=order, kind=kind, seed=run.seed)
     is_separable = bool(overlap["share_mixed"].iloc[0] > 0)
     if obsp_key is None:
         rep, how = get_representation(part, use_rep), "vectors"

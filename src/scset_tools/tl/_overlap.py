@@ -12,7 +12,7 @@ from scset_tools._permutation import permute_labels, smallest_p, warn_of_few_rea
 
 
 def label_batch_overlap(
-    label: pd.Series, batch: pd.Series, *, groups: np.ndarray, kind: str, seed: int
+    label: pd.Series, batch: pd.Series, *, groups: np.ndarray, order: np.ndarray, kind: str, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How far label and batch are the same thing, and the table of counts."""
     rng = np.random.default_rng((seed, 2))
@@ -50,7 +50,7 @@ def label_batch_overlap(
     observed = strength(y)
     n_extreme = 0
     for _ in range(999):
-        shuffled = y[permute_labels(y, groups, rng)]
+        shuffled = y[permute_labels(y, groups, rng, order=order)]
         n_extreme += strength(shuffled) >= observed - 1e-12
     out["p_value"] = (1 + n_extreme) / 1000
     n_values = pd.Series(y).groupby(columns).transform("nunique")

@@ -16,13 +16,13 @@ from scset_tools.tl._paired import signed_ranks
 
 
 def permute_within(
-    codes: np.ndarray, groups: np.ndarray, blocks: np.ndarray, *, rng: np.random.Generator
+    codes: np.ndarray, groups: np.ndarray, blocks: np.ndarray, *, rng: np.random.Generator, order: np.ndarray
 ) -> np.ndarray:
     """As :func:`permute_labels`, apart in each block (n,): positions such that ``labels[positions]`` are permuted ones."""
     out = np.empty(len(codes), dtype=np.int64)
     for block in np.unique(blocks):
         members = np.flatnonzero(blocks == block)
-        out[members] = members[permute_labels(codes[members], groups[members], rng)]
+        out[members] = members[permute_labels(codes[members], groups[members], rng, order=order[members])]
     return out
 
 
@@ -85,7 +85,7 @@ def rank_p_values(
     """
     rng = np.random.default_rng(seed)
     codes = np.unique(y, return_inverse=True)[1]
-    positions = np.stack([permute_within(codes, order, blocks, rng=rng) for _ in range(n_permutations)])
+    positions = np.stack([permute_within(codes, order, blocks, rng=rng, order=order) for _ in range(n_permutations)])
     ranks = stats.rankdata(x, axis=0)
     ranks -= ranks.mean(axis=0)
     if not is_class:
@@ -125,12 +125,12 @@ def linear_p_values(
     observed = np.abs(linear_test(y, label, covariates, groups=groups, level=0.95, ratio=ratio)["statistic"])
     for _ in range(n_permutations):
         if groups is None:  # positions of samples, whatever their labels
-            moved = permute_within(order, order, blocks, rng=rng)
+            moved = permute_within(order, order, blocks, rng=rng, order=order)
             null.append(
                 linear_test(expected + (y - expected)[moved], label, covariates, groups=None, level=0.95)["statistic"]
             )
         else:
-            moved = permute_within(codes, groups, blocks, rng=rng)
+            moved = permute_within(codes, groups, blocks, rng=rng, order=order)
             found = linear_test(y, label[moved], covariates, groups=groups, level=0.95, ratio=ratio)
             null.append(found["statistic"])
     return _share(observed, np.abs(np.stack(null)))

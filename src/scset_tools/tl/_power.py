@@ -184,10 +184,11 @@ def power(
         raise ValueError(msg)
     usable_cv(labels, groups, cv)  # says what it lowers, once
     x, _ = read_input(samples, labels, use_rep=use_rep, obsp_key=obsp_key)
-    sizes = np.unique(np.geomspace(max(8, n_pilot / 4), n_pilot, _N_SIZES).round().astype(int))
+    sizes = np.unique(np.geomspace(max(min(8, n_pilot // 2), n_pilot / 4), n_pilot, _N_SIZES).round().astype(int))
     run = {
         "x": x,
         "groups": groups,
+        "order": read_groups(samples, None, labels.rows),
         "probe": probe,
         "tune": tune,
         "is_distance": obsp_key is not None,
@@ -240,6 +241,7 @@ def _draw(
     *,
     x: np.ndarray,
     groups: np.ndarray,
+    order: np.ndarray,
     cv: int,
     metric: str,
     seed: int,
@@ -248,12 +250,13 @@ def _draw(
     """Score of a smaller study, with its labels and with permuted ones; NaN where it has too few of a class."""
     size, _ = key
     rng = np.random.default_rng((seed, *key))
-    chosen = _some_groups(labels, groups, size, rng)
+    chosen = _some_groups(labels, groups, order, size, rng)
     rows = np.flatnonzero(np.isin(groups, chosen))
     part, of = labels.take(rows), groups[rows]
     vectors = x[np.ix_(rows, rows)] if run["is_distance"] else x[rows]
     out = []
-    for positions in (np.arange(len(rows)), permute_labels(np.unique(part.values, return_inverse=True)[1], of, rng)):
+    codes = np.unique(part.values, return_inverse=True)[1]
+    for positions in (np.arange(len(rows)), permute_labels(codes, of, rng, order=order[rows])):
         given = part.take(positions)
         try:
             with warnings.catch_warnings():
@@ -265,10 +268,13 @@ def _draw(
     return out[0], out[1]
 
 
-def _some_groups(labels: Target, groups: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """``size`` groups without replacement, strata in about their shares."""
-    unique, first = np.unique(groups, return_index=True)
-    strata = labels.strata(2)[first]
+def _some_groups(
+    labels: Target, groups: np.ndarray, order: np.ndarray, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """``size`` groups without replacement, strata (those of their first samples by name) in about their shares."""
+    by_name = np.argsort(order)
+    unique, first = np.unique(groups[by_name], return_index=True)
+    strata = labels.strata(2)[by_name[first]]
     place = np.empty(len(unique))
     for code in np.unique(strata):
         members = rng.permutation(np.flatnonzero(strata == code))

@@ -148,6 +148,7 @@ def probe(
         codes = _codes(labels)
         warn_of_few_rearrangements(codes, groups, n_permutations, label_key=label_key, is_class=labels.kind == "class")
         rngs = np.random.default_rng((seed, 1)).spawn(n_permutations)
+        run["order"] = read_groups(samples, None, labels.rows)
         null = np.array(
             list(
                 run_parallel([delayed(_permuted)(labels, g, cv=cv, metric=metric, **run) for g in rngs], n_jobs=n_jobs)
@@ -317,10 +318,17 @@ def _prediction_table(
 
 
 def _permuted(
-    labels: Target, rng: np.random.Generator, *, cv: int, metric: str, groups: np.ndarray, **run: object
+    labels: Target,
+    rng: np.random.Generator,
+    *,
+    cv: int,
+    metric: str,
+    groups: np.ndarray,
+    order: np.ndarray | None = None,
+    **run: object,
 ) -> float:
     """Mean score of one repeat with permuted labels; folds are stratified by the permuted ones, as those of the true are."""
-    positions = permute_labels(_codes(labels), groups, rng)
+    positions = permute_labels(_codes(labels), groups, rng, order=order)
     event = None if labels.is_event is None else labels.is_event[positions]
     shuffled = Target(
         labels.key, labels.kind, labels.rows, labels.values[positions], event, labels.classes, labels.n_missing

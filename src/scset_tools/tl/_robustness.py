@@ -343,7 +343,7 @@ def _retention_table(
 ) -> pd.DataFrame:
     labels = {key: _repeated_classes(samples, key) for key in _as_list(label_keys)}
     allowed = candidates(samples, groups_key=groups_key)
-    groups = read_groups(samples, groups_key, np.arange(samples.n_obs))
+    groups, order = (read_groups(samples, key, np.arange(samples.n_obs)) for key in (groups_key, None))
     seed = seed_of(rng)  # the same for all labels and representations: each is tested as if it were alone
     reps = [("obsm", k) for k in _as_list(use_rep)] + [("obsp", k) for k in _as_list(obsp_key)] or [("obsm", "X")]
     rows = []
@@ -360,7 +360,7 @@ def _retention_table(
             warn_of_few_rearrangements(y, of_group, n_permutations, label_key=key, is_class=True)
             draw, null = np.random.default_rng(seed), []
             for _ in range(n_permutations):
-                shuffled = y[permute_labels(y, of_group, draw)]
+                shuffled = y[permute_labels(y, of_group, draw, order=order[use])]
                 null.append(label_metrics(shuffled, vote(weights, d, shuffled), n_classes)["f1_macro"])
             rows.append(
                 {

@@ -154,7 +154,7 @@ def spare(
     skipped: list[tuple[str, str, str]] = []
     covariates = _covariates(samples, read_schema(schema), skipped)
     found = _matrices(samples, use_rep, obsp_key, distances, skipped)
-    groups = read_groups(samples, groups_key, np.arange(samples.n_obs))
+    groups, order = (read_groups(samples, key, np.arange(samples.n_obs)) for key in (groups_key, None))
     allowed = candidates(samples, groups_key=groups_key)
     seed = seed_of(rng)
     rows, paths, twins = [], [], []
@@ -174,6 +174,7 @@ def spare(
                 values,
                 is_candidate=allowed[np.ix_(use, use)],
                 groups=groups[use],
+                order=order[use],
                 names=samples.obs_names[use],
                 n_permutations=n_permutations,
                 seed=seed,

@@ -72,6 +72,7 @@ def corrected_score(
     n_neighbors: int,
     is_candidate: np.ndarray,
     groups: np.ndarray,
+    order: np.ndarray,
     names: object,
     n_permutations: int,
     seed: int,
@@ -87,6 +88,8 @@ def corrected_score(
         Which sample (column) may be a neighbour of which (row), (n, n).
     groups
         Donor codes, shape (n,): they exchange their labels whole, and are drawn whole for the interval.
+    order
+        Rank of each sample by name, shape (n,).
     names
         Names of the samples, for messages.
     n_permutations, seed
@@ -102,9 +105,9 @@ def corrected_score(
     weights = neighbor_weights(distances, n_neighbors, is_candidate=is_candidate, names=names)  # type: ignore[arg-type]
     weights /= weights.sum(axis=1, keepdims=True)
     codes = np.unique(y, return_inverse=True)[1]
-    order = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     everyone = np.zeros(len(y))
-    moved = [permute_within(codes, groups, everyone, rng=order) for _ in range(n_permutations)]
+    moved = [permute_within(codes, groups, everyone, rng=rng, order=order) for _ in range(n_permutations)]
     if task == "classification":
         predicted = vote(weights, distances, codes)
         raw = mean_f1(codes, predicted)
@@ -113,10 +116,16 @@ def corrected_score(
             lambda i: np.array([mean_f1(codes[i], predicted[i])]), groups, n_resamples=200, rng=seed
         )
     else:
-        numbers = weights @ y
+        scale = max(float(np.abs(y).max()), np.finfo(float).tiny)
+
+        def predict(values: np.ndarray) -> np.ndarray:
+            """Means of neighbours; those that are equal but for the rounding of a sum, which goes by rows, are one."""
+            return np.round(weights @ values / scale, 10)
+
+        numbers = predict(y)
         raw = float(np.nan_to_num(spearman(y, numbers[:, None])[0]))
         shuffled = y[np.array(moved, dtype=int).reshape(n_permutations, len(y))].T
-        null = np.nan_to_num(spearman(shuffled, weights @ shuffled)) if n_permutations else np.zeros(0)
+        null = np.nan_to_num(spearman(shuffled, predict(shuffled))) if n_permutations else np.zeros(0)
         draws = bootstrap_draws(lambda i: spearman(y[i], numbers[i][:, None]), groups, n_resamples=200, rng=seed)
     chance = float(null.mean()) if n_permutations else float("nan")
     low, high = percentile_interval(draws[:, 0], level=level)

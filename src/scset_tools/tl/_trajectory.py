@@ -133,7 +133,9 @@ def trajectory_correlation(
     rho = float(stats.spearmanr(position[rows], y).statistic)
     groups = read_groups(samples, groups_key, rows)
     warn_of_few_rearrangements(y, groups, n_permutations, label_key=covariate_key, is_class=False)
-    p_value = _permutation_p_value(position[rows], y, groups, n_permutations, rng)
+    p_value = _permutation_p_value(
+        position[rows], y, groups, read_groups(samples, None, rows), n_permutations=n_permutations, rng=rng
+    )
     if method != "dpt" and rho < 0:
         rho, position = -rho, -position
     ordering = pd.Series(position, index=samples.obs_names, name=f"{method}_ordering")
@@ -201,6 +203,8 @@ def _permutation_p_value(
     position: np.ndarray,
     y: np.ndarray,
     groups: np.ndarray,
+    order: np.ndarray,
+    *,
     n_permutations: int,
     rng: np.random.Generator | int | None,
 ) -> float:
@@ -211,6 +215,6 @@ def _permutation_p_value(
     rng = np.random.default_rng(rng)
     null = np.empty(n_permutations)
     for i in range(n_permutations):
-        shuffled = b[permute_labels(b, groups, rng)]
+        shuffled = b[permute_labels(b, groups, rng, order=order)]
         null[i] = np.corrcoef(a, shuffled)[0, 1]  # groups of unequal size change the spread of b
     return float((1 + np.sum(~(np.abs(null) < abs(np.mean(a * b)) - 1e-12))) / (1 + n_permutations))
