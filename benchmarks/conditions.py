@@ -55,8 +55,7 @@ def fitted(cells: ad.AnnData, *, setup: dict, seed: int, epochs: int | None = No
 
 def balanced_accuracy(samples: ad.AnnData, key: str, groups_key: str | None = None, seed: int = 0) -> float:
     found = sst.tl.probe(samples, key, groups_key=groups_key, n_repeats=1, tune=False, rng=seed)
-    table = found.summary()
-    return float(table.loc[table["metric"] == "balanced_accuracy", "mean"].iloc[0])
+    return float(found.summary().loc["balanced_accuracy", "mean"])
 
 
 # ---- known effects
@@ -72,7 +71,6 @@ COHORT = {
 VARIED_ROWS = {
     "told, vectors as they are": {},
     "told, batch_weight 1 on the batch": {"batch_weight": {"batch": 1.0}},
-    "told, batch_weight 3 on the batch": {"batch_weight": {"batch": 3.0}},
 }
 
 
@@ -111,16 +109,16 @@ def varied(seeds: list[int]) -> str:
                 "treatment (balanced accuracy)": balanced_accuracy(samples, "treatment", seed=seed),
                 "tl.batch_removal": float(removal),
             }
-            for guidance in (0.0, 1.0, 2.0, 4.0) if not build else (0.0,):
+            for guidance in (0.0, 1.0, 4.0) if not build else (0.0,):
                 cells = model.counterfactual(
-                    controls[:8],
+                    controls[:6],
                     "treatment",
                     "treated",
                     adata=test,
-                    n_cells=150,
+                    n_cells=100,
                     n_draws=2,
                     guidance=guidance,
-                    n_steps=25,
+                    n_steps=20,
                 )
                 found, gained, within = moved(cells, types, test)
                 figures = {
@@ -155,8 +153,6 @@ def krieg(seeds: list[int]) -> str:
     rows = {
         "mean of cells": None,
         "ScSet": {"setup": {}},
-        "ScSet, batch_key": {"setup": {"batch_key": "batch"}},
-        "ScSet, batch told, batch_weight 1": {"setup": {"covariate_keys": ["batch"]}, "batch_weight": 1.0},
         "ScSet, batch_key, batch told, batch_weight 1": {
             "setup": {"batch_key": "batch", "covariate_keys": ["batch"]},
             "batch_weight": 1.0,
@@ -299,7 +295,7 @@ def kang(seeds: list[int]) -> str:
 
 # ---- cells from bulk
 
-N_FOLDS = 4
+N_FOLDS, FOLDS_DONE = 4, 2
 
 
 def proportions(cells: ad.AnnData, types: list[str]) -> pd.DataFrame:
@@ -362,7 +358,7 @@ def bulk(seeds: list[int]) -> str:
         guesses: dict[str, list[pd.DataFrame]] = {}
         for seed in seeds:
             order = np.random.default_rng(seed).permutation(np.unique(groups.astype(str)))
-            for fold in range(N_FOLDS):
+            for fold in range(FOLDS_DONE):
                 start = time.process_time()
                 held_out = set(groups.index[groups.astype(str).isin(order[fold::N_FOLDS])])
                 is_test = cells.obs["sample"].isin(held_out).to_numpy()
@@ -409,7 +405,7 @@ def bulk(seeds: list[int]) -> str:
         sections.append(f"{name}:\n\n{markdown(pd.DataFrame(rows).T)}")
         say(sections[-1])
     return (
-        f"Proportions of cell types of held-out samples from their pseudobulk alone; {N_FOLDS} folds, by patient or donor. ScSet generates 300 cells of each profile, "
+        f"Proportions of cell types of held-out samples from their pseudobulk alone; {FOLDS_DONE} of {N_FOLDS} folds, by patient or donor. ScSet generates 300 cells of each profile, "
         "which get the type of their 15 nearest training cells. Ridge: from profiles of the training samples to their proportions. NNLS: mean profile of each "
         "type among the training cells.\n\n" + "\n\n".join(sections)
     )

@@ -464,6 +464,28 @@ def test_varied_samples_follow_their_truth():
     assert unshifted.groupby(level=0).std(ddof=0).max().max() < 1e-5
 
 
+def test_treatment_and_batches_are_added_to_what_there_was():
+    plain = {"n_samples": 16, "n_cells": 60, "rng": 0}
+    effects = {"treatment_shift": 1.0, "batch_shift": 0.5, "n_batches": 4}
+    without, adata = datasets.varied_cohort(**own(**plain)), datasets.varied_cohort(**own(**plain, **effects))
+    truth = adata.uns["truth"]
+    obs = adata.obs.groupby("sample", observed=True)[["treatment", "batch"]].first()
+    assert (obs.value_counts() == 2).all()  # of both treatments in each of the four batches
+    is_treated = (obs["treatment"] == "treated").to_numpy()
+    batch = obs["batch"].cat.codes.to_numpy()
+    want = is_treated[:, None, None] * truth["treatment_effect"] + truth["batch_effect"][batch][:, None]
+    np.testing.assert_allclose(truth["effect"] - without.uns["truth"]["effect"], want)
+    np.testing.assert_array_equal(truth["proportions"], without.uns["truth"]["proportions"])
+    assert "treatment" not in without.obs
+    assert "batch_effect" not in without.uns["truth"]
+    again = datasets.varied_cohort(**own(n_samples=4, rng=7, **effects)).uns["truth"]
+    np.testing.assert_array_equal(again["treatment_effect"], truth["treatment_effect"])  # one seed of its own
+    odds = datasets.varied_cohort(**own(**plain, treatment_odds=2.0))
+    before, after = without.uns["truth"]["proportions"][:, 0], odds.uns["truth"]["proportions"][:, 0]
+    gained = np.log(after / (1 - after)) - np.log(before / (1 - before))
+    np.testing.assert_allclose(gained, 2.0 * is_treated, atol=1e-9)
+
+
 def test_varied_pools_and_seeds():
     a, b = (datasets.varied_cohort(**own(n_samples=4, pool=(k, 2), rng=0)) for k in (0, 1))
     assert set(a.obs["base_cell"]).isdisjoint(b.obs["base_cell"])

@@ -43,6 +43,13 @@ def test_cells_of_their_own_time(n_rows):
     times, which = t.unique(return_inverse=True)
     got = network(x, network.of_time(times.double()), network.of_sample(z), which_time=which, n_rows=n_rows)
     torch.testing.assert_close(got, want)
+    # the row of each cell, in any order, says the same
+    order = torch.tensor([5, 0, 7, 2, 1, 6, 3, 4])
+    of_cell = torch.repeat_interleave(torch.arange(2), torch.tensor(n_rows))[order]
+    got = network(
+        x[order], network.of_time(times.double()), network.of_sample(z), which_time=which[order], which_sample=of_cell
+    )
+    torch.testing.assert_close(got, want[order])
 
 
 def test_cells_of_one_time():
