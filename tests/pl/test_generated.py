@@ -74,6 +74,19 @@ def test_a_reference_lies_behind_and_many_cells_are_thinned():
         pl.denoising(adata, basis="pca", reference=reference)
 
 
+def test_many_steps_stand_in_rows():
+    rng = np.random.default_rng(0)
+    adata = AnnData(rng.normal(size=(60, 3)).astype(np.float32))
+    adata.obs["denoising_step"] = np.repeat([5, 4, 3, 2, 1, 0], 10)
+    adata.obs["type"] = list("ab") * 30
+    axes = pl.denoising(adata, basis="pca", color="type", step_key="denoising_step")
+    grid = [ax.get_subplotspec() for ax in axes]
+    assert [(g.rowspan.start, g.colspan.start) for g in grid] == [(i // 3, i % 3) for i in range(6)]
+    legend = axes[2].get_legend()  # beside the first row
+    assert [t.get_text() for t in legend.get_texts()] == ["a", "b"]
+    assert legend.get_texts()[0].get_fontsize() == plt.rcParams["font.size"]
+
+
 def test_denoising_errors():
     with pytest.raises(KeyError, match="'time' is not a column"):
         pl.denoising(trajectory(), basis="pca", step_key="time")

@@ -18,6 +18,9 @@ from scset_tools.pl._style import CMAP, MISSING, colors_of, ink, legend_beside
 if TYPE_CHECKING:
     from anndata import AnnData
 
+MOST_COLUMNS = 4
+"""Panels in a row: in one long row the text would be tiny on a page."""
+
 
 @habits()
 def denoising(
@@ -85,9 +88,15 @@ def denoising(
             raise ValueError(msg)
         x = np.concatenate([x, behind])
     xy, names = embed(x, basis, rng=rng, what="cells")
+    outer = len(order) - 1  # the panel beside which the legend stands
     if axes is None:
-        figure = plt.figure(figsize=(2.1 * len(order) + 1.6, 2.5), layout="constrained")
-        axes = figure.subplots(1, len(order), squeeze=False)[0]
+        n_rows = -(-len(order) // MOST_COLUMNS)
+        n_columns = -(-len(order) // n_rows)
+        figure = plt.figure(figsize=(2.2 * n_columns + 1.6, 2.5 * n_rows), layout="constrained")
+        axes, outer = figure.subplots(n_rows, n_columns, squeeze=False).ravel(), n_columns - 1
+        for spare in axes[len(order) :]:
+            spare.remove()
+        axes = axes[: len(order)]
     axes = np.ravel(np.asarray(axes, dtype=object))
     if len(axes) != len(order):
         msg = f"There are {len(order)} steps, but {len(axes)} axes."
@@ -125,9 +134,9 @@ def denoising(
         ax.spines[:].set_color(ink(0.3))
     axes[0].set(xlabel=names[0], ylabel=names[1])
     if numbers is not None:
-        axes[-1].figure.colorbar(ScalarMappable(scale, CMAP), ax=axes[-1], label=str(color), aspect=15)
+        axes[outer].figure.colorbar(ScalarMappable(scale, CMAP), ax=axes[outer], label=str(color), aspect=15)
     if groups is not None:
-        legend_beside(axes[-1], [(str(color), groups.handles())])
+        legend_beside(axes[outer], [(str(color), groups.handles())])
     return axes
 
 

@@ -75,7 +75,7 @@ def legend_beside(ax: Axes, sections: Sequence[tuple[str, Sequence[Artist]]]) ->
         bbox_to_anchor=(1.02, 1.0),
         borderaxespad=0.0,
         frameon=False,
-        fontsize="small",
+        fontsize="medium" if len(handles) <= ROWS_PER_LEGEND_COLUMN else "small",
         alignment="left",
         ncols=-(-len(handles) // ROWS_PER_LEGEND_COLUMN),
     )

@@ -184,6 +184,8 @@ def _plane(x: np.ndarray, is_training: np.ndarray) -> tuple[np.ndarray, list[flo
 
 
 def _health(samples: Any, **arguments: Any) -> dict[str, Any]:
+    if getattr(samples, "n_vars", 2) == 1:
+        return {"health": None, "sentence": "One number per sample: a control, not a representation."}
     try:
         health = tl.representation_health(samples, **arguments)
     except ValueError as error:
