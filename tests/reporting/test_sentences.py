@@ -35,7 +35,7 @@ def parts(low=0.6, p_value=0.005, difference=0.02, adjusted=0.6, trust=None, **a
 def test_an_interval_above_chance_may_be_published_with_all_its_numbers():
     said = sentences(parts())
     assert said["may"][0].startswith("A linear model of the maestro vectors")
-    for number in ("0.80", "0.60 to 0.95", "chance 0.50", "5 folds", "30 samples, 28 of 'donor' kept whole", "p = 0.005"):  # fmt: skip
+    for number in ("0.80", "0.60 to 0.95", "chance 0.50", "5 folds", "30 samples, the 28 values of 'donor' kept whole", "p = 0.005"):  # fmt: skip
         assert number in said["may"][0]
     assert any("No difference between the maestro vectors and the mean of the cells" in s for s in said["may"])
     assert any("as if it had been the only one" in s for s in said["not"])  # the mean was best, and not named before

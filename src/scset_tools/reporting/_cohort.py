@@ -96,7 +96,7 @@ def _notes(request: Request, table: pd.DataFrame, found: dict[str, Any]) -> list
     notes = []
     few = table.loc[table["n_cells"] < FEW_CELLS, "sample"]
     if len(few):
-        of = f"{len(few)} of {len(table)} samples have"
+        of = f"{len(few)} of {len(table)} samples {'have' if len(few) > 1 else 'has'}"
         notes.append(f"{of} fewer than {FEW_CELLS} cells: {_checks.first(few)}. What is rare in them is not seen.")
     least, most = found["cells"]["least"], found["cells"]["most"]
     if most > 10 * max(least, 1):

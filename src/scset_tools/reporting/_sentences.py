@@ -61,7 +61,7 @@ def _units(found: Mapping[str, Any]) -> str:
     return (
         f"{n} samples"
         if groups is None
-        else f"{n} samples, {groups['n']} of {found['asked']['groups_key']!r} kept whole"
+        else f"{n} samples, the {groups['n']} values of {found['asked']['groups_key']!r} kept whole"
     )
 
 
