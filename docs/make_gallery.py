@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scset_tools import _keys, datasets, pl, tl
+from scset_tools import _keys, datasets, pl, pp, profiles, tl
 
 
 def sample_level(cells: AnnData, *, by_type: bool = True) -> AnnData:
@@ -150,8 +150,20 @@ def figures(rng: np.random.Generator):
     )
     yield "counterfactual", pl.counterfactual(tl.counterfactual_shifts(made_up_arms(cells, rng), "cell_type"))[0]
 
+    tissues = made_up_tissues(cells, rng)
+    niches = profiles.mean(pp.niches(tissues, "sample", n_neighbors=15, n_niches=120), sample_key="niche")
+    yield "niches", pl.niches(niches, "MS4A1", sample_key="sample", cells=tissues)[0]
+
     scores = pd.DataFrame(rng.normal(size=(12, len(types))) + rng.normal(0, 1.5, len(types)), columns=list(types))
+    scores.index = [f"sample {i}" for i in range(12)]
     yield "ranked_scores", pl.ranked_scores(scores, title="attribution of each cell type")
+    severity = pd.Series(np.repeat(["mild", "severe"], 6), index=scores.index, name="severity")
+    shifted_scores = scores.add(0.9 * (severity == "severe") * (scores.std().mean()), axis=0)
+    tested = tl.association(
+        AnnData(shifted_scores, obs=severity.to_frame()), "severity", test="t", correction="bonferroni"
+    )
+    yield "grouped_scores", pl.grouped_scores(shifted_scores, severity, association=tested)
+    yield "similarity", pl.similarity(tl.label_similarity(samples, ["condition", "batch"]))
     genes = [f"gene {i}" for i in range(60)]
     yield "gene_heatmap", pl.gene_heatmap(pd.DataFrame(rng.standard_t(3, (len(types), 60)), list(types), genes))
     mean = rng.lognormal(0, 1, 400)
@@ -183,6 +195,16 @@ def made_up_generation(cells: AnnData, rng: np.random.Generator) -> AnnData:
     obs = cells.obs.iloc[rows].reset_index(drop=True)
     obs.index = obs.index.astype(str)
     return AnnData(np.asarray(cells.X)[rows], obs=obs, var=cells.var)
+
+
+def made_up_tissues(cells: AnnData, rng: np.random.Generator) -> AnnData:
+    """Cells of three samples at places that they were given: B cells in a patch, the others anywhere."""
+    chosen = cells[cells.obs["sample"].isin(cells.obs["sample"].cat.categories[:3])].copy()
+    is_b = (chosen.obs["cell_type"] == "CD19+ B").to_numpy()
+    place = rng.uniform(0, 800, (chosen.n_obs, 2))
+    place[is_b] = rng.normal([550, 300], 70, (is_b.sum(), 2))
+    chosen.obsm["spatial"] = place
+    return chosen
 
 
 def made_up_arms(cells: AnnData, rng: np.random.Generator) -> AnnData:

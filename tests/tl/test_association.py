@@ -54,6 +54,40 @@ def test_two_classes_are_mann_whitney(samples):
     assert out.loc["0", "highest"] == "b"
 
 
+@pytest.mark.parametrize("correction", ["bonferroni", "benjamini_hochberg"])
+def test_two_classes_by_means_are_welch(samples, correction):
+    samples.X[3, 2] = np.nan
+    samples.X[:, 5] = 1.0
+    out = by_feature(tl.association(samples, "two", test="t", correction=correction), samples)
+    is_b = (samples.obs["two"] == "b").to_numpy()
+    for j, row in enumerate(out.itertuples()):
+        b, a = (x[~np.isnan(x)] for x in (samples.X[is_b, j], samples.X[~is_b, j]))
+        if j == 5:
+            assert np.isnan([row.p_value, row.effect, row.p_adjusted]).all()
+            continue
+        expected = stats.ttest_ind(b, a, equal_var=False)
+        np.testing.assert_allclose([row.statistic, row.p_value], [expected.statistic, expected.pvalue])
+        n = np.array([len(a), len(b)]) - 1
+        pooled = np.sqrt((n[0] * a.var(ddof=1) + n[1] * b.var(ddof=1)) / n.sum())
+        assert row.effect == pytest.approx((b.mean() - a.mean()) / pooled)
+        assert row.highest == ("b" if b.mean() > a.mean() else "a")
+        assert row.effect_name == "cohen_d"
+    name = "fdr_bh" if correction == "benjamini_hochberg" else correction
+    p = out["p_value"].to_numpy()[:5]
+    np.testing.assert_allclose(out["p_adjusted"].to_numpy()[:5], multipletests(p, method=name)[1])
+
+
+def test_a_class_of_one_sample_has_no_t(samples):
+    samples.obs["lone"] = ["x"] + ["y"] * 39
+    assert tl.association(samples, "lone", test="t")["p_value"].isna().all()
+    with pytest.raises(ValueError, match="The t-test needs two classes"):
+        tl.association(samples, "three", test="t")
+    with pytest.raises(ValueError, match="with test='t' leave them out"):
+        tl.association(samples, "two", test="t", n_permutations=9)
+    with pytest.raises(ValueError, match="correction='holm' is not one of"):
+        tl.association(samples, "two", correction="holm")
+
+
 def test_three_classes_are_kruskal_wallis(samples):
     out = by_feature(tl.association(samples, "three"), samples)
     for j, row in enumerate(out.itertuples()):
@@ -148,7 +182,7 @@ def test_errors(samples):
     with pytest.raises(ValueError, match="not both"):
         tl.association(samples, "two", obs_keys=["age"], use_rep="X_rep")
     with pytest.raises(ValueError, match="test must be one of"):
-        tl.association(samples, "two", test="t")
+        tl.association(samples, "two", test="z")
     with pytest.raises(KeyError, match=r"'X_no' is not in adata.obsm"):
         tl.association(samples, "two", use_rep="X_no")
     with pytest.raises(KeyError, match="'no' is not a column"):

@@ -29,6 +29,7 @@ CASES = {
     "untuned": (cohort(40, 5), {"tune": False}),
     "auroc": (cohort(40, 5), {"metric": "auroc"}),
     "leave one out": (cohort(12, 3), {"cv": 12, "metric": "accuracy"}),
+    "asked grid": (cohort(40, 5), {"grid": {"C": [1e4, 1e-2, 1.0]}, "inner_cv": 5}),
     "rare": (cohort(30, 4)[:20], {"cv": 3}),
 }
 

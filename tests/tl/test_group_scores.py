@@ -65,3 +65,11 @@ def test_bad_input():
     adata.obs["score"] = np.nan
     with pytest.raises(ValueError, match="No cell has a score"):
         sst.tl.group_scores(adata, "score", groupby="cell_type", sample_key="sample")
+
+
+def test_the_size_of_scores_has_no_sign():
+    adata = cells()
+    table = sst.tl.group_scores(adata, "score", groupby="cell_type", sample_key="sample", is_absolute=True)
+    expected = adata.obs.assign(score=adata.obs["score"].abs()).groupby(["sample", "cell_type"])["score"].mean()
+    for (sample, group), value in expected.items():
+        np.testing.assert_allclose(table.loc[sample, group], value)

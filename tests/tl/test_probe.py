@@ -10,12 +10,18 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy.spatial.distance import cdist
-from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from scset_tools._metrics import METRICS
 from scset_tools.tl import ProbeResult, probe
+from scset_tools.tl._estimators import inner_folds
 from scset_tools.tl._intervals import bounded_interval
 from scset_tools.tl._result import independent_units
+from scset_tools.tl._splits import make_folds
+from scset_tools.tl._targets import read_target
 
 
 def make_samples(n: int = 40, n_features: int = 4, *, signal: float = 0.0, seed: int = 0) -> AnnData:
@@ -291,3 +297,63 @@ def test_class_of_one_sample_is_reported_and_counts_as_an_error() -> None:
     rows = result.predictions.set_index("sample")
     assert rows.loc["s0", "y_pred"] != "rare"
     assert result.n_samples == 20
+
+
+def test_the_inner_search_is_scikit_learns() -> None:
+    samples = make_samples(60, signal=0.5)
+    grid = list(10.0 ** np.arange(-2, 7))
+    result = probe(samples, "label", cv=4, n_repeats=1, inner_cv=5, grid={"C": grid[::-1]})
+    labels, groups = read_target(samples, "label"), np.arange(60)
+    for fold, row in zip(
+        make_folds(labels.strata(4), groups, cv=4, n_repeats=1, seed=0), result.folds.itertuples(), strict=True
+    ):
+        seed = int(np.random.default_rng((0, fold.repeat, fold.fold)).integers(2**31))
+        inner = inner_folds(labels.take(fold.train), groups[fold.train], seed, 5)
+        assert len(inner) == 5
+        y = labels.values[fold.train]
+        means = []
+        for c in grid:
+            scores = []
+            for fit, held in inner:
+                model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000, tol=1e-8))
+                model.fit(samples.X[fold.train][fit], y[fit])
+                scores.append(balanced_accuracy_score(y[held], model.predict(samples.X[fold.train][held])))
+            means.append(np.mean(scores))
+        assert row.params == f"C={grid[int(np.argmax(means))]:g}"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"inner_cv": 1}, "inner_cv=1 must be at least 2"),
+        ({"grid": {"alpha": [1.0]}}, r"probe='logistic' chooses values of \['C'\]"),
+        ({"grid": {"C": []}}, "at least one of each"),
+        ({"grid": {"C": [1.0]}, "tune": False}, "is what tuning chooses from, but tune=False"),
+    ],
+)
+def test_bad_grids(kwargs: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        probe(make_samples(), "label", **kwargs)
+
+
+def test_some_studies_are_trained_on_and_others_tested_on() -> None:
+    samples = make_samples(40, signal=2.0)
+    samples.obs["study"] = np.repeat(["s1", "s2", "s3", "s4"], 10)
+    result = probe(samples, "label", groups_key="study", test_groups=["s2", "s4"], tune=False)
+    assert len(result.folds) == 1
+    assert sorted(result.predictions["sample"]) == sorted(samples.obs_names[samples.obs["study"].isin(["s2", "s4"])])
+    is_test = samples.obs["study"].isin(["s2", "s4"]).to_numpy()
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, tol=1e-6))
+    y = samples.obs["label"].to_numpy()
+    predicted = model.fit(samples.X[~is_test], y[~is_test]).predict(samples.X[is_test])
+    np.testing.assert_array_equal(result.predictions["y_pred"], predicted)
+    low, high = result.summary(interval="bootstrap").loc["balanced_accuracy", ["ci_low", "ci_high"]]
+    assert low < high
+    with pytest.raises(ValueError, match=r"\['s9'\] of test_groups are no values of 'study'"):
+        probe(samples, "label", groups_key="study", test_groups=["s9"])
+    with pytest.raises(ValueError, match="must be a list of values of groups_key"):
+        probe(samples, "label", groups_key="study", test_groups="s1")
+    with pytest.raises(ValueError, match="must be a list of values of groups_key"):
+        probe(samples, "label", test_groups=["s1"])
+    with pytest.raises(ValueError, match="there are 0 labelled samples to train on"):
+        probe(samples, "label", groups_key="study", test_groups=["s1", "s2", "s3", "s4"])

@@ -186,9 +186,47 @@ def test_after_step_sees_the_new_weights(toy, fit):
     assert torch.equal(seen[-1], module.linear.weight)
 
 
+class Norms(pl.Callback):
+    """Norm of the gradient of each part as the optimiser sees it."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):  # before clipping
+        self.before = {name: self._norm(part) for name, part in pl_module.module.named_children()}
+
+    def on_train_batch_end(self, trainer, pl_module, *args):
+        self.seen.append((self.before, {name: self._norm(part) for name, part in pl_module.module.named_children()}))
+
+    @staticmethod
+    def _norm(part):
+        return float(sum((p.grad**2).sum() for p in part.parameters() if p.grad is not None)) ** 0.5
+
+
+@pytest.mark.parametrize("apart", [("linear", "norm"), ("linear",), ()])
+def test_parts_are_clipped_by_their_own_norm(toy, fit, apart):
+    norms = Norms()
+    fit(SampleTrainingPlan(toy(), clip_apart=apart), callbacks=[norms], gradient_clip_val=1e-3)
+    before, after = norms.seen[0]
+    assert min(before["linear"], before["norm"]) > 1e-3
+    if "linear" in apart:  # each at the bound, the rest with the single vector beside it
+        np.testing.assert_allclose(after["linear"], 1e-3, rtol=1e-4)
+        assert 0.5e-3 < after["norm"] < (1 + 1e-4) * 1e-3
+    else:  # one factor for all
+        np.testing.assert_allclose(after["linear"] / after["norm"], before["linear"] / before["norm"], rtol=1e-4)
+    with pytest.raises(ValueError, match=r"clip_apart=\('linear',\) needs gradient_clip_val, a norm, but it is None"):
+        fit(SampleTrainingPlan(toy(), clip_apart=("linear",)))
+
+
 def test_bad_arguments(toy):
     with pytest.raises(ValueError, match=r"lr_schedule='linear' is not one of \['constant', 'cosine', 'plateau'\]"):
         SampleTrainingPlan(toy(), lr_schedule="linear")
+    with pytest.raises(
+        ValueError, match=r"clip_apart=\('encoder',\) must be a list of parts of the model, which are \['linear', "
+    ):
+        SampleTrainingPlan(toy(), clip_apart=("encoder",))
+    with pytest.raises(ValueError, match="clip_apart='linear' must be a list"):
+        SampleTrainingPlan(toy(), clip_apart="linear")
     with pytest.raises(ValueError, match="n_steps_warmup=5 is for the schedules 'constant' and 'cosine'"):
         SampleTrainingPlan(toy(), lr_schedule="plateau", n_steps_warmup=5)
 

@@ -3,6 +3,7 @@
 from scset_tools.tl._association import association
 from scset_tools.tl._benchmark import benchmark
 from scset_tools.tl._benchmark_result import BenchmarkResult
+from scset_tools.tl._compare_similarity import SimilarityComparison, compare_similarity
 from scset_tools.tl._confounding import ConfoundingResult, confounding
 from scset_tools.tl._counterfactual import CounterfactualShifts, counterfactual_shifts
 from scset_tools.tl._distance_tables import get_distance_table, read_distances
@@ -21,6 +22,7 @@ from scset_tools.tl._join_samples import join_samples
 from scset_tools.tl._label_similarity import label_similarity
 from scset_tools.tl._learning_curve import learning_curve
 from scset_tools.tl._neighbors import NeighborTable, neighbor_accuracy, neighbor_table
+from scset_tools.tl._niches import aggregate_niches
 from scset_tools.tl._power import PowerResult, power
 from scset_tools.tl._probe import probe
 from scset_tools.tl._probe_result import ProbeResult
@@ -43,11 +45,14 @@ __all__ = [
     "ProportionResult",
     "RepresentationHealth",
     "RobustnessResult",
+    "SimilarityComparison",
     "SpareResult",
     "TrajectoryResult",
+    "aggregate_niches",
     "association",
     "batch_removal",
     "benchmark",
+    "compare_similarity",
     "confounding",
     "counterfactual_shifts",
     "distances",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from scipy import stats
 from scset_tools import _checks, _labels
 from scset_tools.tl._design_tests import design_table
 from scset_tools.tl._designs import Design, design_groups, read_design
-from scset_tools.tl._intervals import benjamini_hochberg
+from scset_tools.tl._intervals import benjamini_hochberg, bonferroni
 from scset_tools.tl._permuted_tests import rank_p_values, warn_of_few
 from scset_tools.tl._result import check_level
 from scset_tools.tl._splits import read_groups, seed_of
@@ -20,8 +20,9 @@ from scset_tools.tl._splits import read_groups, seed_of
 if TYPE_CHECKING:
     from anndata import AnnData
 
-TESTS = ("auto", "rank_sum", "kruskal", "spearman")
-_EFFECT = {"rank_sum": "rank_biserial", "kruskal": "epsilon_squared", "spearman": "rho"}
+TESTS = ("auto", "rank_sum", "kruskal", "spearman", "t")
+CORRECTIONS = ("benjamini_hochberg", "bonferroni")
+_EFFECT = {"rank_sum": "rank_biserial", "kruskal": "epsilon_squared", "spearman": "rho", "t": "cohen_d"}
 
 
 def association(
@@ -31,6 +32,7 @@ def association(
     use_rep: str | None = None,
     obs_keys: Sequence[str] | None = None,
     test: str = "auto",
+    correction: Literal["benjamini_hochberg", "bonferroni"] = "benjamini_hochberg",
     formula: str | None = None,
     covariates: Sequence[str] | str | None = None,
     groups_key: str | None = None,
@@ -59,8 +61,10 @@ def association(
     obs_keys
         Numeric columns of ``samples.obs`` to test instead.
     test
-        ``"rank_sum"`` (two classes), ``"kruskal"`` (two or more), ``"spearman"`` (ordinal), or ``"auto"``: the first that fits.
-        With a design, ``"auto"`` only.
+        ``"rank_sum"`` (two classes), ``"kruskal"`` (two or more), ``"spearman"`` (ordinal), or ``"auto"``: the first that fits. ``"t"``:
+        Welch's t-test of two classes, which PaSCient's figure of severity has. With a design, ``"auto"`` only.
+    correction
+        How ``p_adjusted`` allows for the number of tests: the false discovery rate of Benjamini and Hochberg, or Bonferroni.
     formula
         The design as a sum of columns with at most one random intercept: ``"~ label + age + (1 | donor)"`` is the label ``label`` with
         ``covariates=["age"]`` and ``groups_key="donor"``.
@@ -88,11 +92,11 @@ def association(
         One row per label and column, smallest p-value first, equal ones by name. Every column is tested as if it were alone:
 
         - ``label_key``, ``feature``, ``test``, ``n`` (samples with both values);
-        - ``statistic``: U of the second class, H, or Spearman's rho;
+        - ``statistic``: U of the second class, H, Spearman's rho, or t;
         - ``effect`` and ``effect_name``: rank-biserial correlation 2 U / (n1 n2) - 1 (positive: larger in the second class),
-          epsilon squared H / (n - 1), or rho;
-        - ``highest``: the class with the largest mean rank (empty for ordinal labels);
-        - ``p_value``: two-sided; ``p_adjusted``: Benjamini-Hochberg over all rows of the table. Columns that are constant,
+          epsilon squared H / (n - 1), rho, or Cohen's d (difference of the means, second less first, over the pooled standard deviation);
+        - ``highest``: the class with the largest mean rank, of ``"t"`` the largest mean (empty for ordinal labels);
+        - ``p_value``: two-sided; ``p_adjusted``: corrected over all rows of the table. Columns that are constant,
           or have values for one class only, cannot be tested: p-value and effect are NaN and they do not count.
 
         With ``n_permutations`` also ``p_permutation``, which ``p_adjusted`` is then computed from. With a design (``test`` is ``"linear"``,
@@ -123,6 +127,10 @@ def association(
     """
     if test not in TESTS:
         msg = f"test must be one of {TESTS}, but is {test!r}."
+        raise ValueError(msg)
+    _checks.require_choice("correction", correction, CORRECTIONS)
+    if test == "t" and n_permutations:
+        msg = f"n_permutations={n_permutations} are of rank tests and designs: with test='t' leave them out."
         raise ValueError(msg)
     values, features = _columns(samples, use_rep, obs_keys)
     is_infinite = np.isinf(values).any(axis=0)
@@ -158,7 +166,8 @@ def association(
         ]
     out = pd.concat(tables, ignore_index=True)
     by = "p_permutation" if n_permutations else "p_value"
-    out["p_adjusted"] = benjamini_hochberg(out[by].to_numpy())
+    adjust = benjamini_hochberg if correction == "benjamini_hochberg" else bonferroni
+    out["p_adjusted"] = adjust(out[by].to_numpy())
     return out.sort_values([by, "p_value", "label_key", "feature"], kind="stable").reset_index(drop=True)
 
 
@@ -202,8 +211,8 @@ def _read_label(samples: AnnData, key: str, test: str) -> tuple[np.ndarray, tupl
     if test == "auto":
         fitting = "rank_sum" if n_values == 2 else "kruskal"
         test = fitting if _labels.guess_kind(column) == "class" else "spearman"
-    if test == "rank_sum" and n_values != 2:
-        msg = f"The rank-sum test needs two classes, but samples.obs[{key!r}] has {n_values}. Use test='kruskal'."
+    if test in ("rank_sum", "t") and n_values != 2:
+        msg = f"The {'rank-sum test' if test == 'rank_sum' else 't-test'} needs two classes, but samples.obs[{key!r}] has {n_values}. Use test='kruskal'."
         raise ValueError(msg)
     if test != "spearman":
         read = _labels.read_classes(column)
@@ -247,6 +256,8 @@ def _test_label(
         out.loc[columns, "n"] = is_present.sum()
         x, labels = values[np.ix_(is_present, columns)], y[is_present]
         is_varied = np.ptp(x, axis=0) > 0 if len(x) else np.zeros(len(columns), bool)
+        if test == "t":  # a variance of each class
+            is_varied &= min(np.unique(labels, return_counts=True)[1], default=0) > 1
         if len(np.unique(labels)) < 2 or not is_varied.any() or (test == "spearman" and len(labels) < 3):
             continue
         statistic, effect, p_value, highest = _test_block(x[:, is_varied], labels, test)
@@ -275,6 +286,8 @@ def _test_block(x: np.ndarray, y: np.ndarray, test: str) -> tuple[np.ndarray, np
         result = stats.pearsonr(ranks, np.broadcast_to(stats.rankdata(y)[:, None], ranks.shape), axis=0)
         return result.statistic, result.statistic, result.pvalue, np.zeros(x.shape[1], int)
     codes = np.unique(y)
+    if test == "t":
+        return _welch(x[y == codes[0]], x[y == codes[1]])
     highest = codes[np.argmax([ranks[y == c].mean(axis=0) for c in codes], axis=0)].astype(int)
     groups = [x[y == c] for c in codes]
     if test == "rank_sum":
@@ -284,3 +297,13 @@ def _test_block(x: np.ndarray, y: np.ndarray, test: str) -> tuple[np.ndarray, np
         result = stats.kruskal(*groups, axis=0)
         effect = result.statistic / (len(x) - 1)
     return result.statistic, effect, result.pvalue, highest
+
+
+def _welch(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Welch's t, Cohen's d, p-value and the class of the larger mean, of every column; NaN where neither class varies."""
+    result = stats.ttest_ind(second, first, axis=0, equal_var=False)
+    difference = second.mean(axis=0) - first.mean(axis=0)
+    n = np.array([len(first) - 1, len(second) - 1])
+    pooled = np.sqrt((n[0] * first.var(axis=0, ddof=1) + n[1] * second.var(axis=0, ddof=1)) / n.sum())
+    d = np.divide(difference, pooled, out=np.full(len(pooled), np.nan), where=pooled > 0)
+    return result.statistic, d, result.pvalue, (difference > 0).astype(int)

@@ -11,6 +11,7 @@ import numpy as np
 
 from scset_tools import _checks, _samples
 from scset_tools._correction import as_columns
+from scset_tools.tl._targets import Target
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -119,3 +120,38 @@ def covariate_matrix(samples: AnnData, keys: Sequence[str]) -> np.ndarray:
 def design_groups(samples: AnnData, key: str) -> np.ndarray:
     """Codes of the groups in the order of their names, -1 where missing, (samples,)."""
     return _samples.text_codes(_checks.require_obs(samples, key), key)[0]
+
+
+def read_covariates(
+    samples: AnnData,
+    labels: Target,
+    covariates: Sequence[str],
+    *,
+    label_key: str,
+    event_key: str | None,
+    obsp_key: str | None,
+    n_permutations: int,
+) -> np.ndarray:
+    """Covariates of the labelled samples as columns of numbers, (n, columns); ValueError for what cannot be one."""
+    if obsp_key is not None or n_permutations:
+        why = (
+            "distances are no columns to add them to"
+            if obsp_key is not None
+            else "use result.added(), whose p-value is of the difference"
+        )
+        msg = f"covariates={list(covariates)} go with use_rep, without obsp_key and n_permutations: {why}."
+        raise ValueError(msg)
+    own = [key for key in covariates if key in (label_key, event_key)]
+    if own:
+        msg = f"{_checks.first(own)} is what is predicted, and cannot be a covariate."
+        raise ValueError(msg)
+    out = covariate_matrix(samples, covariates)[labels.rows]
+    is_bad = ~np.isfinite(out).all(axis=1)
+    if is_bad.any():
+        culprits = _checks.first(samples.obs_names[labels.rows[is_bad]])
+        msg = (
+            f"Covariates {_checks.first(covariates, 20)} are missing in {is_bad.sum()} of {len(out)} labelled samples (first: {culprits}). "
+            "Leave these samples out, or fill the values in."
+        )
+        raise ValueError(msg)
+    return out

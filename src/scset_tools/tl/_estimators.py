@@ -6,7 +6,7 @@ To add a probe, write a function that returns an estimator and its grid, and ent
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
+from scset_tools import _checks
 from scset_tools._metrics import class_metrics, number_metrics, ordinal_metrics, survival_metrics
 from scset_tools.tl._knn import FairNeighborsClassifier, FairNeighborsRegressor
 from scset_tools.tl._splits import make_folds
@@ -131,6 +132,26 @@ def check_probe(probe: str, *, kind: str, label_key: str, is_distance: bool) -> 
         raise ValueError(msg)
 
 
+def check_grid(grid: Mapping[str, Sequence[Any]] | None, *, probe: str, kind: str, tune: bool, inner_cv: int) -> Grid:
+    """The values to choose from: the probe's own, some of which may be replaced; ValueError for what it does not have."""
+    own = PROBES[probe][0](kind, 0)[1]
+    if inner_cv < 2:
+        msg = f"inner_cv={inner_cv} must be at least 2. Without tuning: tune=False."
+        raise ValueError(msg)
+    if grid is None:
+        return own
+    if not tune:
+        msg = f"grid={dict(grid)} is what tuning chooses from, but tune=False."
+        raise ValueError(msg)
+    unknown = [name for name in grid if name not in own]
+    if unknown or not all(len(values) for values in grid.values()):
+        msg = f"grid={dict(grid)}: probe={probe!r} chooses values of {_checks.first(own)}, at least one of each."
+        raise ValueError(msg)
+    # ascending penalties first, as ours: of equally good values the first is taken
+    strong_first = {name: sorted(values, reverse=name in ("alpha", "n_neighbors")) for name, values in grid.items()}
+    return own | strong_first
+
+
 def fit_predict(
     x: np.ndarray,
     target: Target,
@@ -143,6 +164,8 @@ def fit_predict(
     is_distance: bool,
     seed: int,
     n_free: int = 0,
+    inner_cv: int = N_INNER_FOLDS,
+    grid: Grid | None = None,
 ) -> Prediction:
     """Scale, tune and fit on ``train``; predict ``test``. Nothing of ``test`` but its vectors is looked at.
 
@@ -162,6 +185,10 @@ def fit_predict(
         Seed of the inner folds and of the network's first weights.
     n_free
         Number of last columns of ``x`` (covariates) that a linear probe penalises hardly at all.
+    inner_cv
+        Number of inner folds.
+    grid
+        Values of hyperparameters to choose from, instead of the probe's own.
     """
     part = target.take(train)
     if part.is_event is not None and not part.is_event.any():  # nothing to learn from: no risk is higher than another
@@ -178,14 +205,15 @@ def fit_predict(
     center, spread = (y.mean(), y.std() or 1.0) if kind in _NUMBERS and y.dtype.kind == "f" else (0.0, 1.0)
     if y.dtype.kind == "f":
         y = (y - center) / spread
-    model, grid = PROBES[probe][0](kind, seed)
+    model, own_grid = PROBES[probe][0](kind, seed)
+    grid = own_grid if grid is None else grid
     if is_distance:
         model.set_params(**({"metric": "precomputed"} if probe == "knn" else {"kernel": "precomputed"}))
-    inner = inner_folds(part, groups[train], seed) if tune else []
+    inner = inner_folds(part, groups[train], seed, inner_cv) if tune else []
     n_fit = min((len(fit) for fit, _ in inner), default=len(train))
     if probe == "knn":
         model.set_params(n_neighbors=min(5, len(train)))
-        grid = {"n_neighbors": [k for k in grid["n_neighbors"] if k <= n_fit]}
+        grid = {**grid, "n_neighbors": [k for k in grid["n_neighbors"] if k <= n_fit] or [n_fit]}
     estimator = Pipeline(
         [*_preprocessing(probe, x_train.shape, is_distance=is_distance, n_free=n_free), ("probe", model)]
     )
@@ -267,10 +295,12 @@ def _sklearn_y(part: Target, probe: str) -> np.ndarray:
     return part.values
 
 
-def inner_folds(part: Target, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def inner_folds(
+    part: Target, groups: np.ndarray, seed: int, n_folds: int = N_INNER_FOLDS
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Grouped folds of the training part, without those that cannot be fitted or scored."""
     n_groups = len(np.unique(groups))
-    cv = min(N_INNER_FOLDS, n_groups)
+    cv = min(n_folds, n_groups)
     if cv < 2:
         return []
     strata = part.strata(cv)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def group_scores(adata: AnnData, key: str, *, groupby: str, sample_key: str) -> pd.DataFrame:
+def group_scores(adata: AnnData, key: str, *, groupby: str, sample_key: str, is_absolute: bool = False) -> pd.DataFrame:
     """Mean score of the cells of each group in each sample; reports only.
 
     Takes any score of cells in ``obs``: attributions, attention, an expression. To test them against a covariate of the samples,
@@ -32,6 +32,8 @@ def group_scores(adata: AnnData, key: str, *, groupby: str, sample_key: str) -> 
         Column of ``adata.obs`` with the type of each cell; cells without one are left out.
     sample_key
         Column of ``adata.obs`` with the sample of each cell.
+    is_absolute
+        Whether to average the size of the scores, without their sign: how much cells matter, for or against (PaSCient Fig. 5b).
 
     Returns
     -------
@@ -58,6 +60,8 @@ def group_scores(adata: AnnData, key: str, *, groupby: str, sample_key: str) -> 
         msg = f"No cell has a score ({key!r}), a group ({groupby!r}) and a sample ({sample_key!r})."
         raise ValueError(msg)
     keys = [sample[is_known].astype(str).to_numpy(), group[is_known].astype(str).to_numpy()]
-    table = score[is_known].astype(np.float64).groupby(keys).mean().unstack()
+    table = (
+        score[is_known].astype(np.float64).pipe(lambda s: s.abs() if is_absolute else s).groupby(keys).mean().unstack()
+    )
     order = table.mean(axis=0).sort_values(ascending=False, kind="stable").index
     return table[order].rename_axis(index=sample_key, columns=groupby)

@@ -233,6 +233,18 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
     return out
 
 
+def bonferroni(p_values: np.ndarray) -> np.ndarray:
+    """P-values times their number, 1 at most; missing ones stay missing and do not count.
+
+    Parameters
+    ----------
+    p_values
+        Shape (n,).
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    return np.minimum(p_values * np.isfinite(p_values).sum(), 1.0)
+
+
 def _present(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=float).ravel()
     return values[~np.isnan(values)]

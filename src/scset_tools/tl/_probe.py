@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,12 +11,22 @@ from joblib import Parallel, delayed
 from sklearn import config_context
 from threadpoolctl import threadpool_limits
 
-from scset_tools import _checks
 from scset_tools._metrics import LOWER_IS_BETTER, METRICS, PRIMARY
 from scset_tools._permutation import permute_labels, warn_of_few_rearrangements
-from scset_tools.tl._designs import covariate_matrix
-from scset_tools.tl._estimators import PROBES, Prediction, check_probe, fit_predict, inner_folds, score
+from scset_tools.tl._designs import read_covariates
+from scset_tools.tl._estimators import (
+    N_INNER_FOLDS,
+    PROBES,
+    Grid,
+    Prediction,
+    check_grid,
+    check_probe,
+    fit_predict,
+    inner_folds,
+    score,
+)
 from scset_tools.tl._fast_logistic import is_fast, predict_logistic
+from scset_tools.tl._hold_out import hold_out
 from scset_tools.tl._probe_result import SCORE, ProbeResult
 from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._splits import Fold, make_folds, read_groups, seed_of, usable_cv
@@ -35,9 +45,12 @@ def probe(
     use_rep: str | None = None,
     probe: Probe = "logistic",
     groups_key: str | None = None,
+    test_groups: Sequence[Any] | None = None,
     cv: int = 5,
     n_repeats: int = 5,
     tune: bool = True,
+    inner_cv: int = N_INNER_FOLDS,
+    grid: Mapping[str, Sequence[Any]] | None = None,
     target: Literal["auto", "class", "ordinal", "continuous", "time_to_event"] = "auto",
     event_key: str | None = None,
     obsp_key: str | None = None,
@@ -49,7 +62,7 @@ def probe(
 ) -> ProbeResult:
     """Predict a label of the samples from their representation, by nested cross-validation.
 
-    Scaling, tuning and fitting see the training part of a fold alone; tuning uses three inner folds that keep groups
+    Scaling, tuning and fitting see the training part of a fold alone; tuning uses inner folds that keep groups
     whole as well.
 
     Parameters
@@ -65,6 +78,9 @@ def probe(
         class, ordinal, continuous) or ``"cox"`` (time-to-event, ridge penalty).
     groups_key
         Column of ``samples.obs`` with the donor or study. A group is never cut by a split, inner ones included.
+    test_groups
+        Groups (studies) to test on, instead of cross-validation: all others are trained on, once. There is then one fold; take the interval of
+        ``summary(interval="bootstrap")``, which resamples the tested samples. Not with ``n_permutations``.
     cv
         Number of folds, stratified by the label. Lowered with a warning where there are fewer groups, or where a class, or events,
         occur in fewer. As many as there are groups: leave-one-group-out, for which there is one repeat.
@@ -73,6 +89,12 @@ def probe(
     tune
         Choose hyperparameters by inner folds: balanced accuracy for classes, mean absolute error for numbers,
         concordance for times. Otherwise scikit-learn's defaults, or ours where those presume large data.
+    inner_cv
+        Number of inner folds.
+    grid
+        Values to choose from, by hyperparameter, instead of our own: ``{"C": 10.0 ** np.arange(-2, 7)}``, with ``inner_cv=5``, is how scSet
+        tunes its logistic regression. ``C`` of ``"logistic"`` and ``"svc"``, ``alpha`` of ``"ridge"``, ``"mlp"`` and ``"cox"``, ``n_neighbors`` of
+        ``"knn"``. Of equally good values the one with the stronger penalty is taken.
     target
         Kind of the label; ``"auto"`` takes an ordered category as ordinal, numbers with more than two values as continuous,
         the rest as class, and a label with an ``event_key`` as time-to-event. Ordinal labels are predicted as numbers (the
@@ -131,11 +153,16 @@ def probe(
         known = read_covariates(samples, labels, covariates, **used)
         x, name = np.column_stack([x, known]), f"{name} + {' + '.join(covariates)}"
     groups = read_groups(samples, groups_key, labels.rows)
-    cv = usable_cv(labels, groups, cv)
     seed = seed_of(rng)
-    folds = make_folds(labels.strata(cv), groups, cv=cv, n_repeats=n_repeats, seed=seed)
+    if test_groups is None:
+        cv = usable_cv(labels, groups, cv)
+        folds = make_folds(labels.strata(cv), groups, cv=cv, n_repeats=n_repeats, seed=seed)
+    else:
+        cv, folds = 1, [hold_out(samples, labels, groups_key, test_groups, n_permutations=n_permutations)]
     require_events(labels, folds)
-    run = {"x": x, "groups": groups, "probe": probe, "tune": tune, "is_distance": obsp_key is not None}
+    options = check_grid(grid, probe=probe, kind=labels.kind, tune=tune, inner_cv=inner_cv)
+    run: dict[str, Any] = {"x": x, "groups": groups, "probe": probe, "tune": tune, "is_distance": obsp_key is not None}
+    run |= {"inner_cv": inner_cv, "grid": options}
     if known is not None:
         run["n_free"] = known.shape[1]
         alone = run_parallel(
@@ -174,41 +201,6 @@ def probe(
         covariate_folds=None if known is None else fold_table(labels, folds, alone),
         _labels=labels,
     )
-
-
-def read_covariates(
-    samples: AnnData,
-    labels: Target,
-    covariates: Sequence[str],
-    *,
-    label_key: str,
-    event_key: str | None,
-    obsp_key: str | None,
-    n_permutations: int,
-) -> np.ndarray:
-    """Covariates of the labelled samples as columns of numbers, (n, columns); ValueError for what cannot be one."""
-    if obsp_key is not None or n_permutations:
-        why = (
-            "distances are no columns to add them to"
-            if obsp_key is not None
-            else "use result.added(), whose p-value is of the difference"
-        )
-        msg = f"covariates={list(covariates)} go with use_rep, without obsp_key and n_permutations: {why}."
-        raise ValueError(msg)
-    own = [key for key in covariates if key in (label_key, event_key)]
-    if own:
-        msg = f"{_checks.first(own)} is what is predicted, and cannot be a covariate."
-        raise ValueError(msg)
-    out = covariate_matrix(samples, covariates)[labels.rows]
-    is_bad = ~np.isfinite(out).all(axis=1)
-    if is_bad.any():
-        culprits = _checks.first(samples.obs_names[labels.rows[is_bad]])
-        msg = (
-            f"Covariates {_checks.first(covariates, 20)} are missing in {is_bad.sum()} of {len(out)} labelled samples (first: {culprits}). "
-            "Leave these samples out, or fill the values in."
-        )
-        raise ValueError(msg)
-    return out
 
 
 def check_kind_metric(metric: str | None, kind: str) -> str:
@@ -263,6 +255,8 @@ def fit_fold(
     is_distance: bool,
     seed: int,
     n_free: int = 0,
+    inner_cv: int = N_INNER_FOLDS,
+    grid: Grid | None = None,
 ) -> Prediction:
     """Fit and predict one fold. One BLAS thread, so that results are the same bits for any number of processes."""
     # inputs have been checked once; scikit-learn would check them again in each of some twenty fits
@@ -278,6 +272,8 @@ def fit_fold(
             is_distance=is_distance,
             seed=fold_seed(seed, fold),
             n_free=n_free,
+            inner_cv=inner_cv,
+            grid=grid,
         )
 
 
@@ -347,14 +343,25 @@ def score_once(labels: Target, groups: np.ndarray, *, cv: int, metric: str, seed
 
 
 def _fit_together(
-    labels: Target, folds: list[Fold], *, x: np.ndarray, groups: np.ndarray, tune: bool, seed: int, **run: object
+    labels: Target,
+    folds: list[Fold],
+    *,
+    x: np.ndarray,
+    groups: np.ndarray,
+    tune: bool,
+    seed: int,
+    inner_cv: int = N_INNER_FOLDS,
+    grid: Grid | None = None,
+    **run: object,
 ) -> list[Prediction]:
     """What :func:`fit_fold` gives for each fold of a logistic probe of two classes, all solved at once."""
     seeds = [fold_seed(seed, fold) for fold in folds]
     inner = [
-        inner_folds(labels.take(f.train), groups[f.train], s) if tune else [] for f, s in zip(folds, seeds, strict=True)
+        inner_folds(labels.take(f.train), groups[f.train], s, inner_cv) if tune else []
+        for f, s in zip(folds, seeds, strict=True)
     ]
-    probe, grid = PROBES["logistic"][0](labels.kind, seed)
+    probe, own = PROBES["logistic"][0](labels.kind, seed)
+    grid = own if grid is None else grid
     with threadpool_limits(1):
         found = predict_logistic(x, labels, folds, inner=inner, grid=grid["C"], default=probe.C)
     return [

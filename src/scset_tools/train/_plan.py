@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
@@ -42,6 +43,9 @@ class SampleTrainingPlan(pl.LightningModule):
         Decoupled weight decay (AdamW) of matrices. Biases, norms and single vectors are not decayed.
     eps, betas
         Of AdamW.
+    clip_apart
+        Names of parts of the model whose gradients are clipped by their own norm (``gradient_clip_val`` each), the rest of them together.
+        Default: one norm of all. Where clipping acts in most steps, one norm lets the part of larger gradients decide how far the other moves.
     seed
         Seed of what a module draws in a training step (dropout, noise). Each step is seeded by (seed, step, rank), so that a
         run that is interrupted and resumed draws what an uninterrupted one would have drawn.
@@ -70,6 +74,7 @@ class SampleTrainingPlan(pl.LightningModule):
         weight_decay: float = 1e-2,
         eps: float = 1e-8,
         betas: tuple[float, float] = (0.9, 0.999),
+        clip_apart: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -79,7 +84,13 @@ class SampleTrainingPlan(pl.LightningModule):
         if lr_schedule == "plateau" and n_steps_warmup:
             msg = f"n_steps_warmup={n_steps_warmup} is for the schedules 'constant' and 'cosine': 'plateau' has no warm-up."
             raise ValueError(msg)
+        absent = [name for name in clip_apart if not isinstance(getattr(module, name, None), torch.nn.Module)]
+        if absent or isinstance(clip_apart, str):
+            parts = first(name for name, _ in module.named_children())
+            msg = f"clip_apart={clip_apart!r} must be a list of parts of the model, which are {parts}."
+            raise ValueError(msg)
         self.module = module
+        self.clip_apart = tuple(clip_apart)
         self.lr, self.lr_min, self.lr_schedule, self.n_steps_warmup = lr, lr_min, lr_schedule, n_steps_warmup
         self.lr_factor, self.lr_patience, self.lr_scheduler_metric = lr_factor, lr_patience, lr_scheduler_metric
         self.weight_decay, self.eps, self.betas, self.seed = weight_decay, eps, betas, seed
@@ -174,6 +185,24 @@ class SampleTrainingPlan(pl.LightningModule):
         """Let the module average its weights after the optimiser really stepped (accumulated batches do not count)."""
         super().optimizer_step(*args, **kwargs)
         self.module.after_step(self.global_step)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by one norm of all gradients, or by that of each part of ``clip_apart`` and of the rest."""
+        if not self.clip_apart:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        if gradient_clip_val is None or gradient_clip_algorithm == "value":
+            msg = f"clip_apart={self.clip_apart} needs gradient_clip_val, a norm, but it is {gradient_clip_val} ({gradient_clip_algorithm})."
+            raise ValueError(msg)
+        parts = [list(getattr(self.module, name).parameters()) for name in self.clip_apart]
+        known = {id(p) for part in parts for p in part}
+        for part in (*parts, [p for p in self.module.parameters() if id(p) not in known]):
+            torch.nn.utils.clip_grad_norm_(part, gradient_clip_val)
 
     def on_validation_end(self) -> None:
         """Let a plateau schedule see the metrics of validation."""

@@ -313,7 +313,8 @@ def test_presets():
     paper = sst.PaSCient.preset("paper")
     assert (paper.model["n_hidden"], paper.model["n_latent"], paper.model["aggregator"]) == (1024, 512, "attention")
     assert (paper.train["batch_size"], paper.train["n_cells"]) == (32, 1_500)
-    assert paper.train["resampling"] == "oversample_label_and_tissue"
+    assert paper.train["resampling"] == "rake_label_and_tissue"
+    assert (paper.train["max_epochs"], paper.train["keep_best"]) == (4, True)
     assert sst.PaSCient.preset("paper_binary").model["aggregator"] == "feature_softmax"
     with pytest.raises(ValueError, match="name='large' is not one of"):
         sst.PaSCient.preset("large")

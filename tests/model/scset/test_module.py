@@ -94,6 +94,8 @@ def plain_loss(module, batch):
         own = targets[target_ptr[s] : target_ptr[s + 1]]
         rows = torch.tensor([0, len(own) * module.n_times])
         u = cell_uniform(batch.seed[s : s + 1], rows, stream=STREAM_TIME)
+        if module.shared_times:  # t_1, ..., t_n of the sample, for each of its targets
+            u = u[: module.n_times].repeat(len(own))
         noise = cell_normal(batch.seed[s : s + 1], rows, 4, stream=STREAM_NOISE)
         errors = []
         for k, row in enumerate(own):
@@ -112,9 +114,10 @@ def plain_loss(module, batch):
     return torch.stack(per_sample).mean()
 
 
+@pytest.mark.parametrize("shared_times", [False, True])
 @pytest.mark.parametrize("decoder", ["diffusion", "flow"])
-def test_the_loss_is_algorithm_1(decoder):
-    module, batch = make_module(decoder=decoder), make_batch()
+def test_the_loss_is_algorithm_1(decoder, shared_times):
+    module, batch = make_module(decoder=decoder, shared_times=shared_times), make_batch()
     got, want = module.loss(batch).loss, plain_loss(module, batch)
     # the loss itself is taken in float32
     torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=0)

@@ -30,6 +30,7 @@ from scset_tools.model.supervise._fitted import FittedHead
 from scset_tools.model.supervise._heads import Head
 from scset_tools.model.supervise._labels_of import Labels
 from scset_tools.model.supervise._targets import Target, require_two_values
+from scset_tools.train import KeepBest
 
 
 class PaSCient(PublishedModel):
@@ -234,10 +235,16 @@ class PaSCient(PublishedModel):
         *,
         n_cells: int | None = 1_500,
         resampling: Literal[
-            "none", "downsample_label", "oversample_label", "oversample_tissue", "oversample_label_and_tissue"
+            "none",
+            "downsample_label",
+            "oversample_label",
+            "oversample_tissue",
+            "oversample_label_and_tissue",
+            "rake_label_and_tissue",
         ] = "none",
         tissue_key: str | None = None,
         class_weight: Literal["balanced"] | None = None,
+        keep_best: bool | str = False,
         datasplitter_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -251,12 +258,18 @@ class PaSCient(PublishedModel):
             Most cells read from a sample in a step, drawn anew each epoch. None: all.
         resampling
             How often the training samples are seen: as they are, as many of each label (fewer of the frequent, or more of the
-            rare), of each tissue, or of each label and tissue. Validation and test samples are as they are.
+            rare), of each tissue, or of each pair of label and tissue (a label then weighs the more the more tissues it is in).
+            ``"rake_label_and_tissue"``: as many of each label and, at once, of each tissue; where no weights do both, labels are even and a
+            warning names the rest. Validation and test samples are as they are. An epoch of resampled samples has more steps; by default as
+            many steps are made as without.
         tissue_key
             Column of ``adata.obs`` with the tissue of each sample, for the resampling.
         class_weight
             ``"balanced"`` weighs each class, or level, by one over its frequency among the training samples; the mean weight of
             these is 1, whatever the batches.
+        keep_best
+            Whether to keep the weights of the epoch with the best accuracy on the validation samples (of a label without classes its error, or
+            concordance), or the name of another metric of ``history``. It needs validation samples; it does not stop the training.
         datasplitter_kwargs
             Further arguments of the splitter (``num_workers``, ``max_cells_per_batch``).
         %(others)s
@@ -292,7 +305,9 @@ class PaSCient(PublishedModel):
                 stacklevel=2,
             )
         with_classes = [t.registry_key for t in module.targets if t.classes]
-
+        best = self._best_of(keep_best)
+        if best is not None:
+            kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), best]
         super().train(
             max_epochs,
             n_cells=n_cells,
@@ -300,7 +315,7 @@ class PaSCient(PublishedModel):
                 "resampling": resampling,
                 "tissue_key": tissue_key,
                 "label_registry_key": with_classes[0] if with_classes else None,
-                "on_split": partial(self._see_split, balance=class_weight is not None),
+                "on_split": partial(self._see_split, balance=class_weight is not None, best=best),
                 **(datasplitter_kwargs or {}),
             },
             **kwargs,
@@ -319,7 +334,22 @@ class PaSCient(PublishedModel):
                 rows = train[labels.is_known[train]]
                 head.set_baseline(vectors[rows], labels.tensor()[rows].to(vectors.device))
 
-    def _see_split(self, splitter: PaSCientSplitter, *, balance: bool) -> None:
+    def _best_of(self, keep_best: bool | str) -> KeepBest | None:  # noqa: FBT001
+        """What keeps the best epoch; for True that of the first label's accuracy, error or concordance."""
+        if keep_best is False:
+            return None
+        known = self.module.metrics
+        name = f"{known[1]}_validation" if keep_best is True else keep_best
+        if name not in [f"{metric}_{part}" for metric in ("loss", *known) for part in ("train", "validation")]:
+            msg = f"keep_best={keep_best!r} is not a metric of this model: {_checks.first(('loss', *known))}, with _validation or _train after it."
+            raise ValueError(msg)
+        return KeepBest(name, mode="max" if name.startswith(("accuracy", "concordance")) else "min")
+
+    def _default_steps(self, splitter: PaSCientSplitter) -> int:
+        """As many as for the samples as they are, resampled or not."""
+        return min(10_000, max(400, 20 * splitter.n_plain_batches()))
+
+    def _see_split(self, splitter: PaSCientSplitter, *, balance: bool, best: KeepBest | None = None) -> None:
         """Refuse a split that leaves a class without training samples; give the heads the training labels."""
         has_loss = np.full(len(splitter.index), self.module.contrast is not None)
         for target, head in zip(self.module.targets, self.module.heads, strict=True):
@@ -328,6 +358,12 @@ class PaSCient(PublishedModel):
             has_loss |= labels.is_known
             head.prepare(labels.known(splitter.train_samples), balance=balance)
         splitter.n_watched = int(has_loss[splitter.validation_samples].sum())
+        if best is not None and best.monitor.endswith("_validation") and not splitter.n_watched:
+            msg = (
+                f"keep_best watches {best.monitor!r}, but there are no validation samples with a label. Leave some (train_size=0.8), or watch "
+                "keep_best='loss_train'."
+            )
+            raise ValueError(msg)
 
     def _own_heads(self) -> dict[str, FittedHead]:
         samples = tuple(getattr(self, "train_samples_", None) or ())

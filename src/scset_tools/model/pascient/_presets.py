@@ -14,7 +14,10 @@ def paper() -> Preset:
             "n_cells": 1_500,
             "train_size": 0.6,
             "validation_size": 0.2,
-            "resampling": "oversample_label_and_tissue",
+            "resampling": "rake_label_and_tissue",
+            "max_epochs": 4,
+            "keep_best": True,
+            "stop_at_plateau": False,
             "plan_kwargs": {"lr": 1e-4, "weight_decay": 1e-4},
         },
     )
@@ -24,7 +27,8 @@ def paper_binary() -> Preset:
     """The configuration of the paper for one disease against health: what the published code calls linear attention."""
     multi = paper()
     return Preset(
-        model={**multi.model, "aggregator": "feature_softmax"}, train={**multi.train, "resampling": "oversample_label"}
+        model={**multi.model, "aggregator": "feature_softmax"},
+        train={**multi.train, "resampling": "oversample_label", "max_epochs": 40},
     )
 
 

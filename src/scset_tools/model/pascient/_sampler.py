@@ -1,8 +1,8 @@
-"""Resampling of training samples: as many of each label, of each tissue, or of each pair of both (PaSCient, Methods)."""
+"""Resampling of training samples: as many of each label, of each tissue, of both, or of each pair of both (PaSCient, Methods)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._sampler import SampleBatchSampler
 from scset_tools.data._splitter import SampleDataSplitter, make_loader
 from scset_tools.model._setup import label_values
+from scset_tools.model.pascient._raking import rake, raked_sizes, warn_of_uneven
 from scset_tools.model.supervise._targets import Target
 
 RESAMPLINGS = (
@@ -23,11 +24,17 @@ RESAMPLINGS = (
     "oversample_label",
     "oversample_tissue",
     "oversample_label_and_tissue",
+    "rake_label_and_tissue",
 )
 
 
 def resampled_order(
-    samples: np.ndarray, strata: np.ndarray, *, is_downsampling: bool, rng: np.random.Generator
+    samples: np.ndarray,
+    strata: np.ndarray,
+    *,
+    is_downsampling: bool,
+    rng: np.random.Generator,
+    sizes: Mapping[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """As many samples of each stratum, in random order, and how often each was taken before.
 
@@ -44,12 +51,15 @@ def resampled_order(
         Whether to draw the smallest stratum's number instead of the largest.
     rng
         Generator.
+    sizes
+        How many to take of each stratum, instead of as many of all.
     """
-    codes, sizes = np.unique(strata[strata >= 0], return_counts=True)
-    n_each = 0 if not len(codes) else int(sizes.min() if is_downsampling else sizes.max())
+    codes, found = np.unique(strata[strata >= 0], return_counts=True)
+    even = 0 if not len(codes) else int(found.min() if is_downsampling else found.max())
     taken, repeats = [samples[strata < 0]], [np.zeros((strata < 0).sum(), dtype=np.int64)]
     for code in codes:
         members = samples[strata == code]
+        n_each = even if sizes is None else sizes[int(code)]
         turn = np.arange(n_each)
         # a new order for each round of the members
         rounds = [rng.permutation(members) for _ in range(-(-n_each // len(members)))]
@@ -87,22 +97,35 @@ class ResampledBatchSampler(SampleBatchSampler):
         Stratum of each of ``samples``, (n,).
     is_downsampling
         See :func:`resampled_order`.
+    n_of_stratum
+        How many an epoch takes of each stratum, instead of as many of all.
     **kwargs
         Of :class:`~scset_tools.data._sampler.SampleBatchSampler`.
     """
 
     def __init__(
-        self, samples: np.ndarray, sizes: np.ndarray, *, strata: np.ndarray, is_downsampling: bool, **kwargs: Any
+        self,
+        samples: np.ndarray,
+        sizes: np.ndarray,
+        *,
+        strata: np.ndarray,
+        is_downsampling: bool,
+        n_of_stratum: Mapping[int, int] | None = None,
+        **kwargs: Any,
     ) -> None:
-        self.strata, self.is_downsampling = np.asarray(strata), is_downsampling
+        self.strata, self.is_downsampling, self.n_of_stratum = np.asarray(strata), is_downsampling, n_of_stratum
         self._n_samples = len(sizes)
         counts = np.bincount(self.strata[self.strata >= 0]) if (self.strata >= 0).any() else np.ones(1, int)
         n_rounds = 1 if is_downsampling else -(-counts.max() // counts[counts > 0].min())
+        if n_of_stratum is not None:
+            n_rounds = max((-(-n // counts[code]) for code, n in n_of_stratum.items()), default=1)
         super().__init__(samples, np.tile(sizes, int(n_rounds)), **kwargs)
 
     def _order(self, epoch: int) -> list[int]:
         rng = np.random.default_rng((self.seed, epoch))
-        order, repeat = resampled_order(self.samples, self.strata, is_downsampling=self.is_downsampling, rng=rng)
+        order, repeat = resampled_order(
+            self.samples, self.strata, is_downsampling=self.is_downsampling, rng=rng, sizes=self.n_of_stratum
+        )
         return (order + repeat * self._n_samples).tolist()
 
 
@@ -159,6 +182,7 @@ class PaSCientSplitter(SampleDataSplitter):
             Numbers of the samples.
         """
         code = np.zeros(len(samples), dtype=np.int64)
+        self.n_tissues = 1
         if "label" in self.resampling:
             if self.label_registry_key is None:
                 msg = f"resampling={self.resampling!r} needs a target with classes: give `labels_key` to setup_anndata."
@@ -168,14 +192,43 @@ class PaSCientSplitter(SampleDataSplitter):
             if self.tissue_key is None:
                 msg = f"resampling={self.resampling!r} needs `tissue_key`, a column of adata.obs with the tissue of each sample."
                 raise ValueError(msg)
-            tissue = np.unique(self._groups(self.tissue_key), return_inverse=True)[1]
-            code = np.where(code < 0, -1, code * (tissue.max() + 1) + tissue[samples])
+            self.tissue_names, tissue = np.unique(self._groups(self.tissue_key), return_inverse=True)
+            self.n_tissues = int(tissue.max()) + 1
+            code = np.where(code < 0, -1, code * self.n_tissues + tissue[samples])
         return code
+
+    def raked(self, strata: np.ndarray, *, is_warning: bool = False) -> dict[int, int] | None:
+        """How many of each stratum an epoch takes so that labels and tissues both count the same; None for other resamplings.
+
+        Parameters
+        ----------
+        strata
+            From :meth:`strata`, of the training samples.
+        is_warning
+            Whether to warn if no weights do both.
+        """
+        if self.resampling != "rake_label_and_tissue":
+            return None
+        codes = strata[strata >= 0]
+        n_labels = int(codes.max(initial=-1)) // self.n_tissues + 1
+        counts = np.bincount(codes, minlength=n_labels * self.n_tissues).reshape(n_labels, self.n_tissues)
+        if not counts.sum():
+            return {}
+        share = rake(counts)
+        if is_warning:
+            warn_of_uneven(share, [str(name) for name in self.tissue_names])
+        sizes = raked_sizes(counts, share).ravel()
+        return {int(code): int(sizes[code]) for code in np.unique(codes)}
+
+    def n_plain_batches(self) -> int:
+        """Number of batches of an epoch if nothing were resampled."""
+        return len(super()._loader(self.train_samples, shuffle=True))
 
     def _publish(self) -> None:
         super()._publish()
         if self.resampling != "none":
-            self.strata(self.train_samples)  # what cannot be resampled raises before training
+            strata = self.strata(self.train_samples)  # what cannot be resampled raises before training
+            self.raked(strata, is_warning=True)
         if self._on_split is not None:
             self._on_split(self)
 
@@ -183,11 +236,13 @@ class PaSCientSplitter(SampleDataSplitter):
         if not how.get("shuffle") or self.resampling == "none":  # validation and test samples are as they are
             return super()._loader(samples, **how)
         self._require_unbalanced(f"resampling={self.resampling!r}")
+        strata = self.strata(samples)
         dataset = RepeatedDraws(self.adata_manager, n_cells=self.n_cells, seed=self.seed, sparse=self.sparse)
         sampler = ResampledBatchSampler(
             samples,
             dataset.sizes,
-            strata=self.strata(samples),
+            strata=strata,
+            n_of_stratum=self.raked(strata),
             is_downsampling=self.resampling == "downsample_label",
             batch_size=self.batch_size,
             max_cells=self.max_cells_per_batch,

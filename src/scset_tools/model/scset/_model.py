@@ -62,6 +62,9 @@ class ScSet(ReadsBulk):
         Target cells of a sample in a training step. A sample with fewer than ``4 * n_targets`` cells gives a quarter of them.
     n_times
         Noise levels of each target cell.
+    shared_times
+        Whether the targets of a sample share their noise levels, as Algorithm 1 of the paper has it. Its code, and the default, draws those of
+        each target anew: more of them in a step.
     tilt
         Strength of an augmentation that is not in the paper, for cohorts of some dozen samples: in each step a sample gives
         only half of its cells, drawn with odds that lean to a random side of the features. The decoder then learns more
@@ -139,6 +142,7 @@ class ScSet(ReadsBulk):
         n_cells: int = 128,
         n_targets: int = 16,
         n_times: int = 4,
+        shared_times: bool = False,
         tilt: float = 0.0,
         max_value: float | None = 4.0,
         encoder: Literal["transformer", "set_transformer", "abmil", "mean"] = "transformer",
@@ -196,6 +200,7 @@ class ScSet(ReadsBulk):
                 n_cells=n_cells,
                 n_targets=n_targets,
                 n_times=n_times,
+                shared_times=shared_times,
                 tilt=tilt,
                 max_value=max_value if standardize else None,
                 encoder=encoder,

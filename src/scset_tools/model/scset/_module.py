@@ -92,6 +92,7 @@ class ScSetModule(SampleModule):
         batch_weights: Sequence[float] = (),
         is_open: bool = False,
         marker_dropout_rate: float = 0.0,
+        shared_times: bool = False,
     ) -> None:
         super().__init__()
         n_input = mean.shape[1]
@@ -99,7 +100,7 @@ class ScSetModule(SampleModule):
         for name, value in (("mean", mean), ("scale", scale), ("low", low), ("high", high)):
             self.register_buffer(name, value)
         self.n_cells, self.n_targets, self.n_times, self.tilt = n_cells, n_targets, n_times, tilt
-        self.max_value = max_value
+        self.max_value, self.shared_times = max_value, shared_times
         self.encoder = ENCODERS[encoder](
             n_input,
             n_latent,
@@ -145,7 +146,7 @@ class ScSetModule(SampleModule):
         ptr = target_ptr * self.n_times
         clean = x[targets].repeat_interleave(self.n_times, 0)
         noise = cell_normal(batch.seed, ptr, x.shape[1], stream=STREAM_NOISE).to(x.dtype)
-        u = cell_uniform(batch.seed, ptr, stream=STREAM_TIME)
+        u = self.times(batch.seed, target_ptr)
         if self.schedule is not None:
             t = (u * self.schedule.n_steps).long() + 1
             state, wanted = self.schedule.add_noise(clean, t, noise), noise
@@ -167,6 +168,15 @@ class ScSetModule(SampleModule):
             metrics["dependence"], weighted = self._dependence(z, batch)
             loss = loss + weighted
         return LossOutput(loss=loss, n_obs_minibatch=batch.n_samples, extra_metrics=metrics)
+
+    def times(self, seed: torch.Tensor, target_ptr: torch.Tensor) -> torch.Tensor:
+        """Times of each target as numbers in [0, 1), target by target, (targets x n_times,): own ones, or those of the sample."""
+        n_samples = len(target_ptr) - 1
+        if not self.shared_times:
+            return cell_uniform(seed, target_ptr * self.n_times, stream=STREAM_TIME)
+        own = ptr_from_sizes([self.n_times] * n_samples).to(target_ptr.device)
+        of_sample = cell_uniform(seed, own, stream=STREAM_TIME).reshape(n_samples, self.n_times)
+        return of_sample[sample_of_cell(target_ptr)].flatten()
 
     def _told(
         self, batch: SampleBatch, targets: torch.Tensor, z: torch.Tensor, target_ptr: torch.Tensor

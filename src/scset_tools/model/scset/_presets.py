@@ -13,7 +13,7 @@ def paper() -> Preset:
             "max_epochs": 200,
             "batch_size": 32,
             "min_cells": 128,
-            "plan_kwargs": {"lr": 1e-3, "lr_schedule": "constant"},
+            "plan_kwargs": {"lr": 1e-3, "lr_schedule": "constant", "clip_apart": ("encoder", "denoiser")},
             "gradient_clip_val": 0.1,
             "stop_at_plateau": False,
         },

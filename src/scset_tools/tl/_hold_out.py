@@ -1,0 +1,58 @@
+"""One split by hand: some groups to train on, others to test on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scset_tools import _checks, _labels
+from scset_tools.tl._splits import Fold
+from scset_tools.tl._targets import Target
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def hold_out(
+    samples: AnnData, labels: Target, groups_key: str | None, test_groups: Sequence[Any], *, n_permutations: int
+) -> Fold:
+    """The fold that tests on the groups asked for and trains on all others; ValueError if it cannot be.
+
+    Parameters
+    ----------
+    samples
+        Sample-level AnnData.
+    labels
+        Target, which names the labelled samples.
+    groups_key
+        Column with the groups.
+    test_groups
+        Their names.
+    n_permutations
+        Asked for by the caller: there are none of one split.
+    """
+    if groups_key is None or n_permutations or isinstance(test_groups, str):
+        msg = (
+            f"test_groups={test_groups!r} must be a list of values of groups_key (now {groups_key!r}), without n_permutations (now "
+            f"{n_permutations}), which permute the labels over all folds."
+        )
+        raise ValueError(msg)
+    column = _checks.require_obs(samples, groups_key).iloc[labels.rows]
+    names = column.map(_labels.name_of, na_action="ignore").astype(object)
+    wanted = {_labels.name_of(group) for group in test_groups}
+    absent = wanted - set(names.dropna())
+    if absent or not wanted:
+        msg = f"{_checks.first(sorted(absent))} of test_groups are no values of {groups_key!r} among the labelled samples: {_checks.first(sorted(set(names.dropna())), 20)}."
+        raise ValueError(msg)
+    is_test = names.isin(wanted).to_numpy()
+    fold = Fold(0, 0, np.flatnonzero(~is_test), np.flatnonzero(is_test))
+    part = labels.take(fold.train) if len(fold.train) else None
+    if part is None or len(np.unique(part.values)) < 2:
+        msg = (
+            f"Without {_checks.first(sorted(wanted))} there are {len(fold.train)} labelled samples to train on, with fewer than two values of "
+            f"{labels.key!r}."
+        )
+        raise ValueError(msg)
+    return fold
