@@ -20,7 +20,7 @@ from scset_tools.tl import ProbeResult, probe
 from scset_tools.tl._estimators import inner_folds
 from scset_tools.tl._intervals import bounded_interval
 from scset_tools.tl._result import independent_units
-from scset_tools.tl._splits import make_folds
+from scset_tools.tl._splits import make_folds, read_groups, seed_of
 from scset_tools.tl._targets import read_target
 
 
@@ -303,12 +303,13 @@ def test_the_inner_search_is_scikit_learns() -> None:
     samples = make_samples(60, signal=0.5)
     grid = list(10.0 ** np.arange(-2, 7))
     result = probe(samples, "label", cv=4, n_repeats=1, inner_cv=5, grid={"C": grid[::-1]})
-    labels, groups = read_target(samples, "label"), np.arange(60)
+    labels = read_target(samples, "label")
+    groups = read_groups(samples, None, labels.rows)
     for fold, row in zip(
-        make_folds(labels.strata(4), groups, cv=4, n_repeats=1, seed=0), result.folds.itertuples(), strict=True
+        make_folds(labels.strata(4), groups, cv=4, n_repeats=1, seed=seed_of(0)), result.folds.itertuples(), strict=True
     ):
-        seed = int(np.random.default_rng((0, fold.repeat, fold.fold)).integers(2**31))
-        inner = inner_folds(labels.take(fold.train), groups[fold.train], seed, 5)
+        seed = int(np.random.default_rng((seed_of(0), fold.repeat, fold.fold)).integers(2**31))
+        inner = inner_folds(labels.take(fold.train), groups[fold.train], seed, n_folds=5)
         assert len(inner) == 5
         y = labels.values[fold.train]
         means = []
@@ -348,7 +349,7 @@ def test_some_studies_are_trained_on_and_others_tested_on() -> None:
     predicted = model.fit(samples.X[~is_test], y[~is_test]).predict(samples.X[is_test])
     np.testing.assert_array_equal(result.predictions["y_pred"], predicted)
     low, high = result.summary(interval="bootstrap").loc["balanced_accuracy", ["ci_low", "ci_high"]]
-    assert low < high
+    assert 0 < low < high
     with pytest.raises(ValueError, match=r"\['s9'\] of test_groups are no values of 'study'"):
         probe(samples, "label", groups_key="study", test_groups=["s9"])
     with pytest.raises(ValueError, match="must be a list of values of groups_key"):
@@ -357,3 +358,27 @@ def test_some_studies_are_trained_on_and_others_tested_on() -> None:
         probe(samples, "label", test_groups=["s1"])
     with pytest.raises(ValueError, match="there are 0 labelled samples to train on"):
         probe(samples, "label", groups_key="study", test_groups=["s1", "s2", "s3", "s4"])
+
+
+@pytest.mark.parametrize("groups_key", [None, "donor"])
+def test_folds_have_each_time_of_each_type_in_equal_shares(groups_key: str | None) -> None:
+    rng = np.random.default_rng(0)
+    donor = np.repeat(np.arange(40), 6)
+    obs = pd.DataFrame(
+        {"type": rng.choice(["a", "b"], 240), "time": np.array(["t0", "t1"])[donor % 4 // 3], "donor": donor}
+    )
+    obs.index = [f"c{i}" for i in range(240)]
+    cells = AnnData(rng.normal(size=(240, 2)), obs=obs)
+
+    def spread(**kwargs: object) -> float:
+        found = probe(cells, "type", cv=4, n_repeats=3, tune=False, groups_key=groups_key, **kwargs).predictions
+        both = found.merge(obs, left_on="sample", right_index=True)
+        return float(both.groupby(["repeat", "fold", "time", "type"]).size().unstack([2, 3], fill_value=0).std().mean())
+
+    even = spread(strata_keys=["time"])
+    assert even < (0.8 if groups_key is None else 0.9 * spread())
+    assert spread(strata_keys="time") == even
+    with pytest.raises(ValueError, match="leave n_permutations and test_groups out"):
+        probe(cells, "type", strata_keys="time", n_permutations=3)
+    with pytest.raises(KeyError, match="'day' is not a column"):
+        probe(cells, "type", strata_keys="day")

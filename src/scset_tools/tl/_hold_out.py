@@ -1,4 +1,4 @@
-"""One split by hand: some groups to train on, others to test on."""
+"""What a caller asks of the split: which groups are tested on, and what beside the label is even over the folds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def hold_out(
-    samples: AnnData, labels: Target, groups_key: str | None, test_groups: Sequence[Any], *, n_permutations: int
+    samples: AnnData, labels: Target, groups_key: str | None, *, test_groups: Sequence[Any], n_permutations: int
 ) -> Fold:
     """The fold that tests on the groups asked for and trains on all others; ValueError if it cannot be.
 
@@ -56,3 +56,25 @@ def hold_out(
         )
         raise ValueError(msg)
     return fold
+
+
+def strata_of(samples: AnnData, labels: Target, strata_keys: Sequence[str] | str | None, *, cv: int) -> np.ndarray:
+    """Codes that every fold should have in equal shares: the label, with the columns asked for, (n,).
+
+    Parameters
+    ----------
+    samples
+        Sample-level AnnData.
+    labels
+        Target, which names the labelled samples.
+    strata_keys
+        Columns of ``samples.obs``; a missing value is one of them.
+    cv
+        Number of folds.
+    """
+    strata = labels.strata(cv)
+    for key in [strata_keys] if isinstance(strata_keys, str) else list(strata_keys or ()):
+        column = _checks.require_obs(samples, key).iloc[labels.rows].map(_labels.name_of, na_action="ignore")
+        codes = np.unique(column.astype(object).fillna("").to_numpy(dtype=str), return_inverse=True)[1]
+        strata = np.unique(np.stack([strata, codes]), axis=1, return_inverse=True)[1].ravel()
+    return strata

@@ -26,7 +26,7 @@ from scset_tools.tl._estimators import (
     score,
 )
 from scset_tools.tl._fast_logistic import is_fast, predict_logistic
-from scset_tools.tl._hold_out import hold_out
+from scset_tools.tl._hold_out import hold_out, strata_of
 from scset_tools.tl._probe_result import SCORE, ProbeResult
 from scset_tools.tl._representation import get_distances, get_representation
 from scset_tools.tl._splits import Fold, make_folds, read_groups, seed_of, usable_cv
@@ -45,6 +45,7 @@ def probe(
     use_rep: str | None = None,
     probe: Probe = "logistic",
     groups_key: str | None = None,
+    strata_keys: Sequence[str] | str | None = None,
     test_groups: Sequence[Any] | None = None,
     cv: int = 5,
     n_repeats: int = 5,
@@ -78,9 +79,12 @@ def probe(
         class, ordinal, continuous) or ``"cox"`` (time-to-event, ridge penalty).
     groups_key
         Column of ``samples.obs`` with the donor or study. A group is never cut by a split, inner ones included.
+    strata_keys
+        Columns of ``samples.obs``, such as the time point, whose values folds have in equal shares beside those of the label, as far as groups allow.
+        Rows may be cells (``tl.probe(cells, "cell_type", use_rep=..., groups_key="donor", strata_keys="time")``). Not with ``n_permutations``.
     test_groups
-        Groups (studies) to test on, instead of cross-validation: all others are trained on, once. There is then one fold; take the interval of
-        ``summary(interval="bootstrap")``, which resamples the tested samples. Not with ``n_permutations``.
+        Groups (studies) to test on, instead of cross-validation: all others are trained on, once. There is then one fold; the interval of
+        ``summary(interval="bootstrap")`` is over samples of the tested groups, and says nothing of other groups. Not with ``n_permutations``.
     cv
         Number of folds, stratified by the label. Lowered with a warning where there are fewer groups, or where a class, or events,
         occur in fewer. As many as there are groups: leave-one-group-out, for which there is one repeat.
@@ -153,12 +157,17 @@ def probe(
         known = read_covariates(samples, labels, covariates, **used)
         x, name = np.column_stack([x, known]), f"{name} + {' + '.join(covariates)}"
     groups = read_groups(samples, groups_key, labels.rows)
+    if strata_keys and (n_permutations or test_groups is not None):
+        msg = f"strata_keys={strata_keys!r} make the folds of a cross-validation even: leave n_permutations and test_groups out."
+        raise ValueError(msg)
     seed = seed_of(rng)
     if test_groups is None:
         cv = usable_cv(labels, groups, cv)
-        folds = make_folds(labels.strata(cv), groups, cv=cv, n_repeats=n_repeats, seed=seed)
+        folds = make_folds(
+            strata_of(samples, labels, strata_keys, cv=cv), groups, cv=cv, n_repeats=n_repeats, seed=seed
+        )
     else:
-        cv, folds = 1, [hold_out(samples, labels, groups_key, test_groups, n_permutations=n_permutations)]
+        cv, folds = 1, [hold_out(samples, labels, groups_key, test_groups=test_groups, n_permutations=n_permutations)]
     require_events(labels, folds)
     options = check_grid(grid, probe=probe, kind=labels.kind, tune=tune, inner_cv=inner_cv)
     run: dict[str, Any] = {"x": x, "groups": groups, "probe": probe, "tune": tune, "is_distance": obsp_key is not None}
@@ -181,9 +190,11 @@ def probe(
                 run_parallel([delayed(_permuted)(labels, g, cv=cv, metric=metric, **run) for g in rngs], n_jobs=n_jobs)
             )
         )
+    # of one fold by hand the samples tested are all there is to draw from
+    units, judged = (groups, labels) if test_groups is None else (np.arange(len(labels)), labels.take(folds[0].test))
     return ProbeResult(
         folds=table,
-        predictions=_prediction_table(samples, labels, groups, folds, fitted),
+        predictions=_prediction_table(samples, labels, units, folds, fitted),
         label_key=label_key,
         target=labels.kind,
         probe=probe,
@@ -199,7 +210,7 @@ def probe(
         null=null,
         covariates=tuple(covariates),
         covariate_folds=None if known is None else fold_table(labels, folds, alone),
-        _labels=labels,
+        _labels=judged,
     )
 
 
@@ -357,7 +368,7 @@ def _fit_together(
     """What :func:`fit_fold` gives for each fold of a logistic probe of two classes, all solved at once."""
     seeds = [fold_seed(seed, fold) for fold in folds]
     inner = [
-        inner_folds(labels.take(f.train), groups[f.train], s, inner_cv) if tune else []
+        inner_folds(labels.take(f.train), groups[f.train], s, n_folds=inner_cv) if tune else []
         for f, s in zip(folds, seeds, strict=True)
     ]
     probe, own = PROBES["logistic"][0](labels.kind, seed)

@@ -173,7 +173,7 @@ class ProbeResult:
         For small test parts (leave-one-out), where a fold alone defines few metrics. Scores and risks of different folds
         come from different fits and are pooled as they are, which blurs AUROC, AUPRC and concordance a little.
         """
-        everyone = np.arange(self.n_samples)
+        everyone = np.arange(len(self._labels))
         scores = [self._scorer(repeat)(everyone) for repeat in range(self.n_repeats)]
         out = pd.DataFrame(scores, columns=list(METRICS[self.target]))
         out.insert(0, "repeat", np.arange(self.n_repeats))
