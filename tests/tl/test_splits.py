@@ -81,7 +81,9 @@ def test_more_folds_than_groups_are_lowered_with_a_warning() -> None:
 def test_rare_class_lowers_cv_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="cv is lowered from 5 to 3, because 'b' of 'y' occurs in 3 groups only"):
         assert usable_cv(make_target(["a"] * 9 + ["b"] * 3), np.arange(12), 5) == 3
-    with pytest.warns(UserWarning, match=r"lowered from 5 to 2, because the 2 seen events of samples.obs\['y'\] are in 2 groups"):
+    with pytest.warns(
+        UserWarning, match=r"lowered from 5 to 2, because the 2 seen events of samples.obs\['y'\] are in 2 groups"
+    ):
         assert usable_cv(make_target([1.0] * 8, event=[True] * 2 + [False] * 6), np.arange(8), 5) == 2
     assert usable_cv(make_target(["a", "b"] * 5), np.arange(10), 5) == 5
 
