@@ -143,11 +143,19 @@ def built(adata: ad.AnnData, seed: int, **build: object) -> sst.SelfGuidedMAE:
     return sst.SelfGuidedMAE(adata, values="normalized", random_state=seed, **{**SMALL, **build})
 
 
+def to_learn_from(adata: ad.AnnData, parts: tuple[list[str], ...]) -> dict[str, object]:
+    """Arguments of ``finetune``: cells of training and validation donors, without the types that no training donor has."""
+    cells = adata[adata.obs[DONOR].isin([*parts[0], *parts[1]])].copy()
+    known = cells.obs.loc[cells.obs[DONOR].isin(parts[0]), TYPE].unique()
+    cells.obs[TYPE] = cells.obs[TYPE].astype(object).where(cells.obs[TYPE].isin(known))
+    return {"adata": cells, "level": "cell", "external_indexing": parts[:2]}
+
+
 def partially_finetuned(
     model: sst.SelfGuidedMAE, adata: ad.AnnData, parts: tuple[list[str], ...], seed: int
 ) -> dict[str, float]:
     start = time.process_time()
-    model.finetune(TYPE, level="cell", mode="partial", seed=seed, external_indexing=parts, **FINETUNE["partial"])
+    model.finetune(TYPE, mode="partial", seed=seed, **to_learn_from(adata, parts), **FINETUNE["partial"])
     test = adata[adata.obs[DONOR].isin(parts[2])].copy()
     out = scores(test, parts, model.predict(test, label_key=TYPE)[TYPE].to_numpy())
     return {**out, "finetune_s": time.process_time() - start}
@@ -156,7 +164,7 @@ def partially_finetuned(
 def probed(model: sst.SelfGuidedMAE, adata: ad.AnnData, parts: tuple[list[str], ...], seed: int) -> dict[str, float]:
     """The head alone, on frozen vectors."""
     start = time.process_time()
-    model.finetune(TYPE, level="cell", seed=seed, external_indexing=parts, **FINETUNE["linear_probe"])
+    model.finetune(TYPE, seed=seed, **to_learn_from(adata, parts), **FINETUNE["linear_probe"])
     predicted = model.predict(adata, label_key=TYPE)[TYPE].to_numpy()
     return {**scores(adata, parts, predicted), "finetune_s": time.process_time() - start}
 
