@@ -315,7 +315,8 @@ class TimeToEventHead(Head):
         super().__init__(n_latent, 1, **kwargs)
         self.ties = ties
         # a constant changes no ratio of hazards: its gradient is rounding alone, which the optimiser would blow up
-        nn.init.zeros_(self.linear.bias).requires_grad_(requires_grad=False)
+        nn.init.zeros_(self.linear.bias)
+        self.linear.bias.requires_grad = False
         self.register_buffer("times", torch.zeros(0, dtype=torch.float64))
         self.register_buffer("hazard", torch.zeros(0, dtype=torch.float64))
 
