@@ -179,7 +179,7 @@ def krieg(seeds: list[int]) -> str:
             found.append(figures)
             say(f"{name}, seed {seed}: { ({k: round(v, 3) for k, v in figures.items()}) }")
         out[name] = pd.DataFrame(found).mean().to_dict()
-    confounded = sst.tl.confounding(samples, "cancer", "batch", rng=0)
+    confounded = sst.tl.confounding(samples, "cancer", batch_key="batch", rng=0)
     return (
         "30 samples in two batches of 15; balanced accuracy of a logistic probe, chance 0.5. The models see all samples, the probe no label of the "
         f"held-out batch. Mean over {len(seeds)} seeds.\n\n{markdown(pd.DataFrame(out).T)}\n\n`tl.confounding` of cancer and batch:\n\n```\n{confounded}\n```"
