@@ -72,7 +72,9 @@ def run(tmp_path_factory):
         pytest.param(lambda: maestro(other_features()), r"features \(5 of then are gone: \['marker_0'", id="features"),
         pytest.param(lambda: maestro(n_latent=2), r"arguments of the model \(n_latent: 4 then, 2 now", id="arguments"),
         pytest.param(
-            lambda: maestro(setup={"labels_key": "study"}), r"labels_key: 'condition' then, 'study' now", id="setup"
+            lambda: maestro(setup={"labels_key": "study"}),
+            r"labels_key: {'condition': 'class'} then, {'study': 'class'} now",
+            id="setup",
         ),
     ],
 )

@@ -47,7 +47,7 @@ def test_the_card_says_what_the_model_is(model, tmp_path):
     card = (tmp_path / "hub" / "README.md").read_text()
     assert hub.model_card.data.license == "cc-by-4.0"
     assert "model_cls_name:MAESTRO" in hub.model_card.data.tags
-    for text in ("Made-up blood.", '"n_inducing": 4', '"labels_key": "condition"', "trained on 6 samples of `sample`"):
+    for text in ("Made-up blood.", '"n_inducing": 4', '"condition": "class"', "trained on 6 samples of `sample`"):
         assert text in card
     assert "{" + "description}" not in card
 

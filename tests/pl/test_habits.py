@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from scset_tools import pl
 from scset_tools.pl._inputs import natural_order, reading_order
 
-HEAT_MAPS = {"enrichment", "gene_heatmap", "neighbor_table"}
+HEAT_MAPS = {"enrichment", "gene_heatmap", "neighbor_table", "similarity"}
 """They draw numbers alone: no palette of categories."""
 
 

@@ -169,7 +169,7 @@ def test_messages_of_survival_speak_of_events() -> None:
     samples.obs["donor"] = np.arange(24) // 4
     run = {"probe": "cox", "event_key": "e", "groups_key": "donor", "cv": 3, "n_repeats": 1, "tune": False}
     for seen, message in (
-        (np.arange(24) < 3, "All of the 3 seen events of 't' are in one group"),
+        (np.arange(24) < 3, r"All of the 3 seen events of samples.obs\['t'\] are in one group"),
         (np.zeros(24, bool), "None of 24 samples has a seen event .the others are censored"),
         (np.arange(24) == 3, "Only 1 of 24 samples has a seen event"),
     ):

@@ -181,7 +181,7 @@ def probe(
     table = fold_table(labels, folds, fitted)
     null = np.zeros(0)
     if n_permutations:
-        codes = _codes(labels)
+        codes = labels.codes
         warn_of_few_rearrangements(codes, groups, n_permutations, label_key=label_key, is_class=labels.kind == "class")
         rngs = np.random.default_rng((seed, 1)).spawn(n_permutations)
         run["order"] = read_groups(samples, None, labels.rows)
@@ -335,7 +335,7 @@ def _permuted(
     **run: object,
 ) -> float:
     """Mean score of one repeat with permuted labels; folds are stratified by the permuted ones, as those of the true are."""
-    positions = permute_labels(_codes(labels), groups, rng, order=order)
+    positions = permute_labels(labels.codes, groups, rng, order=order)
     event = None if labels.is_event is None else labels.is_event[positions]
     shuffled = Target(
         labels.key, labels.kind, labels.rows, labels.values[positions], event, labels.classes, labels.n_missing
@@ -384,12 +384,6 @@ def _fit_together(
 def fold_seed(seed: int, fold: Fold) -> int:
     """Seed of what is random within a fold."""
     return int(np.random.default_rng((seed, fold.repeat, fold.fold)).integers(2**31))
-
-
-def _codes(labels: Target) -> np.ndarray:
-    """Codes of the values; of time and event together."""
-    codes = np.unique(labels.values, return_inverse=True)[1]
-    return codes if labels.is_event is None else codes * 2 + labels.is_event
 
 
 def _p_value(observed: pd.Series, null: np.ndarray, metric: str) -> float:

@@ -56,6 +56,12 @@ class Target:
         )
 
     @property
+    def codes(self) -> np.ndarray:
+        """Numbers of the distinct values, of time and event together, (n,)."""
+        codes = np.unique(self.values, return_inverse=True)[1]
+        return codes if self.is_event is None else codes * 2 + self.is_event
+
+    @property
     def levels(self) -> np.ndarray:
         """The distinct values, ascending."""
         return np.unique(self.values)

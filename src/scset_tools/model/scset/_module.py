@@ -146,7 +146,7 @@ class ScSetModule(SampleModule):
         ptr = target_ptr * self.n_times
         clean = x[targets].repeat_interleave(self.n_times, 0)
         noise = cell_normal(batch.seed, ptr, x.shape[1], stream=STREAM_NOISE).to(x.dtype)
-        u = self.times(batch.seed, target_ptr)
+        u = self.times(batch.seed, target_ptr, ptr)
         if self.schedule is not None:
             t = (u * self.schedule.n_steps).long() + 1
             state, wanted = self.schedule.add_noise(clean, t, noise), noise
@@ -169,11 +169,14 @@ class ScSetModule(SampleModule):
             loss = loss + weighted
         return LossOutput(loss=loss, n_obs_minibatch=batch.n_samples, extra_metrics=metrics)
 
-    def times(self, seed: torch.Tensor, target_ptr: torch.Tensor) -> torch.Tensor:
-        """Times of each target as numbers in [0, 1), target by target, (targets x n_times,): own ones, or those of the sample."""
+    def times(self, seed: torch.Tensor, target_ptr: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+        """Times of each target as numbers in [0, 1), target by target, (targets x n_times,): own ones, or those of the sample.
+
+        ``ptr`` are the boundaries of the samples in these times, ``target_ptr`` in the targets.
+        """
         n_samples = len(target_ptr) - 1
         if not self.shared_times:
-            return cell_uniform(seed, target_ptr * self.n_times, stream=STREAM_TIME)
+            return cell_uniform(seed, ptr, stream=STREAM_TIME)
         own = ptr_from_sizes([self.n_times] * n_samples).to(target_ptr.device)
         of_sample = cell_uniform(seed, own, stream=STREAM_TIME).reshape(n_samples, self.n_times)
         return of_sample[sample_of_cell(target_ptr)].flatten()
