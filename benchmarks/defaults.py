@@ -256,7 +256,34 @@ def curve_text(rows: pd.DataFrame) -> str:
     shown = (out.map("{:.3f}".format) + " (" + rank.map("{:.1f}".format) + ")").where(out.notna(), "-")
     shown.index = [f"{model}, {cohort}" for cohort, model in shown.index]
     shown.columns = [f"{c} steps" for c in shown.columns]
-    return f"Weighted F1 (effective rank) after so many steps, each a run of its own schedule; means of {' or '.join(map(str, sorted(part.groupby('cohort')['seed'].nunique().unique())))} seeds.\n\n{markdown(shown)}"
+    return f"Weighted F1 (effective rank) after so many steps, each a run of its own schedule; means of {' or '.join(map(str, sorted(part.groupby(['cohort', 'representation'])['seed'].nunique().unique())))} seeds.\n\n{markdown(shown)}"
+
+
+def curve_figure(rows: pd.DataFrame, path: Path) -> None:
+    """The same as lines: one panel for each cohort, a point for each seed."""
+    import matplotlib.pyplot as plt
+
+    part = rows[rows["part"] == "curve"].astype({"steps": int})
+    part = part.groupby(["cohort", "representation", "steps", "seed"], as_index=False)["f1_weighted"].mean()
+    cohorts = list(dict.fromkeys(part["cohort"]))
+    figure, axes = plt.subplots(1, len(cohorts), figsize=(3.4 * len(cohorts), 3), sharey=True, squeeze=False)
+    for ax, cohort in zip(axes[0], cohorts, strict=True):
+        of_cohort = part[part["cohort"] == cohort]
+        places = {n: i for i, n in enumerate(sorted(of_cohort["steps"].unique()))}
+        for number, (model, own) in enumerate(of_cohort.groupby("representation")):
+            mean = own.groupby("steps")["f1_weighted"].mean()
+            x = [places[n] for n in mean.index]
+            ax.plot(
+                x, mean, color=f"C{number}", marker="os"[number % 2], label=f"{model} (seeds: {own['seed'].nunique()})"
+            )
+            ax.plot(own["steps"].map(places), own["f1_weighted"], ".", color=f"C{number}", alpha=0.4)
+        ax.set_xticks(list(places.values()), [str(n) for n in places])
+        ax.set(title=cohort, xlabel="steps of training", ylim=(0.5, 1.0))
+        ax.legend(frameon=False, loc="lower right", fontsize=8)
+    axes[0, 0].set_ylabel("weighted F1 of a probe")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 def varied_text(rows: pd.DataFrame) -> str:
@@ -268,6 +295,7 @@ def varied_text(rows: pd.DataFrame) -> str:
     )
 
 
+FIGURE = Path(__file__).resolve().parents[1] / "docs" / "_static" / "defaults_curve.png"
 TEXTS = {
     "table": ("Defaults beside untrained encoders", table_text),
     "curve": ("Defaults after so many steps", curve_text),
@@ -297,6 +325,8 @@ def main() -> None:
         curve(args.models, args.cohorts, args.seeds, args.steps, args.csv)
     elif args.models:
         varied(args.models, args.seeds, args.csv)
+    if args.write and args.part == "curve":
+        curve_figure(pd.read_csv(args.csv), FIGURE)
     if args.write:
         title, text = TEXTS[args.part]
         write_section(f"defaults-{args.part}", title, f"{hardware_line()}\n\n{text(pd.read_csv(args.csv))}")
