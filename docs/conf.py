@@ -91,6 +91,8 @@ myst_heading_anchors = 3
 # Tutorials run when the pages are built, once per change of their code (docs/_build/notebooks keeps what they gave):
 # SCSET_TOOLS_DOCS_EXECUTE=off builds without them, =force runs them whatever changed, as when the library has.
 nb_execution_mode = os.environ.get("SCSET_TOOLS_DOCS_EXECUTE", "cache")
+if nb_execution_mode == "off":
+    suppress_warnings = ["myst-nb.lexer"]  # the language of a notebook is known only once it has run
 nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 nb_execution_excludepatterns = ["user_guide/**", "api/**"]
 nb_execution_in_temp = True  # what a tutorial saves is not for the repository
