@@ -60,7 +60,7 @@ def test_asked_cells_are_those_of_the_treatment(model, cells):
 def test_guidance_strengthens_what_is_asked(model, cells):
     truth = cells.uns["truth"]["treatment_effect"].mean(0)
     vectors = model.get_sample_representation()
-    middle = vectors.mean(0).to_frame("middle").T  # of both treatments: what is told decides
+    middle = vectors.mean(axis=0).to_frame("middle").T  # of both treatments: what is told decides
     along = []
     for guidance in (0.0, 2.0):
         arms = [

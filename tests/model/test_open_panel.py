@@ -295,5 +295,5 @@ def test_two_cohorts_are_trained_together(kind):
     model.train(**FIT)
     assert np.isfinite(model.get_sample_representation().to_numpy()).all()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         model.get_sample_representation(both[both.obs["cohort"] == "b"].copy())

@@ -43,7 +43,7 @@ def pbmc_citeseq() -> MuData:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Cannot join columns with the same name")  # of a gene and its protein
-        warnings.filterwarnings("ignore", "Variable names are not unique")
+        warnings.filterwarnings("ignore", "(Variable |var_)names are not unique")
         cells = read_h5ad(file_of_package(*PBMC_CITESEQ, what="CITE-seq cohort"))
         obs = cells.obs[list(COLUMNS)].rename(columns=COLUMNS)
         cells.obs = cells.obs[[]]

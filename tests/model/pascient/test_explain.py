@@ -49,7 +49,7 @@ def test_the_hidden_road_equals_integrating_over_genes(trained, baseline):
         dense = np.log1p(adata.X.toarray() / adata.X.sum(axis=1) * 1e4)
         frame = pd.DataFrame(np.asarray(dense)).groupby(adata.obs["sample"].astype(str).to_numpy()).mean()
         frame = frame if baseline == "mean" else frame.loc[["s00", "s02", "s04", "s06"]]
-        start = torch.from_numpy(frame.mean().to_numpy(dtype=np.float32))
+        start = torch.tensor(frame.mean().to_numpy(dtype=np.float32))
     _, head = trained._head_of("condition")
 
     def score(x, ptr):

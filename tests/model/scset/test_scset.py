@@ -91,7 +91,7 @@ def test_vectors_can_be_decoded_as_they_are(model):
     vectors = model.get_sample_representation(samples=["s00", "s01"])
     from_vectors = model.sample_cells(4, representation=vectors, n_steps=4)
     np.testing.assert_allclose(from_vectors.X, model.sample_cells(4, sample=["s00", "s01"], n_steps=4).X, atol=1e-6)
-    between = pd.DataFrame([vectors.mean(0)], index=["between"])
+    between = pd.DataFrame([vectors.mean(axis=0)], index=["between"])
     assert model.sample_cells(4, representation=between, n_steps=4).obs["sample"].unique().tolist() == ["between"]
     with pytest.raises(ValueError, match="Give `representation`, or `sample` and `adata`, not both"):
         model.sample_cells(4, representation=between, sample="s00")

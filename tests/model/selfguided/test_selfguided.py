@@ -271,7 +271,7 @@ def test_a_linear_probe_leaves_the_encoder_alone(model):
     assert (predicted == held_out.obs["type"]).mean() > 0.7
     proba = model.predict_proba(held_out)
     assert list(proba.columns) == ["A", "B", "C"]
-    np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
     assert (proba.idxmax(axis=1) == predicted).all()
     assert {"loss_train", "loss_validation"} <= set(model.finetune_history_)
     model.annotate_predictions(held_out)

@@ -109,12 +109,10 @@ def generate_cells(
     blocks, obs = [], []
     for start in range(0, len(vectors), per_block):
         part = vectors.iloc[start : start + per_block]
-        z = torch.from_numpy(part.to_numpy(dtype=np.float32)).to(module.denoiser.input.weight)
+        z = torch.tensor(part.to_numpy(dtype=np.float32)).to(module.denoiser.input.weight)
         seeds = torch.from_numpy(seed[start : start + per_block]).to(z.device)
         values = {
-            name: None
-            if table is None
-            else torch.from_numpy(table.iloc[start : start + per_block].to_numpy()).to(z.device)
+            name: None if table is None else torch.tensor(table.iloc[start : start + per_block].to_numpy()).to(z.device)
             for name, table in tables.items()
         }
         steps = generate(
