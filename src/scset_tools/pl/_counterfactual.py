@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from scset_tools.pl._gene_heatmap import gene_heatmap
 from scset_tools.pl._habits import habits
+from scset_tools.pl._inputs import result_of, two_axes
 from scset_tools.pl._style import OKABE_ITO, colors_for, ink, tidy
 
 if TYPE_CHECKING:
@@ -45,18 +46,12 @@ def counterfactual(result: object, *, n_top: int = 5, axes: np.ndarray | None = 
     ValueError
         If there are not two axes.
     """
-    if not all(hasattr(result, name) for name in NEEDED):
-        msg = f"pl.counterfactual takes the result of tl.counterfactual_shifts, but was given {type(result).__name__}."
-        raise TypeError(msg)
-    found: Any = result
+    found = result_of(result, NEEDED, caller="pl.counterfactual", maker="tl.counterfactual_shifts")
     composition: pd.DataFrame = found.composition
     if axes is None:
         height = float(np.clip(1.8 + 0.3 * len(composition), 3.0, 9))
         axes = plt.figure(figsize=(10, height), layout="constrained").subplots(1, 2, width_ratios=[1.0, 1.4])
-    axes = np.ravel(np.asarray(axes, dtype=object))
-    if len(axes) != 2:
-        msg = f"Two axes are needed, but {len(axes)} were given."
-        raise ValueError(msg)
+    axes = two_axes(axes)
     _shares(axes[0], composition)
     gene_heatmap(found.table(), n_top=n_top, label="shift", ax=axes[1])
     return axes

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from scset_tools.pl._habits import habits
+from scset_tools.pl._inputs import result_of, two_axes
 from scset_tools.pl._style import CMAP, OKABE_ITO, colors_for, tidy
 
 if TYPE_CHECKING:
@@ -44,20 +45,14 @@ def generated_composition(result: object, *, axes: np.ndarray | None = None) -> 
     ValueError
         If there are not two axes.
     """
-    if not all(hasattr(result, name) for name in NEEDED):
-        msg = f"pl.generated_composition takes the result of tl.generated_composition, but was given {type(result).__name__}."
-        raise TypeError(msg)
-    found: Any = result
+    found = result_of(result, NEEDED, caller="pl.generated_composition", maker="tl.generated_composition")
     overall: pd.DataFrame = found.overall.sort_values("true")
     correlation: pd.DataFrame = found.correlation
     if axes is None:
         height = float(np.clip(1.2 + 0.26 * len(overall), 3.2, 9))
         figure = plt.figure(figsize=(5.0 + 1.1 * height, height), layout="constrained")
         axes = figure.subplots(1, 2, width_ratios=[1.0, 1.2])
-    axes = np.ravel(np.asarray(axes, dtype=object))
-    if len(axes) != 2:
-        msg = f"Two axes are needed, but {len(axes)} were given."
-        raise ValueError(msg)
+    axes = two_axes(axes)
     figures = found.summary()
     _bars(axes[0], overall, pearson=float(figures["pearson_overall"]))
     _matrix(axes[1], correlation, figures)

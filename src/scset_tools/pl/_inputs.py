@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,23 @@ def table_of(result: object, columns: Iterable[str], *, caller: str) -> pd.DataF
         msg = f"{caller} was given a table without rows."
         raise ValueError(msg)
     return table
+
+
+def result_of(result: object, needed: Iterable[str], *, caller: str, maker: str) -> Any:
+    """The result itself, which has the attributes that the plot needs, whoever made it."""
+    if not all(hasattr(result, name) for name in needed):
+        msg = f"{caller} takes the result of {maker}, but was given {type(result).__name__}."
+        raise TypeError(msg)
+    return result
+
+
+def two_axes(axes: np.ndarray) -> np.ndarray:
+    """The axes in a row; a ValueError if there are not two."""
+    axes = np.ravel(np.asarray(axes, dtype=object))
+    if len(axes) != 2:
+        msg = f"Two axes are needed, but {len(axes)} were given."
+        raise ValueError(msg)
+    return axes
 
 
 def representation(samples: AnnData, use_rep: str | None, *, caller: str) -> np.ndarray:
