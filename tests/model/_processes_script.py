@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ if __name__ == "__main__":
     os.chdir(out)
     model = sst.MAESTRO.load(out / "model", adata=make_cohort(9))
     for n_samples in map(int, sys.argv[2:]):
+        if os.environ.get("RANK") == "0":
+            time.sleep(1)  # the other one must wait for this block's address, and not take that of the block before
         chosen = model.sample_names[:n_samples]
         with sst.model.share_inference() as rank:
             vectors = model.get_sample_representation(samples=chosen)

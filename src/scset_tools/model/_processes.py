@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ class _Processes:
 
 
 _ACTIVE: ContextVar[_Processes | None] = ContextVar("scset_tools_processes", default=None)
+_BLOCKS = count()
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def share_inference() -> Iterator[int]:
         yield 0
         return
     if own:
-        dist.init_process_group("gloo")
+        _join()
     # on the host, whatever the devices of training speak
     processes = _Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo"))
     token = _ACTIVE.set(processes)
@@ -61,6 +63,17 @@ def share_inference() -> Iterator[int]:
     finally:
         _ACTIVE.reset(token)
         dist.destroy_process_group(None if own else processes.group)
+
+
+def _join() -> None:
+    """Open a group whose keys in the store are its own.
+
+    A closed group leaves its addresses in the store; a second one under the same keys would at times read them, and
+    knock where nobody listens any more.
+    """
+    store, rank, world = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(f"share_inference/{next(_BLOCKS)}", store)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
 
 
 def is_shared() -> bool:
