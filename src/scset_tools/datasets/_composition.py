@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scset_tools._numbers import checks_numbers
 from scset_tools.datasets._resample import (
     cell_obs,
     cohort,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checks_numbers
 def composition_cohort(
     adata: AnnData | None = None,
     *,

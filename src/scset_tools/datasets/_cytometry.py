@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 from scset_tools.datasets._resample import (
     base_cells,
     cell_obs,
@@ -31,6 +32,7 @@ AGE_EFFECT = -0.3
 """Change of the log odds of a cell type per 10 years of age."""
 
 
+@checks_numbers
 def cytometry_cohort(
     adata: AnnData | None = None,
     *,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scset_tools._numbers import checks_numbers
 from scset_tools.datasets._resample import cell_obs, cohort, draw, sample_sizes, standardised_latents, usable_types
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checks_numbers
 def varied_cohort(
     adata: AnnData | None = None,
     *,
@@ -81,16 +83,10 @@ def varied_cohort(
         adata, cell_type_key, use_rep=use_rep, n_features=n_features
     )
     types = usable_types(labels, cell_types, pool, n_default=4)
-    if concentration <= 0:
-        msg = f"concentration={concentration} must be above 0."
-        raise ValueError(msg)
     if not 0 <= n_features_shifted <= len(features):
         msg = f"n_features_shifted={n_features_shifted} must be 0 to {len(features)}, the number of latents."
         raise ValueError(msg)
     sizes = sample_sizes(n_cells, n_samples, at_least=1, rng=rng)
-    if n_batches < 1 or min(treatment_shift, batch_shift) < 0:
-        msg = f"n_batches={n_batches} must be 1 or more, treatment_shift={treatment_shift} and batch_shift={batch_shift} 0 or more."
-        raise ValueError(msg)
     (aside,) = rng.spawn(1)  # of its own, so that cohorts without treatment stay as they are
     is_treated, batch = _dealt(n_samples, n_batches, aside)
     has_treatment, has_batches = treatment_shift > 0 or treatment_odds != 0, batch_shift > 0

@@ -14,6 +14,7 @@ from scvi.data._utils import _assign_adata_uuid, _check_if_view  # not exported
 from scvi.model.base import BaseModelClass
 
 from scset_tools import _checks
+from scset_tools._numbers import check_methods
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._manager import SampleManager
 from scset_tools.model._setup_mudata import MuDataSetup
@@ -34,6 +35,10 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
     """How its dataset reads cells."""
     stopped_after_: list[int] | None = None
     """Epochs done and asked for, of a training that was interrupted."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_methods(cls)
 
     def __init__(self, adata: AnnData | None = None, registry: dict | None = None) -> None:
         super().__init__(adata, registry)

@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import categories, is_number, representation, stored_colors, values_of
 from scset_tools.pl._palette import is_asked
@@ -28,6 +29,7 @@ NUMBER_MAPS = (CMAP, "Purples", "Greens", "Oranges")
 
 
 @habits()
+@checks_numbers
 def clustermap(
     samples: AnnData,
     *,

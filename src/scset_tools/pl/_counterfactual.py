@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._gene_heatmap import gene_heatmap
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import result_of, two_axes
@@ -20,6 +21,7 @@ NEEDED = ("composition", "expression", "table")
 
 
 @habits()
+@checks_numbers
 def counterfactual(result: object, *, n_top: int = 5, axes: np.ndarray | None = None) -> np.ndarray:
     """Shifts of composition and of features between the own and the asked cells of generated samples.
 

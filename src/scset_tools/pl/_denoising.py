@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from scset_tools import _keys
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._embed import embed
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import categories, column, is_number, representation, stored_colors, values_of
@@ -23,6 +24,7 @@ MOST_COLUMNS = 4
 
 
 @habits()
+@checks_numbers
 def denoising(
     adata: AnnData,
     *,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
 from scset_tools.pl._style import CMAP, axes_or_new, ink, tidy
@@ -20,6 +21,7 @@ AREAS = (25.0, 220.0)
 
 
 @habits(palette=False)
+@checks_numbers
 def enrichment(
     table: pd.DataFrame,
     *,

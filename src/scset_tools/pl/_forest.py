@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
 from scset_tools.pl._style import axes_or_new, background, colors_of, ink, tidy
@@ -20,6 +21,7 @@ NAMES = ("label", "label_key", "probe", "representation", "feature", "predictor"
 
 
 @habits()
+@checks_numbers
 def forest(
     result: object,
     *,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
 
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._style import DIVERGING, axes_or_new, ink
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 
 @habits(palette=False)
+@checks_numbers
 def gene_heatmap(
     table: pd.DataFrame,
     *,

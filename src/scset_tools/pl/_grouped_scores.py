@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _labels
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._style import axes_or_new, background, colors_for, ink, legend_beside, point_handle, tidy
 
@@ -19,6 +20,7 @@ WIDTH = 0.8
 
 
 @habits()
+@checks_numbers
 def grouped_scores(
     table: pd.DataFrame,
     labels: pd.Series,

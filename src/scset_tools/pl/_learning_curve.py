@@ -10,6 +10,7 @@ from scipy import stats
 
 from scset_tools import _checks
 from scset_tools._metrics import BOUNDS
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
 from scset_tools.pl._style import LINES, MARKERS, axes_or_new, colors_for, legend_beside, tidy, turns
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @habits()
+@checks_numbers
 def learning_curve(
     result: object,
     *,

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from scset_tools import _keys
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._point_labels import label_points
 from scset_tools.pl._style import axes_or_new, colors_of, tidy
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @habits()
+@checks_numbers
 def masking_frequency(
     genes: pd.DataFrame | AnnData,
     *,

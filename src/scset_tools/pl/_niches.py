@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import categories, column, is_number, stored_colors, values_of
 from scset_tools.pl._style import CMAP, MISSING, MISSING_LABEL, ink, legend_beside, point_handle, points, tidy
@@ -25,6 +26,7 @@ MOST_SLIDES = 12
 
 
 @habits()
+@checks_numbers
 def niches(
     niches: AnnData,
     color: str,

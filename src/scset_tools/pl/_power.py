@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
 from scset_tools.pl._style import OKABE_ITO, axes_or_new, tidy
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 
 @habits()
+@checks_numbers
 def power(result: object, *, target: float | None = 0.8, ax: Axes | None = None) -> Axes:
     """Power against the number of donors, with its interval; what lies beyond the pilot is dashed.
 

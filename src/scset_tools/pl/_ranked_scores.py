@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._style import OKABE_ITO, axes_or_new, background, colors_for, ink, tidy
 
@@ -19,6 +20,7 @@ WIDTH = 0.32
 
 
 @habits()
+@checks_numbers
 def ranked_scores(
     table: pd.DataFrame,
     *,

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from scset_tools import _checks, _keys
+from scset_tools._numbers import checks_numbers
 from scset_tools._samples import sample_of_cells
 from scset_tools.pl._embed import embed
 from scset_tools.pl._habits import habits
@@ -23,6 +24,7 @@ MAX_SAMPLES = 8
 
 
 @habits()
+@checks_numbers
 def reconstruction(
     adata: AnnData,
     *,

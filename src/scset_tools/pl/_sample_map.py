@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 from scset_tools.pl._embed import embed
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import categories, column, fits_palette, is_number, representation, stored_colors, values_of
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 @habits()
+@checks_numbers
 def sample_map(
     samples: AnnData,
     *,

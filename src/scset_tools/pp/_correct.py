@@ -11,6 +11,7 @@ import pandas as pd
 
 from scset_tools import _checks, _keys
 from scset_tools._correction import LinearCorrection, as_columns, require_batches
+from scset_tools._numbers import checks_numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 METHODS = ("linear", "harmony")
 
 
+@checks_numbers
 def correct_samples(
     samples: AnnData,
     batch_key: str,

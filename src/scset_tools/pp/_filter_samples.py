@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scset_tools import _checks, _samples
+from scset_tools._numbers import checks_numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checks_numbers
 def filter_samples(
     adata: AnnData, sample_key: str, *, min_cells: int | None = None, max_cells: int | None = None
 ) -> AnnData:

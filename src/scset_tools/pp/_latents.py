@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _keys
+from scset_tools._numbers import checks_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checks_numbers
 def highly_variable_latents(
     adata: AnnData,
     use_rep: str,

@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from scset_tools import _checks, _samples
+from scset_tools._numbers import checks_numbers
 from scset_tools.data._index import SampleIndex, order_by_name
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ Members = tuple[np.ndarray, np.ndarray]
 """Rows of the cells of one niche, the centre first, and their distances from it."""
 
 
+@checks_numbers
 def niches(
     adata: AnnData,
     sample_key: str,
@@ -113,10 +115,6 @@ def niches(
     """
     _checks.require_anndata(adata, caller="pp.niches")
     _require_one_rule(n_neighbors, radius, graph_key)
-    for name, value in {"n_niches": n_niches, "min_cells": min_cells, "max_cells": max_cells}.items():
-        if value is not None and value < 1:
-            msg = f"{name}={value} must be at least 1."
-            raise ValueError(msg)
     taken = [name for name in (key_added, *AXES, *ABOUT) if name in adata.obs]
     if taken:
         msg = f"adata.obs has the columns {_checks.first(taken)} already, which pp.niches writes. Rename or drop them, or choose another key_added."
@@ -154,12 +152,6 @@ def _require_one_rule(n_neighbors: int | None, radius: float | None, graph_key: 
     given = {name: value for name, value in rules.items() if value is not None}
     if len(given) != 1:
         msg = f"pp.niches takes exactly one of n_neighbors, radius and graph_key, but was given {given or 'none of them'}."
-        raise ValueError(msg)
-    if n_neighbors is not None and n_neighbors < 1:
-        msg = f"n_neighbors={n_neighbors} must be at least 1."
-        raise ValueError(msg)
-    if radius is not None and not (np.isfinite(radius) and radius > 0):
-        msg = f"radius={radius} must be a positive number, in the unit of the coordinates."
         raise ValueError(msg)
 
 

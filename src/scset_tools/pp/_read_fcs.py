@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _markers
+from scset_tools._numbers import checks_numbers
 from scset_tools._panels import PANELS, panels_entry
 from scset_tools.pp._fcs_file import FcsFile, conflicts_of, open_fcs, read_events
 
@@ -50,6 +51,7 @@ def fcs_panels(files: str | Path | Sequence[str | Path], *, synonyms: Mapping[st
     return _table([open_fcs(path, synonyms) for path in _paths(files)])
 
 
+@checks_numbers
 def read_fcs(
     files: str | Path | Sequence[str | Path],
     metadata: str | Path | pd.DataFrame | None = None,
@@ -109,9 +111,6 @@ def read_fcs(
     paths = _paths(files)
     opened = [open_fcs(path, synonyms) for path in paths]
     rows = _rows(metadata, paths, sample_key)
-    if n_cells is not None and n_cells < 1:
-        msg = f"n_cells={n_cells} must be 1 or more."
-        raise ValueError(msg)
     wanted = _wanted(opened, markers, synonyms)
     names = list(wanted.values())
     place = {key: i for i, key in enumerate(wanted)}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _keys
+from scset_tools._numbers import checks_numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -17,6 +18,7 @@ METHODS = ("moments", "quantile", "none")
 N_QUANTILES = 101
 
 
+@checks_numbers
 def standardize_markers(
     adata: AnnData,
     cohort_key: str | None = None,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 from scset_tools._samples import sample_codes
 from scset_tools.pp._store_run import StoreRun
 from scset_tools.pp._store_sources import Source, open_sources
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checks_numbers
 def write_store(
     sources: AnnData | str | Path | Sequence[AnnData | str | Path],
     path: str | Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from scset_tools import _checks, _keys
+from scset_tools._numbers import check_numbers
 from scset_tools._samples import as_text, sample_adata
 from scset_tools.data._index import SampleIndex
 from scset_tools.data._rows import Named
@@ -64,6 +66,8 @@ class Profile(BaseEstimator, ABC):
         ValueError
             If the data do not suffice (the message says what is missing).
         """
+        given = inspect.signature(type(self)).parameters
+        check_numbers({name: p.annotation for name, p in given.items()}, self.get_params(deep=False))
         cells = self._cells(adata, samples)
         self.feature_names_in_ = np.asarray(cells.features)
         self.n_fit_samples_ = cells.n_samples

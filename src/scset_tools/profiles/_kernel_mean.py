@@ -53,9 +53,6 @@ class KernelMean(Profile):
 
     def _fit(self, cells: Cells) -> None:
         check_bandwidth(self.bandwidth)
-        if self.n_components < 1:
-            msg = f"n_components must be at least 1, but is {self.n_components}."
-            raise ValueError(msg)
         rng = np.random.default_rng(self.rng)
         self.bandwidth_ = self.bandwidth or median_distance(cells.draw(N_CELLS, rng)[1], rng)
         normal = rng.standard_normal((cells.n_features, self.n_components))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scset_tools import _checks, _whole
+from scset_tools._numbers import checks_numbers
 from scset_tools.reporting._parts import Parts, Say
 from scset_tools.reporting._request import Request
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checks_numbers
 def report(
     adata: AnnData,
     output: str | Path,

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from scset_tools import _checks, _labels
+from scset_tools._numbers import checks_numbers
 from scset_tools.tl._design_tests import design_table
 from scset_tools.tl._designs import Design, design_groups, read_design
 from scset_tools.tl._intervals import benjamini_hochberg, bonferroni
@@ -25,6 +26,7 @@ CORRECTIONS = ("benjamini_hochberg", "bonferroni")
 _EFFECT = {"rank_sum": "rank_biserial", "kruskal": "epsilon_squared", "spearman": "rho", "t": "cohen_d"}
 
 
+@checks_numbers
 def association(
     samples: AnnData,
     label_keys: str | Sequence[str],

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from scset_tools import _checks
 from scset_tools._backed import Backed
+from scset_tools._numbers import checks_numbers
 from scset_tools._samples import sample_obs
 from scset_tools.tl._benchmark_result import KEYS, BenchmarkResult
 from scset_tools.tl._corrected import CORRECTED, FoldCorrection
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checks_numbers
 def benchmark(
     data: AnnData,
     representations: Mapping[str, Any] | Sequence[str] | str,

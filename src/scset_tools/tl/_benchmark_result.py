@@ -11,6 +11,7 @@ import pandas as pd
 
 from scset_tools import _checks
 from scset_tools._metrics import BOUNDS, LOWER_IS_BETTER
+from scset_tools._numbers import checks_numbers
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._intervals import benjamini_hochberg, paired_difference
 from scset_tools.tl._probe import check_kind_metric
@@ -66,6 +67,7 @@ class BenchmarkResult(ShortRepr):
         """
         return check_kind_metric(metric or self.metric, self.targets[label_key])
 
+    @checks_numbers
     def summary(
         self,
         metric: str | None = None,
@@ -106,6 +108,7 @@ class BenchmarkResult(ShortRepr):
         }  # one colour each in all plots
         return out
 
+    @checks_numbers
     def differences(
         self,
         metric: str | None = None,

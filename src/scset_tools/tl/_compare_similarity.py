@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,6 +44,7 @@ class SimilarityComparison:
         )
 
 
+@checks_numbers
 def compare_similarity(
     first: pd.DataFrame,
     second: pd.DataFrame,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _labels
+from scset_tools._numbers import checks_numbers
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._intervals import bootstrap_draws, bounded_interval, percentile_interval
 from scset_tools.tl._overlap import as_text, label_batch_overlap
@@ -67,6 +68,7 @@ class ConfoundingResult(ShortRepr):
         return pd.concat([self.table[columns], pd.DataFrame([last])], ignore_index=True)
 
 
+@checks_numbers
 def confounding(
     samples: AnnData,
     label_key: str,

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._representation import get_representation
 
@@ -54,6 +55,7 @@ class CounterfactualShifts(ShortRepr):
         return table.loc[pd.unique(self.expression["cell_type"]), pd.unique(self.expression["feature"])]
 
 
+@checks_numbers
 def counterfactual_shifts(
     adata: AnnData,
     cell_type_key: str,
@@ -90,9 +92,6 @@ def counterfactual_shifts(
         If there are not two arms, or no type has enough cells.
     """
     _checks.require_anndata(adata, caller="tl.counterfactual_shifts")
-    if not 0 < level < 1:
-        msg = f"level={level} must be between 0 and 1."
-        raise ValueError(msg)
     arm = _checks.require_obs(adata, "arm").astype(str).to_numpy()
     if set(arm) != set(ARMS):
         msg = f"adata.obs['arm'] holds {_checks.first(sorted(set(arm)))}, but must hold 'own' and 'asked': see ScSet.counterfactual."

@@ -11,12 +11,14 @@ import pandas as pd
 from scipy import stats
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 from scset_tools.tl._gene_sets import GeneSets, gene_name, gene_names, read_gene_sets
 from scset_tools.tl._intervals import benjamini_hochberg
 
 BACKENDS = ("scipy", "decoupler")
 
 
+@checks_numbers
 def enrichment(
     genes: Iterable[str] | pd.Series,
     gene_sets: GeneSets,
@@ -128,9 +130,6 @@ def _list_and_background(
     if isinstance(genes, (Set, Mapping)) and n_top is not None:
         msg = f"genes has no order ({type(genes).__name__} of {len(genes)}), so that n_top={n_top} would take any of them. Pass a list, best first, or a Series of scores."
         raise TypeError(msg)
-    if n_top is not None and n_top < 1:
-        msg = f"n_top must be at least 1, but is {n_top}."
-        raise ValueError(msg)
     if isinstance(genes, pd.Series):
         if not pd.api.types.is_numeric_dtype(genes.dtype):
             msg = f"A Series of genes must hold scores, with genes as index, but has dtype {genes.dtype}. Pass a list instead."

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.spatial.distance import cdist, pdist
 
 from scset_tools import _checks, _keys
+from scset_tools._numbers import checks_numbers
 from scset_tools._samples import sample_of_cells
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._knn import FairNeighborsClassifier
@@ -67,6 +68,7 @@ class GeneratedComposition(ShortRepr):
         )
 
 
+@checks_numbers
 def transfer_labels(
     adata: AnnData,
     reference: AnnData,
@@ -168,6 +170,7 @@ def generated_composition(
     )
 
 
+@checks_numbers
 def generated_distances(
     adata: AnnData,
     generated: AnnData,

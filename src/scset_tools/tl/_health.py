@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 from scset_tools._spread import COLLAPSED, effective_rank, share_between
 from scset_tools.tl._neighbors import neighbor_weights
 from scset_tools.tl._representation import get_representation
@@ -94,6 +95,7 @@ class RepresentationHealth:
         return "; ".join(parts) + "."
 
 
+@checks_numbers
 def representation_health(
     samples: AnnData | Any,
     *,

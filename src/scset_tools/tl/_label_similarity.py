@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 from scset_tools.tl._representation import get_representation
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checks_numbers
 def label_similarity(
     samples: AnnData, label_keys: str | Sequence[str], *, use_rep: str | None = None, min_samples: int = 1
 ) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
+from scset_tools._numbers import checks_numbers
 from scset_tools.tl._estimators import check_probe
 from scset_tools.tl._probe import Probe, check_kind_metric, fit_fold, fold_table, read_input
 from scset_tools.tl._result import metrics_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checks_numbers
 def learning_curve(
     samples: AnnData,
     label_key: str,
@@ -122,9 +124,6 @@ def _check_sizes(sizes: Sequence[int], folds: Sequence[Fold], n_subsamples: int)
             f"sizes must be between 2 and {most}, the samples in the smallest training part of {len(folds)} folds, but are "
             f"{list(sizes)}. Pass other sizes, or more folds (cv), which leaves more samples to train on."
         )
-        raise ValueError(msg)
-    if n_subsamples < 1:
-        msg = f"n_subsamples must be at least 1, not {n_subsamples}."
         raise ValueError(msg)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from scset_tools import _checks, _labels
 from scset_tools._metrics import label_metrics
+from scset_tools._numbers import checks_numbers
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._representation import get_distances
 from scset_tools.tl._splits import read_groups
@@ -69,6 +70,7 @@ class NeighborTable(ShortRepr):
         return out
 
 
+@checks_numbers
 def neighbor_table(
     samples: AnnData,
     label_key: str,
@@ -142,6 +144,7 @@ def neighbor_table(
     )
 
 
+@checks_numbers
 def neighbor_accuracy(
     samples: AnnData,
     label_keys: str | Sequence[str],

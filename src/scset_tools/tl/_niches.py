@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _keys
+from scset_tools._numbers import checks_numbers
 from scset_tools.profiles import KMeansFractions, Mean
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ METHODS = ("mean", "mean_sd", "fractions")
 N_NICHES = "n_niches"
 
 
+@checks_numbers
 def aggregate_niches(
     niches: AnnData,
     sample_key: str,

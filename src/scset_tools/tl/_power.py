@@ -13,6 +13,7 @@ from joblib import delayed
 from scipy import stats
 
 from scset_tools._metrics import BOUNDS, LOWER_IS_BETTER
+from scset_tools._numbers import checks_numbers
 from scset_tools._permutation import permute_labels
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._estimators import check_probe
@@ -54,6 +55,7 @@ class PowerResult(ShortRepr):
     n_pilot: int
     _curves: list[_Curve]
 
+    @checks_numbers
     def n_needed(self, power: float = 0.8) -> dict[str, float]:
         """Smallest study with this power: ``n_samples`` with ``low`` and ``high`` (infinite beyond a hundred times the pilot).
 
@@ -100,6 +102,7 @@ class _Curve:
         return stats.norm.sf((self._critical(n, alpha) - self.score(n)) / np.sqrt(self.spread / n))
 
 
+@checks_numbers
 def power(
     samples: AnnData,
     label_key: str,

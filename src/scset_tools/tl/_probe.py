@@ -12,6 +12,7 @@ from sklearn import config_context
 from threadpoolctl import threadpool_limits
 
 from scset_tools._metrics import LOWER_IS_BETTER, METRICS, PRIMARY
+from scset_tools._numbers import checks_numbers
 from scset_tools._permutation import permute_labels, warn_of_few_rearrangements
 from scset_tools.tl._designs import read_covariates
 from scset_tools.tl._estimators import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 Probe = Literal["logistic", "ridge", "mlp", "knn", "svc", "cox"]
 
 
+@checks_numbers
 def probe(
     samples: AnnData,
     label_key: str,
@@ -143,9 +145,6 @@ def probe(
     >>> len(result.folds)
     3
     """
-    if n_repeats < 1 or n_permutations < 0:
-        msg = f"n_repeats must be at least 1 and n_permutations at least 0, not {n_repeats} and {n_permutations}."
-        raise ValueError(msg)
     labels = read_target(samples, label_key, target=target, event_key=event_key)
     check_probe(probe, kind=labels.kind, label_key=label_key, is_distance=obsp_key is not None)
     metric = check_kind_metric(metric, labels.kind)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools._metrics import BOUNDS, METRICS, RANKINGS
+from scset_tools._numbers import checks_numbers
 from scset_tools.tl._estimators import score
 from scset_tools.tl._intervals import bootstrap_draws, bounded_interval, paired_difference, percentile_interval
 from scset_tools.tl._result import check_level, independent_units, overlap_ratio, summarize
@@ -74,6 +75,7 @@ class ProbeResult:
         sizes = f"{self.n_samples} samples ({self.n_missing} unlabelled left out), {self.n_groups} groups"
         return f"ProbeResult({self.label_key!r} by {self.probe!r} from {self.representation!r}: {self.cv} folds x {self.n_repeats}, {sizes})"
 
+    @checks_numbers
     def summary(
         self,
         *,
@@ -129,6 +131,7 @@ class ProbeResult:
             out.loc[metric, ["ci_low", "ci_high"]] = low, high
         return out
 
+    @checks_numbers
     def added(self, *, interval: Literal["corrected", "t"] = "corrected", level: float = 0.95) -> pd.DataFrame:
         """What the representation adds to the covariates: paired differences of the two nested probes, fold by fold.
 

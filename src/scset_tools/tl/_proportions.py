@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._estimators import N_INNER_FOLDS
 from scset_tools.tl._representation import get_representation
@@ -68,6 +69,7 @@ class ProportionResult(ShortRepr):
         return self.per_type[["mae", "mae_of_mean", "pearson"]].mean()
 
 
+@checks_numbers
 def retrieve_proportions(
     samples: AnnData,
     proportions: pd.DataFrame | str,

@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 
 from scset_tools import _checks
 from scset_tools._metrics import chance_corrected_f1, label_metrics
+from scset_tools._numbers import checks_numbers
 from scset_tools._permutation import permute_labels, warn_of_few_rearrangements
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._neighbors import candidates, class_codes, neighbor_weights, require_reachable, vote
@@ -67,6 +68,7 @@ class RobustnessResult(ShortRepr):
         )
 
 
+@checks_numbers
 def replicate_robustness(
     samples: AnnData,
     replicate_key: str,
@@ -150,6 +152,7 @@ def replicate_robustness(
     return RobustnessResult(table, float(score.mean()), float(expected.mean()), float(p_value), n)
 
 
+@checks_numbers
 def information_retention(
     samples: AnnData,
     label_keys: str | Sequence[str],
@@ -218,6 +221,7 @@ def information_retention(
     return _ranked(table, "retention")
 
 
+@checks_numbers
 def batch_removal(
     samples: AnnData,
     batch_keys: str | Sequence[str],

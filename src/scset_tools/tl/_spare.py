@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _labels
+from scset_tools._numbers import checks_numbers
 from scset_tools._permutation import warn_of_few_rearrangements
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._distance_tables import in_sample_order
@@ -79,6 +80,7 @@ class SpareResult(ShortRepr):
         return out.rename_axis(index="representation").reset_index()
 
 
+@checks_numbers
 def spare(
     samples: AnnData,
     schema: Mapping[str, Mapping[str, str]] | str | PathLike[str],

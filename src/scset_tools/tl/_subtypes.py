@@ -17,6 +17,7 @@ from sklearn.metrics import (
 )
 
 from scset_tools import _checks, _keys
+from scset_tools._numbers import checks_numbers
 from scset_tools.tl._representation import get_distances, get_representation
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _MOST_CLUSTERS = 10
 """The largest number of clusters that is tried if none is given."""
 
 
+@checks_numbers
 def subtypes(
     samples: AnnData,
     *,

@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.sparse.csgraph import connected_components
 
 from scset_tools import _checks
+from scset_tools._numbers import checks_numbers
 from scset_tools._permutation import permute_labels, warn_of_few_rearrangements
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._representation import get_distances, get_representation
@@ -56,6 +57,7 @@ class TrajectoryResult(ShortRepr):
         return pd.DataFrame({name: [getattr(self, name)] for name in fields})
 
 
+@checks_numbers
 def trajectory_correlation(
     samples: AnnData,
     covariate_key: str,

@@ -156,9 +156,6 @@ class MAESTRO(SampleModelClass):
         require_choice("reconstruct", reconstruct, ("masked", "all"))
         require_choice("distillation", distillation, ("relational", "prototypes"))
         require_choice("represent_with", represent_with, ("student", "teacher"))
-        if n_tokens < 0:
-            msg = f"n_tokens={n_tokens} must be 0 or more."
-            raise ValueError(msg)
         for view in views:
             require_choice("views", view, VIEWS)
         if not mask_rates or not all(0 <= rate < 1 for rate in mask_rates):
@@ -169,9 +166,6 @@ class MAESTRO(SampleModelClass):
             raise ValueError(msg)
         if represent_with == "teacher" and not distillation_weight:
             msg = "represent_with='teacher' needs distillation_weight > 0: without distillation there is no teacher."
-            raise ValueError(msg)
-        if not 0 <= marker_dropout_rate <= 1:
-            msg = f"marker_dropout_rate={marker_dropout_rate} must be a share from 0 to 1."
             raise ValueError(msg)
         mean, scale = batch_moments(self, standardize=standardize)
         with self._seeded(random_state):

@@ -149,12 +149,6 @@ class PaSCient(PublishedModel):
         if depth is not None and (not log_normalize or not 0 < depth[0] <= depth[1]):
             msg = f"depth={depth} thins counts: it must be a range of positive numbers, with log_normalize=True and raw counts."
             raise ValueError(msg)
-        if not init_scale > 0:
-            msg = f"init_scale={init_scale} must be above 0: from weights of zero nothing is learned."
-            raise ValueError(msg)
-        if not 0 <= gene_mask_rate < 1:
-            msg = f"gene_mask_rate={gene_mask_rate} must be in [0, 1)."
-            raise ValueError(msg)
         if contrastive_weight and self.registry["setup_args"].get("cell_type_key") is None:
             msg = f"contrastive_weight={contrastive_weight} compares cells by type: give `cell_type_key` to setup_anndata."
             raise ValueError(msg)

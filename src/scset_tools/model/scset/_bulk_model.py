@@ -64,9 +64,6 @@ class ReadsBulk(DecodesGenes):
         """
         self._require_generation()
         _checks.require_choice("values", values, ("counts", "mean"))
-        if n_mixtures < 0:
-            msg = f"n_mixtures={n_mixtures} must be 0 or more."
-            raise ValueError(msg)
         module = self.module.eval()
         profiles, vectors, of = [], [], []
         with self._reading(adata) as cells, torch.inference_mode():

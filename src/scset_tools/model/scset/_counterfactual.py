@@ -53,9 +53,6 @@ class AsksForSamples(GeneratesCells):
             If there is no such covariate.
         """
         self._require_generation()
-        if n < 1:
-            msg = f"n={n} must be 1 or more."
-            raise ValueError(msg)
         names = pd.Index([f"new_{i}" for i in range(n)])
         bare = pd.DataFrame(np.nan, index=names, columns=[c.name for c in self._covariates])
         ranges = {k: (low, high) for k, (low, high) in (getattr(self, "covariate_ranges_", None) or {}).items()}
@@ -119,9 +116,6 @@ class AsksForSamples(GeneratesCells):
         It says what the model expects, not what would happen: covariates that go along with ``key`` in the training samples are taken for it.
         """
         self._require_generation()
-        if n_draws < 1:
-            msg = f"n_draws={n_draws} must be 1 or more."
-            raise ValueError(msg)
         names = [samples] if isinstance(samples, str) else list(samples)
         vectors = self.get_sample_representation(adata, samples=names)
         own = self._own_values(adata, names)

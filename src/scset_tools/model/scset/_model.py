@@ -164,27 +164,8 @@ class ScSet(ReadsBulk):
         require_choice("encoder", encoder, tuple(ENCODERS))
         require_choice("decoder", decoder, DECODERS)
         require_choice("schedule", schedule, NoiseSchedule.kinds)
-        for name, value in {"n_cells": n_cells, "n_targets": n_targets, "n_times": n_times}.items():
-            if value < 1:
-                msg = f"{name}={value} must be 1 or more."
-                raise ValueError(msg)
-        if n_tokens < 0:
-            msg = f"n_tokens={n_tokens} must be 0 or more."
-            raise ValueError(msg)
-        if tilt < 0:
-            msg = f"tilt={tilt} must be 0 or more."
-            raise ValueError(msg)
-        if max_value is not None and not max_value > 0:
-            msg = f"max_value={max_value} must be above 0, or None."
-            raise ValueError(msg)
-        if not 0 <= covariate_dropout < 1:
-            msg = f"covariate_dropout={covariate_dropout} must be 0 or more and below 1."
-            raise ValueError(msg)
         covariates = self._covariates
         weights = _weights_of(batch_weight, covariates)
-        if not 0 <= marker_dropout_rate <= 1:
-            msg = f"marker_dropout_rate={marker_dropout_rate} must be a share from 0 to 1."
-            raise ValueError(msg)
         if self._is_open:
             require_choice("encoder (with panel='open')", encoder, OPEN_ENCODERS)
         mean, scale, low, high = self._moments(standardize=standardize)
@@ -372,8 +353,5 @@ def _weights_of(batch_weight: float | Mapping[str, float], covariates: list[Cova
     unknown = [name for name in by_name if name not in of_samples]
     if unknown:
         msg = f"batch_weight names {_checks.first(unknown)}, but the covariates of samples are {_checks.first(of_samples)}."
-        raise ValueError(msg)
-    if any(w < 0 for w in by_name.values()):
-        msg = f"batch_weight={batch_weight} must be 0 or more."
         raise ValueError(msg)
     return [by_name.get(c.name, 0.0) for c in covariates]

@@ -169,9 +169,6 @@ class GeneratesCells(ToldSamples):
         guidance: float = 0.0,
     ) -> AnnData:
         self._require_generation()
-        if n_cells < 1:
-            msg = f"n_cells={n_cells} must be 1 or more."
-            raise ValueError(msg)
         if sampler is not None:
             require_choice("sampler", sampler, SAMPLERS)
             if self.module.schedule is None:

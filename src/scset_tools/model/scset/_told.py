@@ -89,9 +89,6 @@ class ToldSamples(SampleModelClass):
     def _require_guidance(self, guidance: float, told: pd.DataFrame) -> None:
         if not guidance:
             return
-        if not 0 < guidance < np.inf:
-            msg = f"guidance={guidance} must be a number of 0 or more."
-            raise ValueError(msg)
         conditions = self.module.conditions
         if conditions is None or not conditions.dropout_rate:
             why = (

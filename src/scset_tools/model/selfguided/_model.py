@@ -170,13 +170,6 @@ class SelfGuidedMAE(PublishedModel):
             ("sample_pooling", sample_pooling, tuple(SAMPLE_POOLINGS)),
         ):
             require_choice(name, value, choices)
-        if importance_spread < 0:
-            msg = f"importance_spread={importance_spread} must be 0 or larger."
-            raise ValueError(msg)
-        for name, rate in (("mask_rate", mask_rate), ("zero_mask_rate", zero_mask_rate)):
-            if not 0 <= rate < 1:
-                msg = f"{name}={rate} must be a share in [0, 1)."
-                raise ValueError(msg)
         if mask_rate == zero_mask_rate == 0:
             msg = "mask_rate and zero_mask_rate are both 0: there is nothing to learn from."
             raise ValueError(msg)
