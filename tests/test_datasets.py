@@ -299,7 +299,7 @@ def one_type(adata):
         ),
         pytest.param({"n_cells": 3}, ValueError, "n_cells=3 must be a number of at least 4", id="n_cells"),
         pytest.param({"n_cells": (50, 10)}, ValueError, r"n_cells=\(50, 10\)", id="range_upside_down"),
-        pytest.param({"n_samples": 0}, ValueError, "At least one sample", id="no_samples"),
+        pytest.param({"n_samples": 0}, ValueError, "n_samples=0 must be a whole number of 1 or more", id="no_samples"),
     ],
 )
 @pytest.mark.parametrize("make", [datasets.composition_cohort, datasets.perturbation_cohort])
@@ -497,7 +497,10 @@ def test_varied_pools_and_seeds():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"concentration": 0}, "concentration=0 must be above 0"), ({"n_features_shifted": 15}, "must be 0 to 14")],
+    [
+        ({"concentration": 0}, "concentration=0 must be a finite number above 0"),
+        ({"n_features_shifted": 15}, "must be 0 to 14"),
+    ],
     ids=str,
 )
 def test_varied_refuses(arguments, message):

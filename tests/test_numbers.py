@@ -89,7 +89,9 @@ def test_a_number_that_cannot_be_is_refused_by_name_before_all_else(label, call,
 @pytest.mark.parametrize(("profile", "name", "annotation"), PROFILES)
 def test_profiles_look_at_their_numbers_when_they_are_fitted(profile, name, annotation):
     for value in wrong(name, annotation):
-        given = profile(**{p: "x" for p in inspect.signature(profile).parameters if p.endswith("_key")}, **{name: value})
+        given = profile(
+            **{p: "x" for p in inspect.signature(profile).parameters if p.endswith("_key")}, **{name: value}
+        )
         with pytest.raises((TypeError, ValueError), match=rf"^{name}=.* must be "):
             given.fit(None)
 

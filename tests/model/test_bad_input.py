@@ -173,7 +173,7 @@ def test_unknown_samples(model):
         ({"views": ("random", "far")}, r"views='far' is not one of"),
         ({"decoder": "gru"}, "decoder='gru' is not one of"),
         ({"reconstruct": "some"}, "reconstruct='some' is not one of"),
-        ({"mask_rates": (0.2, 1.0)}, r"mask_rates=\(0.2, 1.0\) must be"),
+        ({"mask_rates": (0.2, 1.0)}, r"mask_rates\[1\]=1.0 must be"),
         ({"mask_rates": ()}, r"mask_rates=\(\) must be"),
         ({"reconstruction_weight": 0, "distillation_weight": 0}, "nothing to learn from"),
         ({"represent_with": "teacher", "distillation_weight": 0}, "there is no teacher"),

@@ -138,9 +138,9 @@ def test_bad_input():
         pp.niches(adata, "sample")
     with pytest.raises(ValueError, match="exactly one"):
         pp.niches(adata, "sample", n_neighbors=3, radius=1.0)
-    with pytest.raises(ValueError, match="radius=0 must be a positive number"):
+    with pytest.raises(ValueError, match="radius=0 must be a finite number above 0"):
         pp.niches(adata, "sample", radius=0)
-    with pytest.raises(ValueError, match="n_niches=0 must be at least 1"):
+    with pytest.raises(ValueError, match="n_niches=0 must be a whole number of 1 or more"):
         pp.niches(adata, "sample", n_neighbors=3, n_niches=0)
     with pytest.raises(KeyError, match=r"'x' is not in adata.obsp"):
         pp.niches(adata, "sample", graph_key="x")

@@ -84,10 +84,14 @@ def test_centred_log_ratio_of_clusters(adata: ad.AnnData) -> None:
     np.testing.assert_allclose(clr.X, np.log(counts) - np.log(counts).mean(1, keepdims=True), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("n_clusters", [0, 32])
-def test_number_of_clusters_must_fit(adata: ad.AnnData, n_clusters: int) -> None:
+@pytest.mark.parametrize(
+    ("n_clusters", "match"),
+    [
+        (0, "n_clusters=0 must be a whole number of 1 or more"),
+        (32, "between 1 and the number of training cells, but is 32 for 31 cells"),
+    ],
+)
+def test_number_of_clusters_must_fit(adata: ad.AnnData, n_clusters: int, match: str) -> None:
     profile = profiles.KMeansFractions(sample_key="sample", n_clusters=n_clusters)
-    with pytest.raises(
-        ValueError, match=f"between 1 and the number of training cells, but is {n_clusters} for 31 cells"
-    ):
+    with pytest.raises(ValueError, match=match):
         profile.fit(adata, samples=["s1", "s2"])

@@ -141,8 +141,8 @@ def test_two_references_part_two_kinds_of_samples() -> None:
     ("args", "message"),
     [
         ({"kernel": "cubic"}, "kernel must be 'linear' or 'gaussian', but is 'cubic'"),
-        ({"epsilon": 0}, "epsilon must be above 0, but is 0"),
-        ({"bandwidth": -1.0}, r"bandwidth must be above 0 .* but is -1\.0"),
+        ({"epsilon": 0}, "epsilon=0 must be a finite number above 0"),
+        ({"bandwidth": -1.0}, "bandwidth=-1.0 must be a finite number above 0"),
         ({"n_references": 7}, "between 1 and the number of training samples, but is 7 for 6 samples"),
         ({"n_points": 500}, "between 1 and the number of training cells, but is 500 for 141 cells"),
     ],

@@ -215,7 +215,7 @@ def test_plot_draws_a_bar_per_representation() -> None:
         (["X"], {"probes": "forest"}, ValueError, "probe must be one of"),
         (["X"], {"baseline": "X_good"}, ValueError, "baseline='X_good' is not among"),
         (["X"], {"metric": "r2"}, ValueError, "not defined for a 'class' target"),
-        (["X"], {"cv": 1}, ValueError, "cv=1 folds leave nothing"),
+        (["X"], {"cv": 1}, ValueError, "cv=1 must be a whole number of 2 or more"),
     ],
 )
 def test_bad_calls(representations: object, kwargs: dict, error: type, message: str) -> None:

@@ -67,7 +67,7 @@ def test_what_is_refused():
         tl.counterfactual_shifts(adata, "type")
     with pytest.raises(ValueError, match=r"adata.obs\['arm'\] holds \['own'\], but must hold 'own' and 'asked'"):
         tl.counterfactual_shifts(adata[adata.obs["arm"] == "own"].copy(), "cell_type")
-    with pytest.raises(ValueError, match=r"level=1\.0 must be between 0 and 1"):
+    with pytest.raises(ValueError, match=r"level=1\.0 must be a number between 0 and 1"):
         tl.counterfactual_shifts(adata, "cell_type", level=1.0)
     with pytest.raises(ValueError, match=r"column='median' is not one of"):
         tl.counterfactual_shifts(adata, "cell_type").table("median")

@@ -176,7 +176,7 @@ def test_errors(gene_sets):
         tl.enrichment(["g1"], {"a": ["ENSG1", "ENSG2"]}, background=BACKGROUND)
     with pytest.raises(ValueError, match=r"None of 0 gene sets"):
         tl.enrichment(["g1"], {}, background=BACKGROUND)
-    with pytest.raises(ValueError, match="n_top must be at least 1, but is 0"):
+    with pytest.raises(ValueError, match="n_top=0 must be a whole number of 1 or more"):
         tl.enrichment(["g1"], gene_sets, background=BACKGROUND, n_top=0)
     with pytest.raises(TypeError, match="is the text 'g1'"):
         tl.enrichment("g1", gene_sets, background=BACKGROUND)

@@ -117,7 +117,7 @@ def test_table_errors():
         tl.neighbor_table(samples, "label", groups_key="one")
     with pytest.raises(ValueError, match="is missing for 1 of 40"):
         tl.neighbor_table(samples, "label", groups_key="gap")
-    with pytest.raises(ValueError, match="n_neighbors must be at least 1, but is 0"):
+    with pytest.raises(ValueError, match="n_neighbors=0 must be a whole number of 1 or more"):
         tl.neighbor_table(samples, "label", n_neighbors=0)
 
 

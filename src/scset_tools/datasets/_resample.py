@@ -111,9 +111,6 @@ def sample_sizes(
     if not at_least <= low <= high:
         msg = f"n_cells={n_cells} must be a number of at least {at_least} or a range (low, high) that starts there."
         raise ValueError(msg)
-    if n_samples < 1:
-        msg = f"At least one sample is needed, got {n_samples}."
-        raise ValueError(msg)
     return rng.integers(low, high + 1, size=n_samples)
 
 

@@ -19,10 +19,3 @@ def median_distance(x: np.ndarray, rng: np.random.Generator) -> float:
     median = float(np.median(distances))
     # more than half of the pairs may be ties where most cells express nothing
     return median or float(distances.max()) or 1.0
-
-
-def check_bandwidth(bandwidth: float | None) -> None:
-    """Raise ValueError unless ``bandwidth`` is None or above zero."""
-    if bandwidth is not None and not bandwidth > 0:
-        msg = f"bandwidth must be above 0 (or None for the median distance between cells), but is {bandwidth}."
-        raise ValueError(msg)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from scset_tools.profiles._bandwidth import N_CELLS, check_bandwidth, median_distance
+from scset_tools.profiles._bandwidth import N_CELLS, median_distance
 from scset_tools.profiles._base import Profile
 from scset_tools.profiles._cells import Cells, GroupSums
 from scset_tools.profiles._docs import docs
@@ -52,7 +52,6 @@ class KernelMean(Profile):
         self.rng = rng
 
     def _fit(self, cells: Cells) -> None:
-        check_bandwidth(self.bandwidth)
         rng = np.random.default_rng(self.rng)
         self.bandwidth_ = self.bandwidth or median_distance(cells.draw(N_CELLS, rng)[1], rng)
         normal = rng.standard_normal((cells.n_features, self.n_components))

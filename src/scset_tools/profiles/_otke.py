@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from scset_tools.profiles._bandwidth import check_bandwidth, median_distance
+from scset_tools.profiles._bandwidth import median_distance
 from scset_tools.profiles._base import Profile
 from scset_tools.profiles._cells import Cells
 from scset_tools.profiles._docs import docs
@@ -191,12 +191,8 @@ class OTKE(Profile):
         )
 
     def _check_params(self, cells: Cells) -> None:
-        check_bandwidth(self.bandwidth)
         if self.kernel not in ("linear", "gaussian"):
             msg = f"kernel must be 'linear' or 'gaussian', but is {self.kernel!r}."
-            raise ValueError(msg)
-        if not self.epsilon > 0:
-            msg = f"epsilon must be above 0, but is {self.epsilon}."
             raise ValueError(msg)
         if not 1 <= self.n_references <= cells.n_samples:
             msg = (

@@ -132,12 +132,9 @@ def check_probe(probe: str, *, kind: str, label_key: str, is_distance: bool) -> 
         raise ValueError(msg)
 
 
-def check_grid(grid: Mapping[str, Sequence[Any]] | None, *, probe: str, kind: str, tune: bool, inner_cv: int) -> Grid:
+def check_grid(grid: Mapping[str, Sequence[Any]] | None, *, probe: str, kind: str, tune: bool) -> Grid:
     """The values to choose from: the probe's own, some of which may be replaced; ValueError for what it does not have."""
     own = PROBES[probe][0](kind, 0)[1]
-    if inner_cv < 2:
-        msg = f"inner_cv={inner_cv} must be at least 2. Without tuning: tune=False."
-        raise ValueError(msg)
     if grid is None:
         return own
     if not tune:

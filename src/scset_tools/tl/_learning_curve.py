@@ -80,7 +80,7 @@ def learning_curve(
     seed = seed_of(rng)
     folds = make_folds(labels.strata(cv), groups, cv=cv, n_repeats=1, seed=seed)
     sizes = sorted({int(size) for size in sizes})
-    _check_sizes(sizes, folds, n_subsamples)
+    _check_sizes(sizes, folds)
     cut = [
         Fold(subsample, fold.fold, subset, fold.test)
         for fold in folds
@@ -117,7 +117,7 @@ def _nested(labels: Target, train: np.ndarray, sizes: Sequence[int], rng: np.ran
     return [np.sort(train[order[:size]]) for size in sizes]
 
 
-def _check_sizes(sizes: Sequence[int], folds: Sequence[Fold], n_subsamples: int) -> None:
+def _check_sizes(sizes: Sequence[int], folds: Sequence[Fold]) -> None:
     most = min(len(fold.train) for fold in folds)
     if not sizes or sizes[0] < 2 or sizes[-1] > most:
         msg = (

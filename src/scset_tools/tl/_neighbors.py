@@ -255,9 +255,6 @@ def neighbor_weights(distances: np.ndarray, k: int, *, is_candidate: np.ndarray,
 
     Rows sum to ``k``, or to the number of candidates where there are fewer.
     """
-    if k < 1:
-        msg = f"n_neighbors must be at least 1, but is {k}."
-        raise ValueError(msg)
     n_candidates = is_candidate.sum(axis=1)
     if (n_candidates == 0).any():
         lonely = names[n_candidates == 0]

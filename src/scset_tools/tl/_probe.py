@@ -168,7 +168,7 @@ def probe(
     else:
         cv, folds = 1, [hold_out(samples, labels, groups_key, test_groups=test_groups, n_permutations=n_permutations)]
     require_events(labels, folds)
-    options = check_grid(grid, probe=probe, kind=labels.kind, tune=tune, inner_cv=inner_cv)
+    options = check_grid(grid, probe=probe, kind=labels.kind, tune=tune)
     run: dict[str, Any] = {"x": x, "groups": groups, "probe": probe, "tune": tune, "is_distance": obsp_key is not None}
     run |= {"inner_cv": inner_cv, "grid": options}
     if known is not None:

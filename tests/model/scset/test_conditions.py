@@ -77,8 +77,8 @@ def test_what_is_no_covariate_is_refused(keys, error, message):
             {"batch_weight": {"age": 1.0}},
             r"batch_weight names \['age'\], but the covariates of samples are",
         ),
-        (["condition"], {"batch_weight": {"condition": -1.0}}, "must be 0 or more"),
-        (["condition"], {"covariate_dropout": 1.0}, "must be 0 or more and below 1"),
+        (["condition"], {"batch_weight": {"condition": -1.0}}, "must be a finite number of 0 or more"),
+        (["condition"], {"covariate_dropout": 1.0}, "must be a number of 0 or more and below 1"),
     ],
 )
 def test_arguments_are_checked(keys, arguments, message):
@@ -243,7 +243,7 @@ def test_what_nobody_had_is_refused(model):
         ask(covariates=pd.DataFrame({"age": [21.0]}, index=["s00"]))
     with pytest.warns(UserWarning, match=r"asks for \['90.0', '90.0'\], beyond the training samples \(20 to 27\)"):
         ask(covariates={"age": 90})
-    with pytest.raises(ValueError, match="guidance=-1 must be a number of 0 or more"):
+    with pytest.raises(ValueError, match="guidance=-1 must be a finite number of 0 or more"):
         ask(guidance=-1)
     nothing = model.get_sample_representation(samples=["s00"])
     with pytest.raises(ValueError, match="has nothing to strengthen for 1 of 1 samples"):

@@ -118,7 +118,7 @@ def test_nothing_is_generated_without_training_or_of_unknown_samples(model):
         build().sample_cells(3)
     with pytest.raises(KeyError, match=r"1 of 1 samples are not in the data: .'nope'"):
         model.sample_cells(3, sample="nope")
-    with pytest.raises(ValueError, match="n_cells=0 must be 1 or more"):
+    with pytest.raises(ValueError, match="n_cells=0 must be a whole number of 1 or more"):
         model.sample_cells(0)
     with pytest.raises(ValueError, match=r"sampler='euler' is not one of \['ddim', 'ddpm'\]"):
         model.sample_cells(3, sampler="euler")
@@ -369,9 +369,9 @@ def test_constant_features_do_no_harm():
         ({"encoder": "rnn"}, "encoder='rnn' is not one of"),
         ({"decoder": "vae"}, "decoder='vae' is not one of"),
         ({"schedule": "sigmoid"}, "schedule='sigmoid' is not one of"),
-        ({"tilt": -1}, "tilt=-1 must be 0 or more"),
-        ({"max_value": 0}, "max_value=0 must be above 0, or None"),
-        ({"n_targets": 0}, "n_targets=0 must be 1 or more"),
+        ({"tilt": -1}, "tilt=-1 must be a finite number of 0 or more"),
+        ({"max_value": 0}, "max_value=0 must be a finite number above 0"),
+        ({"n_targets": 0}, "n_targets=0 must be a whole number of 1 or more"),
         ({"n_heads": 4}, r"`n_heads` \(4\) must divide the width \(6\)"),
     ],
     ids=str,
