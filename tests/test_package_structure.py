@@ -60,6 +60,7 @@ CORE = (
     "_correction",
     "_markers",
     "_panels",
+    "_numbers",
 )
 ROOMS = {
     "core": Room(CORE, never=("torch", "scvi")),
