@@ -50,6 +50,7 @@ CORE = (
     "_labels",
     "_permutation",
     "_modalities",
+    "_joined",
     "_events",
     "_metrics",
     "_samples",

@@ -37,7 +37,7 @@ def require_anndata(adata: object, *, caller: str) -> None:
     if type(adata).__name__ == "MuData":
         msg = (
             f"{caller} takes an AnnData, but was given a MuData with modalities {first(getattr(adata, 'mod', ()))}. "
-            "Models take one modality of it through setup_mudata, and pp.join_modalities makes several one AnnData; elsewhere pass the "
+            "Models take one modality of it, or several, through setup_mudata, and pp.join_modalities makes several one AnnData; elsewhere pass the "
             "modality itself (mdata['rna']), after copying the sample-level columns from mdata.obs into its obs."
         )
         raise TypeError(msg)

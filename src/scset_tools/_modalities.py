@@ -30,7 +30,7 @@ def modality_of(mdata: MuData, modality: str, *, caller: str = "The model") -> A
         )
         raise ValueError(msg)
     if not isinstance(modality, str):
-        msg = f"{caller} reads one modality, but was given {_checks.first(modality)}. Join them first: pp.join_modalities(mdata, sample_key)."
+        msg = f"{caller} reads one modality, but was given {_checks.first(modality)}. Several are `modalities`: setup_mudata(mdata, sample_key, modalities=[...]), or pp.join_modalities(mdata, sample_key)."
         raise TypeError(msg)
     if modality not in mdata.mod:
         msg = f"{modality!r} is not a modality of the MuData. Modalities: {_checks.first(mdata.mod, 20)}."

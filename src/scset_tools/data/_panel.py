@@ -1,7 +1,8 @@
 """An open panel: features that some samples lack.
 
 The model knows its markers by name. A sample has a marker in all of its cells or in none; what it lacks is read as NaN, whether the AnnData has
-no such column, a column of NaN, zeros under a mask (the ``_nan_mask`` of CytoVI), or says so in ``uns["panels"]``.
+no such column, a column of NaN, zeros under a mask (the ``_nan_mask`` of CytoVI), or says so in ``uns["panels"]``. Of joined modalities the cells
+of a sample may differ in those that they have: then it is all cells of a sample with the same modalities, or none.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scset_tools import _checks, _markers
+from scset_tools._joined import CELL_MODALITIES, JOINED
 from scset_tools._panels import PanelCount, panels_of
 from scset_tools._samples import as_text, sample_codes
 from scset_tools.data._feature_fields import CellLayerField, Change
@@ -21,6 +23,9 @@ from scset_tools.data._rows import Named, RowReader
 
 PANEL = "panel"
 """Entry of a state: the :class:`Panel`, which the manager keeps."""
+
+MODALITY, IS_PAIRED = "modality", "is_paired"
+"""Entries of a state, where modalities were joined: the modality of each marker, and whether cells have several."""
 
 MASK = "_nan_mask"
 """Layer of CytoVI that is zero where a value is missing."""
@@ -34,9 +39,9 @@ class Panel:
     columns
         Column of each marker in the AnnData, -1 where there is none, (markers,).
     codes
-        Number of the sample of each cell, (cells,).
+        Number of the group of each cell, (cells,): its sample, or, of joined modalities, sample and set of modalities.
     measured
-        Whether a sample has a marker, (samples, markers).
+        Whether a group has a marker, (groups, markers).
     """
 
     def __init__(self, columns: np.ndarray, codes: np.ndarray, measured: np.ndarray) -> None:
@@ -102,7 +107,12 @@ class PanelField(CellLayerField):
         _require_once(given)
         # in the order of their names, so that the order of columns matters nowhere
         markers = np.asarray(sorted(given))
-        return self._register_panel(adata, markers, forbid_zero_cells=self._forbid_zero_cells, is_new=True)
+        state = self._register_panel(adata, markers, forbid_zero_cells=self._forbid_zero_cells, is_new=True)
+        if JOINED in adata.uns and "modality" in adata.var:
+            of = dict(zip(given, as_text(adata.var["modality"]), strict=True))
+            state[MODALITY] = np.asarray([of[m] for m in markers], dtype=object)
+            state[IS_PAIRED] = bool(adata.uns[JOINED].get("paired", True))
+        return state
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: object) -> dict:
         self._require_source(adata_target)
@@ -123,7 +133,8 @@ class PanelField(CellLayerField):
                 f"The model knows {_checks.first(known, 20)}."
             )
             warnings.warn(msg, UserWarning, stacklevel=2)
-        return self._register_panel(adata_target, known, forbid_zero_cells=False, is_new=False)
+        state = self._register_panel(adata_target, known, forbid_zero_cells=False, is_new=False)
+        return state | {key: state_registry[key] for key in (MODALITY, IS_PAIRED) if key in state_registry}
 
     def change(self, adata: AnnData, state: dict, **kept: Any) -> Change:
         """What changed since the field was registered, if anything."""
@@ -144,16 +155,18 @@ class PanelField(CellLayerField):
         codes, samples = sample_codes(_checks.require_obs(adata, self._sample_key), self._sample_key)
         codes = np.asarray(codes, dtype=np.int64)
         named = Named(self.where, adata.obs_names, markers, lambda row: str(samples[codes[row]]))
-        panel = Panel(columns, codes, np.zeros((0, len(markers)), dtype=bool))
+        groups, sample_of_group = _groups_of(adata, codes)
+        names = samples[sample_of_group]
+        panel = Panel(columns, groups, np.zeros((0, len(markers)), dtype=bool))
         mask = adata.layers[MASK] if MASK in adata.layers else None
         said = panels_of(adata.uns, samples, adata.var_names)
-        said = np.where(columns >= 0, said[:, columns], False)  # noqa: FBT003
-        count = PanelCount(len(samples), len(markers))
+        said = np.where(columns >= 0, said[:, columns], False)[sample_of_group]  # noqa: FBT003
+        count = PanelCount(len(names), len(markers))
         masks = iter(()) if mask is None else PanelReader(mask, named, panel=panel).unchecked_chunks()
         reader = PanelReader(self.get_field_data(adata), named, panel=panel)
         n_zero, first_zero = 0, []
         for start, block in reader.unchecked_chunks():
-            own = codes[start : start + len(block)]
+            own = groups[start : start + len(block)]
             is_missing = np.isnan(block) | ~said[own]
             if mask is not None:
                 is_missing |= next(masks)[1] == 0
@@ -166,7 +179,7 @@ class PanelField(CellLayerField):
                 is_zero = ~((block != 0) & ~is_missing).any(axis=1) & ~is_missing.all(axis=1)
                 n_zero += int(is_zero.sum())
                 first_zero += [str(adata.obs_names[start + i]) for i in np.flatnonzero(is_zero)[: _checks.SHOW]]
-        panel.measured = count.measured(samples, markers, where=self.where)
+        panel.measured = count.measured(names, markers, where=self.where)
         if n_zero:
             msg = (
                 f"{self.where} has {n_zero} cells whose measured markers are all zero (first: {_checks.first(first_zero)}): cosine similarity to them "
@@ -186,6 +199,16 @@ class PanelField(CellLayerField):
             self.COLUMN_NAMES_KEY: markers,
             PANEL: panel,
         }
+
+
+def _groups_of(adata: AnnData, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the group of each cell, all of which have the same markers, and the sample of each group."""
+    if JOINED not in adata.uns or CELL_MODALITIES not in adata.obs:
+        return codes, np.arange(codes.max(initial=-1) + 1)
+    sets, _ = pd.factorize(adata.obs[CELL_MODALITIES])
+    n_sets = int(sets.max(initial=-1)) + 2
+    found, groups = np.unique(codes * n_sets + sets + 1, return_inverse=True)
+    return groups.astype(np.int64), found // n_sets
 
 
 def match_markers(markers: np.ndarray, given: np.ndarray) -> np.ndarray:

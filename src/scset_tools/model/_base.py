@@ -5,24 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import rich.pretty  # noqa: F401  (scvi-tools prints a set-up through it, and rich 15 no longer loads it by itself)
 from anndata import AnnData
 
-from scset_tools import _checks
+from scset_tools import _checks, _keys
 from scset_tools._docs import docs
+from scset_tools._joined import CELL_MODALITIES, JOINED
 from scset_tools._samples import as_text, sample_adata
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._init_params import record_init_params, seeded
+from scset_tools.model._joint import modality_vectors, sample_mudata
 from scset_tools.model._preset import Preset
 from scset_tools.model._setup import fields_of, read_labels_key
 from scset_tools.model._training import run_training
 from scset_tools.model.explain._methods import ExplainedModel
 from scset_tools.model.supervise._targets import Keys
 from scset_tools.train import SampleTrainingPlan
+
+if TYPE_CHECKING:
+    from mudata import MuData
 
 
 class SampleModelClass(ExplainedModel):
@@ -48,6 +53,8 @@ class SampleModelClass(ExplainedModel):
     _seeded = staticmethod(seeded)
     _panels: tuple[str, ...] = ("fixed",)
     """What ``panel`` of :meth:`setup_anndata` may be."""
+    _why_fixed: str | None = None
+    """Why it may not be open, as a clause."""
     _health_cells = 64
     """Cells of a sample that are embedded to watch its vector in training."""
 
@@ -145,7 +152,8 @@ class SampleModelClass(ExplainedModel):
     def _require_panel(cls, panel: str, use_rep: str | None) -> None:
         _checks.require_choice("panel", panel, ("fixed", "open"))
         if panel not in cls._panels:
-            msg = f"{cls.__name__} reads a fixed panel; panel='open' is for MAESTRO and ScSet."
+            why = "" if cls._why_fixed is None else f": {cls._why_fixed}"
+            msg = f"{cls.__name__} reads a fixed panel{why}; panel='open' is for MAESTRO and ScSet."
             raise ValueError(msg)
         if panel == "open" and use_rep is not None:
             msg = f"panel='open' reads markers by name, from X or a layer, not from obsm (use_rep={use_rep!r})."
@@ -327,17 +335,48 @@ class SampleModelClass(ExplainedModel):
         Returns
         -------
         AnnData with ``X`` and ``obsm["X_<key_added>"]`` (samples, n_latent; float32), ``obs`` with the columns that are
-        constant within samples and ``n_cells``, and ``uns["<key_added>"]`` with arguments and provenance.
+        constant within samples and ``n_cells``, and ``uns["<key_added>"]`` with arguments and provenance. Of several modalities
+        (:meth:`setup_mudata`) also ``obsm["X_<key_added>_<modality>"]``, the vectors by each of them alone (NaN for samples that lack
+        it), and ``obs["has_<modality>"]``.
         """
-        representation = self.get_sample_representation(adata, samples=samples, n_cells=n_cells, batch_size=batch_size)
-        return sample_adata(
+        cells, how = self._cells_of(adata), {"n_cells": n_cells, "batch_size": batch_size}
+        representation = self.get_sample_representation(cells, samples=samples, **how)
+        out = sample_adata(
             representation.to_numpy(),
-            self._cells_of(adata),
+            cells,
             sample_key=self._sample_key,
             name=key_added or self.name,
             samples=list(representation.index),
             provenance=self._provenance(),
         )
+        out.obs = out.obs.drop(columns=CELL_MODALITIES, errors="ignore")
+        if self._is_open and JOINED in cells.uns:
+            for name, vectors in modality_vectors(self, cells, representation.index, **how).items():
+                out.obsm[f"{_keys.representation(key_added or self.name)}_{_keys.key(name)}"] = vectors.to_numpy()
+                out.obs[f"has_{_keys.key(name)}"] = vectors.notna().all(axis=1).to_numpy()
+        return out
+
+    def to_sample_mudata(self, adata: AnnData | None = None, **kwargs: Any) -> MuData:
+        """A sample-level MuData of a model of several modalities: the joint vectors, and those by each modality alone.
+
+        Parameters
+        ----------
+        adata
+            Cells of the samples to embed, as a MuData. Default: the registered one.
+        **kwargs
+            Arguments of :meth:`to_sample_adata`.
+
+        Returns
+        -------
+        MuData with the modalities ``"joint"``, the result of :meth:`to_sample_adata`, and one for each modality of the model, with the samples that
+        have it. ``obs`` is that of ``"joint"``.
+
+        Raises
+        ------
+        ValueError
+            If the model does not read several modalities by an open panel.
+        """
+        return sample_mudata(self.to_sample_adata(adata, **kwargs), kwargs.get("key_added") or self.name)
 
     def _provenance(self) -> dict[str, Any]:
         from scset_tools import __version__
@@ -348,6 +387,7 @@ class SampleModelClass(ExplainedModel):
             "scvi_version": self.registry["scvi_version"],
             "setup_args": self.registry["setup_args"],
             "modality": self.modality_,
+            "modalities": None if self.joined_ is None else list(self.joined_["modalities"]),
             "init_params": self.init_params_["non_kwargs"],
             "is_trained": bool(self.is_trained_),
             "run": self.run_name,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from scvi import REGISTRY_KEYS, settings
 from scvi.data._constants import _SCVI_UUID_KEY  # not exported
 from scvi.data._utils import _assign_adata_uuid, _check_if_view  # not exported
@@ -17,6 +18,7 @@ from scset_tools import _checks
 from scset_tools._numbers import check_methods
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._manager import SampleManager
+from scset_tools.data._panel import IS_PAIRED, MODALITY
 from scset_tools.model._setup_mudata import MuDataSetup
 
 if TYPE_CHECKING:
@@ -73,6 +75,15 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
     @property
     def _n_input(self) -> int:
         return len(self.get_var_names())
+
+    @property
+    def _modality_arguments(self) -> dict[str, Any]:
+        """What a module is told of the modalities of its features: nothing, unless there are several and samples may lack them."""
+        state = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
+        if MODALITY not in state:
+            return {}
+        _, codes = np.unique(np.asarray(state[MODALITY]).astype(str), return_inverse=True)
+        return {"modality": torch.from_numpy(codes.astype(np.int64)), "is_paired": bool(state[IS_PAIRED])}
 
     def _check_if_trained(self, warn: bool = True, message: str = "") -> None:  # noqa: FBT001, FBT002  (scvi's signature)
         if not self.is_trained_ and self.stopped_after_ is not None:

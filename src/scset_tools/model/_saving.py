@@ -6,7 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from anndata import read_h5ad
+from scvi.model.base._constants import SAVE_KEYS
+
 from scset_tools import _whole
+from scset_tools._modalities import is_mudata
 from scset_tools.model._registered import RegisteredModel
 from scset_tools.model._saved_file import decoded, encoded, own_files, require_loadable
 
@@ -94,17 +98,21 @@ class SavedModel(RegisteredModel):
             If there is no model, it cannot be read, is of another class, or holds code and is not trusted.
         """
         require_loadable(cls, dir_path, kwargs, trust=trust)
-        if adata is None:
+        saved = Path(dir_path) / f"{kwargs.get('prefix') or ''}{SAVE_KEYS.ADATA_FNAME}"
+        if adata is None and not saved.is_file():  # scvi says that there is none
             return super().load(dir_path, **kwargs)._decode()
         # scvi compares adata.var_names even if the model reads obsm, and takes an all-zero X for a minified object: load
         # without data, and let the fields check what they read
         model = super().load(dir_path, adata=False, **kwargs)._decode()
         if adata is not False:
-            model._attach(adata)
+            model._attach(read_h5ad(saved) if adata is None else adata)
         return model
 
     def _attach(self, adata: AnnData) -> None:
+        given = adata
         self._adata = adata = self._cells_of(adata)
         self._adata_manager = self._register_as_in_training(adata)
+        if is_mudata(given) and self.joined_ is not None:
+            self._remember(given)
         self.registry_ = self._adata_manager._registry
         self.summary_stats = self._adata_manager.summary_stats

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from scset_tools.data._batch import SampleBatch
     from scset_tools.data._splitter import SampleDataSplitter
-    from scset_tools.nn import TokenPool
+    from scset_tools.nn import ModalityParts, TokenPool
 
 MAX_CELLS = 20_000
 """Most cells of all samples that the mixture is fitted to."""
@@ -76,7 +76,11 @@ def mixture_of(x: torch.Tensor, n_components: int, n_kinds: int) -> tuple[torch.
 
 
 def fit_tokens_once(
-    tokens: TokenPool | None, splitter: SampleDataSplitter, read: Callable[[SampleBatch], torch.Tensor]
+    tokens: TokenPool | None,
+    splitter: SampleDataSplitter,
+    read: Callable[[SampleBatch], torch.Tensor],
+    *,
+    parts: ModalityParts | None = None,
 ) -> None:
     """Fit the kinds to the training samples of a split; a model that is trained further keeps those it has.
 
@@ -88,16 +92,23 @@ def fit_tokens_once(
         Says which samples are trained on.
     read
         Cells of a batch as the tokens see them, (cells, features).
+    parts
+        What cuts samples of several modalities into the sets that tokens see.
     """
     if tokens is None or bool(tokens.is_fitted):
         return
     dataset = SampleDataset(splitter.adata_manager, n_cells=CELLS_OF_TOKENS, seed=splitter.seed)
-    fit_tokens(tokens, dataset, dataset.index.positions(splitter.names()[0]), read=read)
+    fit_tokens(tokens, dataset, dataset.index.positions(splitter.names()[0]), read=read, parts=parts)
 
 
 @torch.no_grad()
 def fit_tokens(
-    tokens: TokenPool, dataset: SampleDataset, samples: np.ndarray, *, read: Callable[[SampleBatch], torch.Tensor]
+    tokens: TokenPool,
+    dataset: SampleDataset,
+    samples: np.ndarray,
+    *,
+    read: Callable[[SampleBatch], torch.Tensor],
+    parts: ModalityParts | None = None,
 ) -> None:
     """Find the kinds of cells, and what share and shift of them vary over samples.
 
@@ -114,6 +125,8 @@ def fit_tokens(
         Numbers of the training samples.
     read
         Cells of a batch as the tokens see them, (cells, features).
+    parts
+        As in :func:`fit_tokens_once`.
     """
     names = np.asarray(dataset.index.names)[samples].astype(str)
     samples = np.asarray(samples)[np.argsort(names, kind="stable")]
@@ -124,21 +137,33 @@ def fit_tokens(
     device = tokens.prototypes.device
     pieces = []
     for batch in _batches(dataset, samples):
-        x = read(batch.to(device))
-        pieces += [cells[:n_each].float().cpu() for cells in x.split(batch.ptr.diff().tolist())]
+        x, ptr, _ = _sets(read(batch.to(device)), batch.ptr, parts)
+        pieces += [cells[:n_each].float().cpu() for cells in x.split(ptr.diff().tolist())]
     n_kinds = len(tokens.prototypes)
     if isinstance(tokens, MarginalTokenPool):
         tokens.set_kinds(*marginal_mixture_of(torch.cat(pieces), n_kinds))
     else:
         tokens.set_kinds(*mixture_of(torch.cat(pieces), tokens.whitener.shape[1], n_kinds))
-    sums, sizes = [], []
+    sums, sizes, groups = [], [], []
     for batch in _batches(
         dataset, samples
     ):  # read again: draws of all samples would fill memory where features are many
         batch = batch.to(device)
-        sums.append(tokens.sums(read(batch).float(), batch.ptr))
-        sizes.append(batch.ptr.diff())
-    tokens.calibrate(torch.cat(sums), torch.cat(sizes))
+        x, ptr, group = _sets(read(batch).float(), batch.ptr, parts)
+        sums.append(tokens.sums(x, ptr))
+        sizes.append(ptr.diff())
+        groups += [] if group is None else [group]
+    tokens.calibrate(torch.cat(sums), torch.cat(sizes), *([torch.cat(groups)] if groups else []))
+
+
+def _sets(
+    x: torch.Tensor, ptr: torch.Tensor, parts: ModalityParts | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Cells, boundaries of the sets that they make, and the group of each set."""
+    if parts is None:
+        return x, ptr, None
+    own = parts(x, ptr)
+    return x[own.order], own.ptr, own.kind
 
 
 def _batches(dataset: SampleDataset, samples: np.ndarray) -> Iterator[SampleBatch]:

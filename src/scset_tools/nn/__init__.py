@@ -32,6 +32,7 @@ from scset_tools.nn._linear_attention import (
 from scset_tools.nn._markers import MarkerEmbedding, drop_markers
 from scset_tools.nn._masking import block_mask, n_hidden_cells, random_mask, rank_within_set
 from scset_tools.nn._mlp import MLP, ProjectionHead
+from scset_tools.nn._modalities import ModalityParts, Parts
 from scset_tools.nn._pool import (
     FeatureSoftmaxPool,
     GatedAttentionPool,
@@ -82,8 +83,10 @@ __all__ = [
     "MarginalTokenPool",
     "MarkerEmbedding",
     "MeanPool",
+    "ModalityParts",
     "NoiseSchedule",
     "NonLinearAttentionPool",
+    "Parts",
     "Pool",
     "ProjectionHead",
     "SetEncoder",

@@ -158,11 +158,22 @@ class TokenPool(nn.Module):
         pieces
             Cells, (cells of the piece, n_input) each; at least one piece. They add up in double precision.
         """
+        total, n_cells, dtype = self.total(pieces)
+        return self.embed(total.to(dtype), torch.tensor([n_cells], device=total.device))
+
+    def total(self, pieces: Iterable[Tensor]) -> tuple[Tensor, int, torch.dtype]:
+        """Sums of one sample whose cells come in pieces, in double precision, the number of cells and their type.
+
+        Parameters
+        ----------
+        pieces
+            Cells, (cells of the piece, n_input) each; at least one piece.
+        """
         total, n_cells = torch.zeros((), dtype=torch.float64, device=self.location.device), 0
         for x in pieces:
             ptr = torch.tensor([0, len(x)], device=x.device)
             total, n_cells, dtype = total + self.sums(x, ptr).double(), n_cells + len(x), x.dtype
-        return self.embed(total.to(dtype), torch.tensor([n_cells], device=total.device))
+        return total, n_cells, dtype
 
     @torch.no_grad()
     def set_kinds(self, means: Tensor, whitener: Tensor, log_weight: Tensor) -> None:
@@ -197,11 +208,15 @@ class TokenPool(nn.Module):
         """
         features = self.features(sums.double(), n_cells)
         n_tokens, n_input = self.prototypes.shape
-        n_latent = len(self.rotation)
         root = features[:, :n_tokens].mean(dim=0).sqrt()
         weight = torch.cat([1 / root.clamp_min(RARE), root.repeat_interleave(n_input)])
         location = features.mean(dim=0)
-        x = (features - location) * weight
+        self.location.copy_(location)
+        self._find_map((features - location) * weight, weight)
+
+    def _find_map(self, x: Tensor, weight: Tensor) -> None:
+        """The map from centred and weighted features (samples, features) to vectors, for features that are not weighted yet."""
+        n_latent = len(self.rotation)
         size = float(x.square().sum(dim=1).mean().sqrt())
         _, value, axes = torch.linalg.svd(x, full_matrices=False)
         axes = axes[value > 1e-9 * size * len(x) ** 0.5][:n_latent] if size > 0 else axes[:0]
@@ -212,7 +227,6 @@ class TokenPool(nn.Module):
             other = other - other @ axes.T @ axes
             axes = torch.cat([axes, torch.linalg.qr(other.T)[0].T])
         projected = self.rotation[:, : len(axes)].double() @ (axes * weight)
-        self.location.copy_(location)
         self.project.copy_(projected * (n_latent**0.5 / size if size > 0 else 1.0))
         self.is_fitted.fill_(value=True)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from scset_tools.nn._token_pool import TokenPool
+from scset_tools.nn._token_pool import RARE, TokenPool
 
 __all__ = ["MarginalTokenPool"]
 
@@ -27,13 +29,23 @@ class MarginalTokenPool(TokenPool):
         Number of markers.
     n_tokens, n_latent, relevance
         As for :class:`TokenPool`.
+    n_groups
+        Number of groups of sets that are not to be compared with each other, such as those of cells by two modalities: each is centred by
+        itself, and scaled to the same variance.
     """
 
     covariance: Tensor
+    size: Tensor
 
-    def __init__(self, n_input: int, n_tokens: int, n_latent: int, *, relevance: float = 0.01) -> None:
+    def __init__(
+        self, n_input: int, n_tokens: int, n_latent: int, *, relevance: float = 0.01, n_groups: int = 1
+    ) -> None:
         super().__init__(n_input, n_tokens, n_latent, relevance=relevance)
         del self.whitener
+        self.n_groups = n_groups
+        if n_groups > 1:
+            self.location = torch.zeros(n_groups, self.location.shape[0])
+            self.register_buffer("size", torch.ones(n_groups))
         self.register_buffer("covariance", torch.eye(n_input) * (n_input / 4))
 
     def assign(self, x: Tensor) -> Tensor:
@@ -74,6 +86,79 @@ class MarginalTokenPool(TokenPool):
             total = weight.T @ torch.where(panels[i], cells, 0) - count * torch.where(panels[i], prototypes, 0)
             out.append(torch.cat([count, total @ completion], dim=1))
         return torch.stack(out)
+
+    def embed(self, sums: Tensor, n_cells: Tensor, group: Tensor | None = None) -> Tensor:
+        """The vector of each set from its sums, (sets, n_latent).
+
+        Parameters
+        ----------
+        sums, n_cells
+            As for :class:`TokenPool`.
+        group
+            Group of each set, (sets,), int64.
+        """
+        if self.n_groups == 1:
+            return super().embed(sums, n_cells)
+        features = self.features(sums, n_cells)
+        centred = (features - self.location[group].to(features.dtype)) / self.size[group].to(features.dtype)[:, None]
+        return centred @ self.project.to(features.dtype).T
+
+    def forward(self, x: Tensor, ptr: Tensor, group: Tensor | None = None) -> Tensor:
+        """Embed every set of a batch, (sets, n_latent).
+
+        Parameters
+        ----------
+        x
+            Cells, NaN where a marker is not measured, (cells, n_input).
+        ptr
+            Boundaries of the sets, (sets + 1,).
+        group
+            Group of each set, (sets,), int64.
+        """
+        return self.embed(self.sums(x, ptr), ptr.diff(), group)
+
+    def embed_pieces(self, pieces: Iterable[Tensor], group: Tensor | None = None) -> Tensor:
+        """The vector of one set whose cells come in pieces, (1, n_latent).
+
+        Parameters
+        ----------
+        pieces
+            As for :class:`TokenPool`.
+        group
+            Its group, (1,).
+        """
+        total, n_cells, dtype = self.total(pieces)
+        return self.embed(total.to(dtype), torch.tensor([n_cells], device=total.device), group)
+
+    @torch.no_grad()
+    def calibrate(self, sums: Tensor, n_cells: Tensor, group: Tensor | None = None) -> None:
+        """Find the map from features to vectors, as :class:`TokenPool` does; every group has the same variance.
+
+        Parameters
+        ----------
+        sums, n_cells
+            As for :class:`TokenPool`.
+        group
+            Group of each set, (sets,), int64. One without a set stays where all of them are.
+        """
+        if self.n_groups == 1:
+            super().calibrate(sums, n_cells)
+            return
+        features = self.features(sums.double(), n_cells)
+        n_tokens, n_input = self.prototypes.shape
+        root = features[:, :n_tokens].mean(dim=0).sqrt()
+        weight = torch.cat([1 / root.clamp_min(RARE), root.repeat_interleave(n_input)])
+        x = torch.empty_like(features)
+        for g in range(self.n_groups):
+            own = group == g
+            location = features[own if bool(own.any()) else slice(None)].mean(dim=0)
+            x[own] = (features[own] - location) * weight
+            size = float(x[own].square().sum(dim=1).mean().sqrt()) if bool(own.any()) else 1.0
+            size = size if size > 0 else 1.0
+            x[own] /= size
+            self.location[g] = location
+            self.size[g] = size
+        self._find_map(x, weight)
 
     @torch.no_grad()
     def set_kinds(self, means: Tensor, covariance: Tensor, log_weight: Tensor) -> None:

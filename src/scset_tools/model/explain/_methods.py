@@ -150,6 +150,7 @@ class ExplainedModel(SupervisedModel):
         """
         cells = self._cells_of(self.adata if adata is None else adata)
         self.get_attributions(label_key, adata=cells, **kwargs).write(cells, key_added=key_added)
+        self._give_back(cells, adata)
 
     def get_attribution_matrix(
         self,
@@ -245,6 +246,7 @@ class ExplainedModel(SupervisedModel):
         codes, _ = sample_codes(_checks.require_obs(cells, self._sample_key), self._sample_key)
         n_cells = np.bincount(codes)[codes]
         write_cell_scores(cells, weights.mul(n_cells, axis=0), _keys.key(key_added or _keys.attention(self.name)))
+        self._give_back(cells, adata)
 
     def _require_attention(self) -> None:
         reason = self.module.no_attention

@@ -91,6 +91,8 @@ class MAESTRO(SampleModelClass):
         Whether samples are represented by the ``"student"`` or the ``"teacher"``.
     marker_dropout_rate
         With ``panel="open"``: largest share of its markers that a sample loses in the views of the student; the teacher sees all.
+    modality_dropout_rate
+        With several modalities and ``panel="open"``: probability that a sample loses a modality in the views of the student; one that it has stays.
     random_state
         Seed of the initial weights. Default: ``scvi.settings.seed``, or random.
 
@@ -148,6 +150,7 @@ class MAESTRO(SampleModelClass):
         standardize: bool = True,
         represent_with: Literal["student", "teacher"] = "student",
         marker_dropout_rate: float = 0.5,
+        modality_dropout_rate: float = 0.2,
         random_state: int | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -200,6 +203,8 @@ class MAESTRO(SampleModelClass):
                 represent_with=represent_with,
                 is_open=self._is_open,
                 marker_dropout_rate=marker_dropout_rate,
+                modality_dropout_rate=modality_dropout_rate,
+                **self._modality_arguments,
             )
         self._model_summary_string = (
             f"MAESTRO with n_hidden: {n_hidden}, n_latent: {n_latent}, n_inducing: {n_inducing}, masking: {masking} at "
@@ -238,7 +243,7 @@ class MAESTRO(SampleModelClass):
 
     def _before_training(self, module: MAESTROModule, splitter: SampleDataSplitter) -> None:
         """Fit the kinds of cells to the training samples, once: a model that is trained further keeps them."""
-        fit_tokens_once(module.tokens, splitter, module.standardize)
+        fit_tokens_once(module.tokens, splitter, module.standardize, parts=module.parts)
 
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         """120 steps, or 10 passes over the samples where these are more, and 10,000 at most."""

@@ -15,10 +15,13 @@ from torch import nn
 from scset_tools.data._batch import SampleBatch
 from scset_tools.model._base_module import Pieces, SampleModule
 from scset_tools.model.maestro._decoder import SetDecoder
+from scset_tools.model.maestro._latent import move_towards
 from scset_tools.model.maestro._views import StudentViews, hide, student_views
 from scset_tools.nn import (
     MarginalTokenPool,
     MarkerEmbedding,
+    ModalityParts,
+    Parts,
     ProjectionHead,
     SetEncoder,
     TokenPool,
@@ -31,13 +34,11 @@ from scset_tools.nn import (
 )
 from scset_tools.nn.loss import DistillationLoss, RelationalLoss, SinkhornLoss
 
-LATENT_DECAY = 0.95
-"""Share of the running location and scale of the vectors that stays in a step."""
 MAX_TEACHER_CELLS = {"cpu": 8_192, "cuda": 131_072}
 """Most cells that the teacher encodes in one piece; a larger batch is streamed sample by sample, which on a CPU is quicker
 because a block of cells stays in its cache from layer to layer."""
-STREAM_MARKERS = 90
-"""Sequence of a sample's seed: which markers it loses."""
+STREAM_MARKERS, STREAM_MODALITIES = 90, 91
+"""Sequences of a sample's seed: which markers, and which modalities, it loses."""
 
 
 class Student(nn.Module):
@@ -55,6 +56,10 @@ class MAESTROModule(SampleModule):
     ----------
     mean, scale
         Location and scale of each feature in each batch, (batches, features): cells enter as ``(x - mean) / scale``.
+    modality
+        Number of the modality of each feature, (features,), if there are several.
+    is_paired
+        Whether cells have several modalities.
         The other parameters are those of :class:`~scset_tools.model.MAESTRO`.
     """
 
@@ -91,9 +96,16 @@ class MAESTROModule(SampleModule):
         represent_with: str,
         is_open: bool = False,
         marker_dropout_rate: float = 0.0,
+        modality: torch.Tensor | None = None,
+        is_paired: bool = True,
+        modality_dropout_rate: float = 0.0,
     ) -> None:
         super().__init__()
         n_input = mean.shape[1]
+        self.modality_dropout_rate = modality_dropout_rate
+        self.parts: Any = None if modality is None else ModalityParts(modality, is_paired=is_paired)
+        self.n_kinds = n_kinds = 1 if modality is None else self.parts.n_kinds  # of sets, each centred by itself
+        own = (n_kinds,) if n_kinds > 1 else ()
         self.is_open, self.marker_dropout_rate = is_open, marker_dropout_rate
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
@@ -102,11 +114,14 @@ class MAESTROModule(SampleModule):
         self.reconstruction_weight, self.distillation_weight = reconstruction_weight, distillation_weight
         self.one_rate, self.unmasked_view = one_rate, unmasked_view
         self.standardize_latent, self.token_weight = standardize_latent, token_weight
-        self.register_buffer("latent_location", torch.zeros(n_latent))
-        self.register_buffer("latent_scale", torch.ones(()))
-        self.register_buffer("n_steps", torch.tensor(0))
-        pool = MarginalTokenPool if is_open else TokenPool
-        self.tokens: Any = pool(n_input, n_tokens, n_latent) if n_tokens else None
+        self.register_buffer("latent_location", torch.zeros(*own, n_latent))
+        self.register_buffer("latent_scale", torch.ones(own))
+        self.register_buffer("n_steps", torch.zeros(own, dtype=torch.int64))
+        self.tokens: Any = None
+        if n_tokens and is_open:
+            self.tokens = MarginalTokenPool(n_input, n_tokens * n_kinds, n_latent, n_groups=n_kinds)
+        elif n_tokens:
+            self.tokens = TokenPool(n_input, n_tokens, n_latent)
         encoder = SetEncoder(
             n_input,
             n_hidden,
@@ -160,29 +175,27 @@ class MAESTROModule(SampleModule):
 
     def loss(self, batch: SampleBatch) -> LossOutput:
         r"""``reconstruction_weight * L_rec + distillation_weight * L_SD`` (Algorithm 3, steps 2-9), mean over views."""
-        x = self.standardize(batch)
-        views = student_views(
-            self.as_given(batch),
-            batch.ptr,
-            batch.seed,
-            n_cells=self.n_cells,
-            mask_rates=self.mask_rates,
-            masking=self.masking,
-            views=self.views,
-            one_rate=self.one_rate,
-            unmasked=self.unmasked_view,
-        )
-        shown = x  # the student may see fewer markers than the teacher, and than it is to reconstruct
+        x, given, ptr, seed, parts = self.standardize(batch), self.as_given(batch), batch.ptr, batch.seed, None
+        if self.parts is not None:
+            parts = self.parts(x, ptr)
+            x, given, ptr, seed = x[parts.order], given[parts.order], parts.ptr, parts.seeds(seed)
+        how = {"masking": self.masking, "views": self.views, "one_rate": self.one_rate, "unmasked": self.unmasked_view}
+        views = student_views(given, ptr, seed, n_cells=self.n_cells, mask_rates=self.mask_rates, **how)
+        shown = x  # the student may see fewer modalities and markers than the teacher, and than it is to reconstruct
+        if parts is not None and self.training and self.modality_dropout_rate:
+            rate = self.modality_dropout_rate
+            shown = self.parts.drop(shown, batch.ptr, batch.seed, rate=rate, stream=STREAM_MODALITIES)
         if self.is_open and self.training and self.marker_dropout_rate:
-            shown = drop_markers(x, batch.ptr, batch.seed, rate=self.marker_dropout_rate, stream=STREAM_MARKERS)
-        z = self.encode_views(shown, views)
+            shown = drop_markers(shown, ptr, seed, rate=self.marker_dropout_rate, stream=STREAM_MARKERS)
+        z = self.encode_views(shown, views, parts)
         total = z.new_zeros((), dtype=torch.float32)
         metrics = {}
         if self.decoder is not None:
             metrics["reconstruction"] = self._reconstruction_loss(x, views, z)
             total = total + self.reconstruction_weight * metrics["reconstruction"]
         if self.teacher is not None:
-            metrics["distillation"] = self._distillation_loss(x, batch.ptr, views, z)
+            weight = None if parts is None else self._weights(shown, parts)
+            metrics["distillation"] = self._distillation_loss(x, ptr, views, z, parts=parts, weight=weight)
             total = total + self.distillation_weight * metrics["distillation"]
         return LossOutput(loss=total, n_obs_minibatch=batch.n_samples, extra_metrics=metrics)
 
@@ -196,12 +209,30 @@ class MAESTROModule(SampleModule):
         cost = self.transport(target, decoded, x_ptr=ptr, y_ptr=ptr)
         return cost.sum() / (ptr.diff() > 0).sum().clamp_min(1)  # over the views that hide something
 
+    def _weights(self, shown: torch.Tensor, parts: Parts) -> torch.Tensor:
+        """Weight of each part in the vector of its sample, of what is shown of it, (parts,)."""
+        code = self.parts.codes(shown[parts.ptr[:-1]])
+        return self.parts.weights(code, parts.sample, n_cells=parts.ptr.diff(), n_samples=parts.n_samples)
+
     def _distillation_loss(
-        self, x: torch.Tensor, ptr: torch.Tensor, views: StudentViews, z: torch.Tensor
+        self,
+        x: torch.Tensor,
+        ptr: torch.Tensor,
+        views: StudentViews,
+        z: torch.Tensor,
+        *,
+        parts: Parts | None = None,
+        weight: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Disagreement of the student's views with the teacher, who sees all cells: of geometry, or of prototypes (eq. 11-14)."""
         with torch.no_grad():
-            target = self._join(self._encode_all(self.teacher.encoder, x, ptr), x, ptr)
+            kind = None if parts is None else parts.kind
+            target = self._join(self._encode_all(self.teacher.encoder, x, ptr), x, ptr, kind)
+        sample_of_view = views.sample_of_view
+        if parts is not None:  # of views of parts views of samples
+            target = parts.pool(target)
+            z = parts.pool(z.unflatten(0, (-1, views.n_samples)), weight).flatten(0, 1)
+            sample_of_view = torch.arange(len(target), device=z.device).repeat(len(z) // len(target))
         if self._is_relational:
             by_view = z.unflatten(0, (-1, len(target)))  # (views of a sample, samples, n_latent)
             if self.unmasked_view:  # a view with hidden cells is not to look like the whole sample
@@ -209,7 +240,7 @@ class MAESTROModule(SampleModule):
             return self.distillation(by_view, target)
         with torch.no_grad():
             target = self.teacher.head(target)  # (samples, n_prototypes)
-        value = self.distillation(self.student.head(z), target, views.sample_of_view)
+        value = self.distillation(self.student.head(z), target, sample_of_view)
         if self.training and torch.is_grad_enabled():
             self.distillation.update_center(target)
         return value
@@ -228,36 +259,43 @@ class MAESTROModule(SampleModule):
         decoded = self.decoder(z, views.slot[is_target], ptr, n_visible=sizes - n_hidden, n_hidden=n_hidden)
         return decoded, is_target, ptr
 
-    def encode_views(self, x: torch.Tensor, views: StudentViews) -> torch.Tensor:
-        """Vectors of views with hidden cells, (views, n_latent)."""
+    def encode_views(self, x: torch.Tensor, views: StudentViews, parts: Parts | None = None) -> torch.Tensor:
+        """Vectors of views with hidden cells, of samples or of their parts, (views, n_latent)."""
+        kind = None if parts is None else parts.kind
         token = self.hidden_token
         if self.is_open:  # a hidden cell lacks the markers that its sample lacks
             token = torch.where(x[views.index[views.ptr[:-1]]].isnan(), torch.nan, token)
         rows, ptr, log_weight = hide(x, views, token)
         encoded = self.student.encoder(rows, ptr, log_weight=log_weight)
         if self.training and torch.is_grad_enabled():
-            self._update_latent(encoded.detach()[: views.n_samples])  # the first view of each sample
+            first = encoded.detach()[: views.n_samples]  # the first view of each sample
+            for k in range(self.n_kinds):
+                own = ... if parts is None else (parts.kind == k) & (self._weights(x, parts) > 0)
+                self._update_latent(first[own], ... if self.n_kinds == 1 else k)
         is_visible = ~views.is_hidden
-        return self._join(encoded, x[views.index[is_visible]], ptr_from_sizes(views.ptr.diff() - views.n_hidden))
+        kinds = None if kind is None else kind[views.sample_of_view]
+        return self._join(encoded, x[views.index[is_visible]], ptr_from_sizes(views.ptr.diff() - views.n_hidden), kinds)
 
-    def _join(self, encoded: torch.Tensor, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+    def _join(
+        self, encoded: torch.Tensor, x: torch.Tensor, ptr: torch.Tensor, kind: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """What attention pools, at zero mean and unit variance over samples, plus what the tokens pool, (samples, n_latent)."""
-        return self._scaled(encoded) + (self.token_weight * self.tokens(x, ptr) if self.tokens is not None else 0)
+        encoded = self._scaled(encoded, kind)
+        if self.tokens is None:
+            return encoded
+        return encoded + self.token_weight * (self.tokens(x, ptr) if kind is None else self.tokens(x, ptr, kind))
 
-    def _scaled(self, encoded: torch.Tensor) -> torch.Tensor:
-        return (encoded - self.latent_location) / self.latent_scale if self.standardize_latent else encoded
+    def _scaled(self, encoded: torch.Tensor, kind: torch.Tensor | None = None) -> torch.Tensor:
+        if not self.standardize_latent:
+            return encoded
+        if self.n_kinds == 1:
+            return (encoded - self.latent_location) / self.latent_scale
+        return (encoded - self.latent_location[kind]) / self.latent_scale[kind][:, None]
 
-    @torch.no_grad()
-    def _update_latent(self, encoded: torch.Tensor) -> None:
-        """Move location and scale towards those of a batch: one scale for all dimensions, which keeps the geometry."""
-        if len(encoded) < 2 or not self.standardize_latent:
-            return
-        encoded = encoded.to(self.latent_location.dtype)
-        rate = torch.where(self.n_steps == 0, 1.0, 1 - LATENT_DECAY).to(encoded)
-        self.latent_location.lerp_(encoded.mean(dim=0), rate)
-        variance = encoded.var(dim=0, correction=0).mean().clamp_min(1e-12)
-        self.latent_scale.copy_(self.latent_scale.square().lerp(variance, rate).sqrt())
-        self.n_steps += 1
+    def _update_latent(self, encoded: torch.Tensor, which: Any = ...) -> None:
+        """Move location and scale towards those of a batch, of one kind of sets or of all."""
+        if len(encoded) > 1 and self.standardize_latent:
+            move_towards(encoded, self.latent_location, self.latent_scale, n_steps=self.n_steps, which=which)
 
     def after_step(self, step: int) -> None:
         """Move the teacher towards the student (eq. 13); with prototypes faster in the first steps."""
@@ -281,7 +319,11 @@ class MAESTROModule(SampleModule):
     def represent(self, batch: SampleBatch) -> torch.Tensor:
         """One vector per sample, from all its cells, (samples, n_latent)."""
         x = self.standardize(batch)
-        return self._join(self.encoder(x, batch.ptr), x, batch.ptr)
+        if self.parts is None:
+            return self._join(self.encoder(x, batch.ptr), x, batch.ptr)
+        parts = self.parts(x, batch.ptr)
+        x = x[parts.order]
+        return parts.pool(self._join(self.encoder(x, parts.ptr), x, parts.ptr, parts.kind))
 
     def baseline(self, batch: SampleBatch) -> torch.Tensor:
         """The mean cell of the training data (of the batch of each cell), where attributions start: (cells, features)."""
@@ -289,18 +331,31 @@ class MAESTROModule(SampleModule):
 
     def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The vector of one sample of any size, in bounded memory, (1, n_latent)."""
-        encoded = self._scaled(stream_embed(self.encoder, lambda: self._standardized(pieces)))
+        whole = partial(self._standardized, pieces)
+        if self.parts is None:
+            return self._embed_pieces(whole)
+        return torch.stack([w * self._embed_pieces(rows, kind) for kind, w, rows in self.parts.in_pieces(whole)]).sum(0)
+
+    def _embed_pieces(self, rows: Any, kind: torch.Tensor | None = None) -> torch.Tensor:
+        encoded = self._scaled(stream_embed(self.encoder, rows), kind)
         if self.tokens is None:
             return encoded
-        return encoded + self.token_weight * self.tokens.embed_pieces(self._standardized(pieces))
+        return encoded + self.token_weight * self.tokens.embed_pieces(rows(), *(() if kind is None else (kind,)))
 
     def attention(self, batch: SampleBatch) -> torch.Tensor:
         """Weight of each cell in the pooling of its sample, (cells, n_heads)."""
-        return self.encoder.get_attention(self.standardize(batch), batch.ptr)
+        x = self.standardize(batch)
+        if self.parts is None:
+            return self.encoder.get_attention(x, batch.ptr)
+        parts = self.parts(x, batch.ptr)
+        return parts.spread(self.encoder.get_attention(x[parts.order], parts.ptr))
 
     def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The same for one sample of any size."""
-        return stream_attention(self.encoder, lambda: self._standardized(pieces))
+        whole = partial(self._standardized, pieces)
+        if self.parts is None:
+            return stream_attention(self.encoder, whole)
+        return self.parts.attention_in_pieces(whole, partial(stream_attention, self.encoder))
 
     def standardize(self, batch: SampleBatch) -> torch.Tensor:
         """Cells as ``(x - mean) / scale`` of their batch, in the type of the weights, (cells, features)."""

@@ -103,6 +103,7 @@ class PaSCient(PublishedModel):
     _module_cls = PaSCientModule
     _presets = PRESETS
     _own_keys = ("cell_type_key",)
+    _why_fixed = "its first layer is one product with the sparse counts of all genes, where one that is not measured is a zero like any other"
     _data_splitter_cls = PaSCientSplitter
     _space_cls = FirstLayerSpace
     _default_baseline = "zeros"

@@ -105,6 +105,8 @@ class ScSet(ReadsBulk):
         batch if ``batch_key`` was given. Diffusion expects features of unit size; without it cells enter as they are.
     marker_dropout_rate
         With ``panel="open"``: largest share of its markers that a sample loses before the encoder reads it; all are to be denoised.
+    modality_dropout_rate
+        With several modalities and ``panel="open"``: probability that a sample loses a modality in what the encoder reads in a step; one that it has stays.
     random_state
         Seed of the initial weights. Default: ``scvi.settings.seed``, or random.
 
@@ -158,6 +160,7 @@ class ScSet(ReadsBulk):
         batch_weight: float | Mapping[str, float] = 0.0,
         standardize: bool = True,
         marker_dropout_rate: float = 0.5,
+        modality_dropout_rate: float = 0.2,
         random_state: int | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -199,6 +202,8 @@ class ScSet(ReadsBulk):
                 batch_weights=weights,
                 is_open=self._is_open,
                 marker_dropout_rate=marker_dropout_rate,
+                modality_dropout_rate=modality_dropout_rate,
+                **self._modality_arguments,
             )
         told = f" Told: {', '.join(c.name for c in covariates)}." if covariates else ""
         self._model_summary_string = (
@@ -284,7 +289,7 @@ class ScSet(ReadsBulk):
 
     def _before_training(self, module: ScSetModule, splitter: SampleDataSplitter) -> None:
         """Fit the kinds of cells to the training samples, once: a model that is trained further keeps them."""
-        fit_tokens_once(module.tokens, splitter, module.read)
+        fit_tokens_once(module.tokens, splitter, module.read, parts=module.parts)
 
     def _finetune_defaults(self, mode: str, level: str) -> dict[str, Any]:
         # as many as the encoder reads at once: more would be the mean of several groups

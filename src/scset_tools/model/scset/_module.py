@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +14,16 @@ from scvi.module.base import LossOutput
 from scset_tools.data._batch import SampleBatch
 from scset_tools.model._base_module import Pieces, SampleModule
 from scset_tools.model.scset._conditions import Conditions, dependence
+from scset_tools.model.scset._draws import anchors_and_targets, tilted_half
 from scset_tools.model.scset._encoders import ENCODERS, last_modules
 from scset_tools.model.scset._groups import Groups, group_cells, stream_groups
 from scset_tools.nn import (
     Denoiser,
     MarginalTokenPool,
     MarkerEmbedding,
+    ModalityParts,
     NoiseSchedule,
+    Parts,
     TokenPool,
     cell_normal,
     cell_uniform,
@@ -27,14 +31,12 @@ from scset_tools.nn import (
     flow_path,
     host_sizes,
     ptr_from_sizes,
-    rank_within_set,
-    rows_where,
     sample_of_cell,
     segment_mean,
 )
 
-STREAM_SPLIT, STREAM_TIME, STREAM_NOISE, STREAM_START, STREAM_TILT, STREAM_STEP = 20, 21, 22, 23, 24, 100
-STREAM_MARKERS = 25
+STREAM_TIME, STREAM_NOISE, STREAM_START, STREAM_STEP = 21, 22, 23, 100
+STREAM_MARKERS, STREAM_MODALITIES = 25, 26
 """Sequences of a sample's seed: what is drawn for its cells in training, and in generation (one more for each step)."""
 
 DECODERS = ("diffusion", "flow")
@@ -59,6 +61,10 @@ class ScSetModule(SampleModule):
         Mean and standard deviation of each covariate that is a number, (covariates, 2).
     batch_weights
         Weight of the term that takes each covariate out of the vectors.
+    modality
+        Number of the modality of each feature, (features,), if there are several.
+    is_paired
+        Whether cells have several modalities.
         The other parameters are those of :class:`~scset_tools.model.ScSet`.
     """
 
@@ -93,9 +99,14 @@ class ScSetModule(SampleModule):
         is_open: bool = False,
         marker_dropout_rate: float = 0.0,
         shared_times: bool = False,
+        modality: torch.Tensor | None = None,
+        is_paired: bool = True,
+        modality_dropout_rate: float = 0.0,
     ) -> None:
         super().__init__()
         n_input = mean.shape[1]
+        self.modality_dropout_rate = modality_dropout_rate
+        self.parts: Any = None if modality is None else ModalityParts(modality, is_paired=is_paired)
         self.is_open, self.marker_dropout_rate = is_open, marker_dropout_rate
         for name, value in (("mean", mean), ("scale", scale), ("low", low), ("high", high)):
             self.register_buffer(name, value)
@@ -111,9 +122,13 @@ class ScSetModule(SampleModule):
         )
         lift = MarkerEmbedding(n_input, n_hidden) if is_open else None
         self.denoiser = Denoiser(n_input, n_latent, n_hidden=n_hidden, n_blocks=n_blocks, lift=lift)
-        pool = MarginalTokenPool if is_open else TokenPool
         # after the rest, so that a model without tokens has the same first weights
-        self.tokens: Any = pool(n_input, n_tokens, n_latent) if n_tokens else None
+        self.tokens: Any = None
+        if n_tokens and is_open:
+            n_kinds = 1 if modality is None else self.parts.n_kinds
+            self.tokens = MarginalTokenPool(n_input, n_tokens * n_kinds, n_latent, n_groups=n_kinds)
+        elif n_tokens:
+            self.tokens = TokenPool(n_input, n_tokens, n_latent)
         self.token_weight = token_weight
         self.schedule = NoiseSchedule(schedule, n_steps) if decoder == "diffusion" else None
         self.covariates, self.batch_weights = tuple(covariates), tuple(batch_weights)
@@ -138,11 +153,19 @@ class ScSetModule(SampleModule):
             ptr = batch.ptr
         anchors, anchor_ptr, targets, target_ptr = self.split(ptr, batch.seed)
         seen = x[anchors]
+        if self.parts is not None and self.training and self.modality_dropout_rate:
+            rate = self.modality_dropout_rate
+            seen = self.parts.drop(seen, anchor_ptr, batch.seed, rate=rate, stream=STREAM_MODALITIES)
         if self.is_open and self.training and self.marker_dropout_rate:
             # the encoder may see fewer markers than are to be denoised
             seen = drop_markers(seen, anchor_ptr, batch.seed, rate=self.marker_dropout_rate, stream=STREAM_MARKERS)
         x_anchors = self._cut_off(seen)
-        z = self._join(self.encoder(x_anchors, anchor_ptr), x_anchors, anchor_ptr)
+        if self.parts is None:
+            z = self._join(self.encoder(x_anchors, anchor_ptr), x_anchors, anchor_ptr)
+        else:
+            parts = self.parts(x_anchors, anchor_ptr)
+            x_anchors = x_anchors[parts.order]
+            z = parts.pool(self._join(self.encoder(x_anchors, parts.ptr), x_anchors, parts.ptr, parts.kind))
         ptr = target_ptr * self.n_times
         clean = x[targets].repeat_interleave(self.n_times, 0)
         noise = cell_normal(batch.seed, ptr, x.shape[1], stream=STREAM_NOISE).to(x.dtype)
@@ -228,58 +251,14 @@ class ScSetModule(SampleModule):
     def tilted(
         self, x: torch.Tensor, ptr: torch.Tensor, seed: torch.Tensor, *, tilt: float | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Half of the cells of each sample (two at least), those of one side of it more likely than others.
-
-        A direction of the features is drawn for each sample, and its cells are drawn without replacement with odds that change
-        by ``exp(tilt)`` or so from one side to the other (by default that of the model): a sample of another composition, made of true cells.
-
-        Returns
-        -------
-        Rows of the cells and their boundaries.
-        """
-        sample = sample_of_cell(ptr)
-        own = ptr_from_sizes([1] * (len(ptr) - 1)).to(ptr.device)
-        direction = cell_normal(seed, own, x.shape[1] + 1, stream=STREAM_TILT)  # and how far it tilts
-        direction, strength = direction[:, 1:], direction[:, 0]
-        strength = strength * (self.tilt if tilt is None else tilt)
-        direction = direction / direction.norm(dim=1, keepdim=True) * strength[:, None]
-        side = (x.to(direction.dtype).nan_to_num(0.0) * direction[sample]).sum(1)
-        u = cell_uniform(seed, ptr, stream=STREAM_TILT)
-        score = side - torch.log(
-            -torch.log(u.clamp(1e-300, 1 - 1e-16))
-        )  # Gumbel: the largest are a draw with these odds
-        n_kept = ((ptr.diff() + 1) // 2).clamp(min=2).minimum(ptr.diff())
-        is_kept = rank_within_set(score, ptr, descending=True) < n_kept[sample]
-        return is_kept.nonzero().squeeze(1), ptr_from_sizes(n_kept)
+        """Half of the cells of each sample; see :func:`~scset_tools.model.scset._draws.tilted_half`. By default with the tilt of the model."""
+        return tilted_half(x, ptr, seed, tilt=self.tilt if tilt is None else tilt)
 
     def split(
         self, ptr: torch.Tensor, seed: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Disjoint anchor and target cells of each sample.
-
-        A sample gives ``n_targets`` targets, or a quarter of its cells where these are fewer than four times as many (one at
-        least), and of the others at most ``n_cells`` anchors.
-
-        Returns
-        -------
-        Rows of the anchors and their boundaries, rows of the targets and their boundaries.
-        """
-        counts = ptr.diff()
-        n_targets = (counts // 4).clamp(1, self.n_targets).minimum(counts)
-        n_anchors = (counts - n_targets).clamp(max=self.n_cells)
-        sample = sample_of_cell(ptr)
-        rank = rank_within_set(cell_uniform(seed, ptr, stream=STREAM_SPLIT), ptr)
-        is_target = rank < n_targets[sample]
-        is_anchor = ~is_target & (rank < (n_targets + n_anchors)[sample])
-        sizes = host_sizes(ptr)
-        of_targets = [min(max(n // 4, 1), self.n_targets, n) for n in sizes]
-        of_anchors = [min(n - k, self.n_cells) for n, k in zip(sizes, of_targets, strict=True)]
-        return (
-            rows_where(is_anchor, sum(of_anchors)),
-            ptr_from_sizes(n_anchors, known=of_anchors),
-            rows_where(is_target, sum(of_targets)),
-            ptr_from_sizes(n_targets, known=of_targets),
-        )
+        """Anchors and targets of each sample; see :func:`~scset_tools.model.scset._draws.anchors_and_targets`."""
+        return anchors_and_targets(ptr, seed, n_cells=self.n_cells, n_targets=self.n_targets)
 
     def _predict(
         self,
@@ -311,13 +290,20 @@ class ScSetModule(SampleModule):
 
     def represent(self, batch: SampleBatch) -> torch.Tensor:
         """One vector per sample, from all its cells, (samples, n_latent)."""
-        x = self.read(batch)
-        return self._encode(x, batch.ptr, group_cells(x, batch.ptr, self.n_cells))
+        return self._represent(self.read(batch), batch)
 
     def represent_features(self, x: torch.Tensor, batch: SampleBatch) -> torch.Tensor:
         """The vectors if the cells of the batch had the features ``x``, (samples, n_latent)."""
-        groups = group_cells(self.read(batch), batch.ptr, self.n_cells)  # cells stay in their groups
-        return self._encode(self.read(replace(batch, x=self._with_missing(x, batch))), batch.ptr, groups)
+        return self._represent(self.read(replace(batch, x=self._with_missing(x, batch))), batch)
+
+    def _represent(self, x: torch.Tensor, batch: SampleBatch) -> torch.Tensor:
+        """The vectors of cells ``x``, in the groups of those of the batch."""
+        given = self.read(batch)
+        if self.parts is None:
+            return self._encode(x, batch.ptr, group_cells(given, batch.ptr, self.n_cells))
+        parts = self.parts(given, batch.ptr)
+        groups = group_cells(given[parts.order], parts.ptr, self.n_cells)
+        return parts.pool(self._encode(x[parts.order], parts.ptr, groups, parts))
 
     def baseline(self, batch: SampleBatch) -> torch.Tensor:
         """The mean cell of the training data (of the batch of each cell), where attributions start: (cells, features)."""
@@ -325,42 +311,66 @@ class ScSetModule(SampleModule):
 
     def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The vector of one sample of any size, in bounded memory, (1, n_latent)."""
+        whole = partial(self._read_pieces, pieces)
+        if self.parts is None:
+            return self._embed_pieces(whole)
+        return torch.stack([w * self._embed_pieces(rows, kind) for kind, w, rows in self.parts.in_pieces(whole)]).sum(0)
+
+    def _embed_pieces(self, rows: Any, kind: torch.Tensor | None = None) -> torch.Tensor:
         total: Any = 0
         n_groups = 0
-        for x, ptr, _ in stream_groups(lambda: self._read_pieces(pieces), self.n_cells):
+        for x, ptr, _ in stream_groups(rows, self.n_cells):
             z = self.encoder(x, ptr)
             total, n_groups = total + z.sum(0, keepdim=True), n_groups + len(z)
         if self.tokens is None:
             return total / n_groups
-        return total / n_groups + self.token_weight * self.tokens.embed_pieces(self._read_pieces(pieces))
+        tokens = self.tokens.embed_pieces(rows(), *(() if kind is None else (kind,)))
+        return total / n_groups + self.token_weight * tokens
 
     def attention(self, batch: SampleBatch) -> torch.Tensor:
         """Weight of each cell in what represents its sample, (cells, n_heads); the weights of a sample sum to 1."""
         x = self.read(batch)
-        groups = group_cells(x, batch.ptr, self.n_cells)
+        if self.parts is None:
+            return self._attention(x, batch.ptr)
+        parts = self.parts(x, batch.ptr)
+        return parts.spread(self._attention(x[parts.order], parts.ptr))
+
+    def _attention(self, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+        groups = group_cells(x, ptr, self.n_cells)
         weights = self.encoder.get_attention(x if groups.order is None else x[groups.order], groups.ptr)
         if groups.order is None:
             return weights
-        n_groups = torch.tensor(groups.n_groups, device=x.device)[sample_of_cell(batch.ptr)]
+        n_groups = torch.tensor(groups.n_groups, device=x.device)[sample_of_cell(ptr)]
         return torch.empty_like(weights).index_copy(0, groups.order, weights) / n_groups[:, None]
 
     def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The same for one sample of any size."""
+        whole = partial(self._read_pieces, pieces)
+        if self.parts is None:
+            return self._attention_in_pieces(whole)
+        return self.parts.attention_in_pieces(whole, self._attention_in_pieces)
+
+    def _attention_in_pieces(self, rows: Any) -> torch.Tensor:
         parts, positions, n_groups = [], [], 0
-        for x, ptr, position in stream_groups(lambda: self._read_pieces(pieces), self.n_cells):
+        for x, ptr, position in stream_groups(rows, self.n_cells):
             parts.append(self.encoder.get_attention(x, ptr))
             positions.append(position)
             n_groups += len(ptr) - 1
         weights = torch.cat(parts)
         return torch.empty_like(weights).index_copy(0, torch.cat(positions), weights) / n_groups
 
-    def _encode(self, x: torch.Tensor, ptr: torch.Tensor, groups: Groups) -> torch.Tensor:
+    def _encode(self, x: torch.Tensor, ptr: torch.Tensor, groups: Groups, parts: Parts | None = None) -> torch.Tensor:
         z = self.encoder(x if groups.order is None else x[groups.order], groups.ptr)
-        return self._join(z if groups.order is None else segment_mean(z, ptr_from_sizes(groups.n_groups)), x, ptr)
+        z = z if groups.order is None else segment_mean(z, ptr_from_sizes(groups.n_groups))
+        return self._join(z, x, ptr, None if parts is None else parts.kind)
 
-    def _join(self, encoded: torch.Tensor, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+    def _join(
+        self, encoded: torch.Tensor, x: torch.Tensor, ptr: torch.Tensor, kind: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """What attention pools, plus what the tokens pool, (samples, n_latent)."""
-        return encoded if self.tokens is None else encoded + self.token_weight * self.tokens(x, ptr)
+        if self.tokens is None:
+            return encoded
+        return encoded + self.token_weight * (self.tokens(x, ptr) if kind is None else self.tokens(x, ptr, kind))
 
     # ---- features
 

@@ -116,6 +116,8 @@ class SelfGuidedMAE(PublishedModel):
     (6, 8)
     """
 
+    _why_fixed = "what it hides and predicts is a choice among all genes"
+    _one_scale = "it embeds values of all features by one map of values, and modalities have scales of their own"
     _module_cls = SelfGuidedMAEModule
     _presets = PRESETS
     _data_splitter_cls = CellDataSplitter

@@ -177,6 +177,7 @@ class SupervisedModel(LearnsLabels):
         if one.target.classes:
             values = pd.Categorical(values, categories=list(one.target.classes), ordered=one.kind == "ordinal")
         cells.obs[_keys.key(key_added or _keys.of_model(self.name, one.target.name))] = values
+        self._give_back(cells, adata)
 
     def _outputs(
         self,
