@@ -107,7 +107,10 @@ def test_groups_have_the_same_share_of_an_epoch():
         sampler.set_epoch(epoch)
         batches = [batch for _, batch in sampler]
         assert len(batches) == len(sampler) == 5
-        flat = np.concatenate(batches)
+        assert all(len({n % 20 for n in batch}) == 4 for batch in batches)  # and is in another batch
+        numbers = np.concatenate(batches)
+        assert len(set(numbers)) == 20  # a sample that comes again has a number, and with it draws, of its own
+        flat = numbers % 20
         assert np.bincount(groups[flat]).tolist() == [10, 10]
         assert np.bincount(flat, minlength=20)[15:].tolist() == [2] * 5
         assert np.bincount(flat, minlength=20)[:15].max() == 1
@@ -119,4 +122,4 @@ def test_groups_have_the_same_share_of_an_epoch():
 def test_a_rest_is_dealt_out():
     groups = np.array([0, 0, 0, 0, 0, 1, 2])
     sampler = SampleBatchSampler(np.arange(7), np.ones(7), batch_size=3, shuffle=True, groups=groups)
-    assert sorted(np.bincount(groups[np.concatenate([b for _, b in sampler])])) == [2, 2, 3]
+    assert sorted(np.bincount(groups[np.concatenate([b for _, b in sampler]) % 7])) == [2, 2, 3]

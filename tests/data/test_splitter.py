@@ -223,3 +223,17 @@ def test_cohorts_have_the_same_share_of_training(adata, register):
         SampleDataSplitter(manager, balance_key="cohort")
     with pytest.raises(KeyError, match="'site' is not a column"):
         SampleDataSplitter(manager, balance_key="site")
+
+
+def test_a_sample_that_comes_again_is_drawn_anew(adata, register):
+    adata.obs["cohort"] = np.where(adata.obs["sample"] == "c", "x", "y")
+    splitter = SampleDataSplitter(register(adata), seed=0, batch_size=2, n_cells=4, balance_key="cohort")
+    c = list(splitter.index.names).index("c")
+    drawn = []
+    for batch in splitter.train_dataloader():
+        assert len(set(batch.sample.tolist())) == len(batch.sample)  # not beside itself
+        for i in (batch.sample == c).nonzero().ravel().tolist():
+            drawn.append((batch.rows[batch.ptr[i] : batch.ptr[i + 1]].tolist(), int(batch.seed[i])))
+    assert len(drawn) == 2
+    assert drawn[0][0] != drawn[1][0]
+    assert drawn[0][1] != drawn[1][1]  # what a module draws for it differs as well

@@ -144,6 +144,23 @@ class SampleDataset(Dataset):
         )
 
 
+class RepeatedDraws(SampleDataset):
+    """A dataset in which number ``sample + k * len(dataset)`` is the sample once more, with other cells drawn."""
+
+    def rows_of(self, sample: int, epoch: int = 0) -> np.ndarray:
+        """Rows of the cells drawn from a sample in an epoch; a repeat draws anew."""
+        repeat, sample = divmod(int(sample), len(self))
+        return self._drawn(sample, (epoch, self._ids[sample], *([repeat] if repeat else [])))
+
+    def __getitem__(self, key: tuple[int, Sequence[int]]) -> SampleBatch:
+        epoch, numbers = key
+        samples = [int(n) % len(self) for n in numbers]
+        batch = self._batch(samples, [self.rows_of(n, epoch) for n in numbers], epoch)
+        repeat = torch.tensor([int(n) // len(self) for n in numbers], dtype=torch.int64)
+        batch.seed = batch.seed ^ (repeat * 0x5DEECE66D)  # what a module draws for a repeat differs as well
+        return batch
+
+
 def _order_by_name(manager: SampleManager) -> np.ndarray:
     """The order of the cells of a manager, remembered for as long as they have the same names."""
     names = manager.adata.obs_names

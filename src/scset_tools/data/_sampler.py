@@ -31,8 +31,9 @@ class SampleBatchSampler(DistributedSampler):
     shuffle, seed
         Whether to go through the samples in an order drawn anew from ``(seed, epoch)``.
     groups
-        Number of the group of each of ``samples``: every group then has the same share of an epoch, whose length stays. Of a larger group some
-        samples are left out, others in each epoch; those of a smaller one come several times.
+        Number of the group of each of ``samples``: every group then has the same share of an epoch, whose length stays, from its begin
+        to its end. Of a larger group some samples are left out, others in each epoch; those of a smaller one come several times, as far from each other as can be. Number
+        ``sample + k * len(sizes)`` is a sample for the k-th time more: other cells are drawn (:class:`~scset_tools.data._dataset.RepeatedDraws`).
     num_replicas, rank
         Number of processes, and which of them this is.
     """
@@ -52,9 +53,11 @@ class SampleBatchSampler(DistributedSampler):
     ) -> None:
         # super().__init__ would ask for an initialised process group
         self.samples, self.sizes = np.asarray(samples, dtype=np.int64), np.asarray(sizes)
+        self._n_samples = len(self.sizes)
         self.batch_size, self.max_cells = batch_size, max_cells
         self.shuffle, self.seed, self.groups = shuffle, int(seed), groups
         self.num_replicas, self.rank, self.epoch = num_replicas, rank, 0
+        self.sizes = np.tile(self.sizes, self._most_times())
         # Lightning counts batches once and drops what an epoch has beyond that, but with max_cells their number depends on
         # the order: take the most of some orders, and let no epoch need more
         orders = [
@@ -75,23 +78,32 @@ class SampleBatchSampler(DistributedSampler):
     def __len__(self) -> int:
         return self._n_batches // self.num_replicas
 
+    def _most_times(self) -> int:
+        """How often a sample may come in an epoch."""
+        if self.groups is None or not len(self.samples):
+            return 1
+        counts = np.unique(self.groups, return_counts=True)[1]
+        return int(1 + len(self.samples) // len(counts) // counts.min())
+
     def _order(self, epoch: int) -> list[int]:
         order = self.samples
         if self.shuffle:
             rng = np.random.default_rng((self.seed, epoch))
-            order = rng.permutation(order if self.groups is None else self._evenly(rng))
+            order = rng.permutation(order) if self.groups is None else self._evenly(rng)
         return order.tolist()
 
     def _evenly(self, rng: np.random.Generator) -> np.ndarray:
-        """As many samples as there are, the same number of each group, but for a rest that is dealt out at random."""
+        """As many numbers as there are samples, equally many of each group, but for a rest that is dealt out at random."""
         groups = [self.samples[self.groups == g] for g in np.unique(self.groups)]  # type: ignore[arg-type]
         quota = np.full(len(groups), len(self.samples) // len(groups))
         quota[rng.permutation(len(groups))[: len(self.samples) % len(groups)]] += 1
-        drawn = []
+        numbers, places = [], []
         for own, n in zip(groups, quota, strict=True):
-            whole, rest = divmod(int(n), len(own))
-            drawn += [own] * whole + [rng.permutation(own)[:rest]]
-        return np.concatenate(drawn)
+            turn = np.arange(n)
+            # one order, gone through again and again: a sample beside itself in a batch would be alike for no reason but the draw
+            numbers.append(rng.permutation(own)[turn % len(own)] + turn // len(own) * self._n_samples)
+            places.append((turn + rng.random(n)) / n)
+        return np.concatenate(numbers)[np.argsort(np.concatenate(places), kind="stable")]
 
     def _n_cells(self, batch: list[int]) -> int:
         return int(self.sizes[batch].sum())

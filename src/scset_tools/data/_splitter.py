@@ -13,7 +13,7 @@ from scvi import REGISTRY_KEYS, settings
 from torch.utils.data import DataLoader
 
 from scset_tools import _checks
-from scset_tools.data._dataset import SampleDataset
+from scset_tools.data._dataset import RepeatedDraws, SampleDataset
 from scset_tools.data._manager import SampleManager
 from scset_tools.data._sampler import SampleBatchSampler
 from scset_tools.data._split import split_samples
@@ -95,8 +95,8 @@ class SampleDataSplitter(pl.LightningDataModule):
     max_cells_per_batch
         Most cells in a batch; fewer samples than ``batch_size`` are taken to stay below.
     balance_key
-        Column of ``adata.obs`` with the cohort of each sample: every cohort then has the same share of an epoch of training. Default: as many
-        as it has samples.
+        Column of ``adata.obs`` with the cohort of each sample: every cohort then has the same share of an epoch of training, in which
+        samples of a small one come several times, with other cells each time. Default: as many as it has samples.
     shuffle_set_split
         Whether the parts are drawn at random.
     seed
@@ -219,7 +219,8 @@ class SampleDataSplitter(pl.LightningDataModule):
             raise ValueError(msg)
 
     def _dataset(self) -> SampleDataset:
-        return SampleDataset(self.adata_manager, n_cells=self.n_cells, seed=self.seed, sparse=self.sparse)
+        made = SampleDataset if self._balance is None else RepeatedDraws
+        return made(self.adata_manager, n_cells=self.n_cells, seed=self.seed, sparse=self.sparse)
 
     def _publish(self) -> None:
         self.train_samples, self.validation_samples, self.test_samples = self._parts

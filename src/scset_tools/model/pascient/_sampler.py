@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import DataLoader
 
 from scset_tools import _checks
-from scset_tools.data._batch import SampleBatch
-from scset_tools.data._dataset import SampleDataset
+from scset_tools.data._dataset import RepeatedDraws
 from scset_tools.data._sampler import SampleBatchSampler
 from scset_tools.data._splitter import SampleDataSplitter, make_loader
 from scset_tools.model._setup import label_values
@@ -69,23 +67,6 @@ def resampled_order(
     return np.concatenate(taken)[order], np.concatenate(repeats)[order]
 
 
-class RepeatedDraws(SampleDataset):
-    """A dataset in which number ``sample + k * len(dataset)`` is the sample once more, with other cells drawn."""
-
-    def rows_of(self, sample: int, epoch: int = 0) -> np.ndarray:
-        """Rows of the cells drawn from a sample in an epoch; a repeat draws anew."""
-        repeat, sample = divmod(int(sample), len(self))
-        return self._drawn(sample, (epoch, self._ids[sample], *([repeat] if repeat else [])))
-
-    def __getitem__(self, key: tuple[int, Sequence[int]]) -> SampleBatch:
-        epoch, numbers = key
-        samples = [int(n) % len(self) for n in numbers]
-        batch = self._batch(samples, [self.rows_of(n, epoch) for n in numbers], epoch)
-        repeat = torch.tensor([int(n) // len(self) for n in numbers], dtype=torch.int64)
-        batch.seed = batch.seed ^ (repeat * 0x5DEECE66D)  # what a module draws for a repeat differs as well
-        return batch
-
-
 class ResampledBatchSampler(SampleBatchSampler):
     """Batches in which every stratum of the training samples has the same share.
 
@@ -114,12 +95,15 @@ class ResampledBatchSampler(SampleBatchSampler):
         **kwargs: Any,
     ) -> None:
         self.strata, self.is_downsampling, self.n_of_stratum = np.asarray(strata), is_downsampling, n_of_stratum
-        self._n_samples = len(sizes)
+        super().__init__(samples, sizes, **kwargs)
+
+    def _most_times(self) -> int:
+        if self.is_downsampling and self.n_of_stratum is None:
+            return 1
         counts = np.bincount(self.strata[self.strata >= 0]) if (self.strata >= 0).any() else np.ones(1, int)
-        n_rounds = 1 if is_downsampling else -(-counts.max() // counts[counts > 0].min())
-        if n_of_stratum is not None:
-            n_rounds = max((-(-n // counts[code]) for code, n in n_of_stratum.items()), default=1)
-        super().__init__(samples, np.tile(sizes, int(n_rounds)), **kwargs)
+        if self.n_of_stratum is not None:
+            return int(max((-(-n // counts[code]) for code, n in self.n_of_stratum.items()), default=1))
+        return int(-(-counts.max() // counts[counts > 0].min()))
 
     def _order(self, epoch: int) -> list[int]:
         rng = np.random.default_rng((self.seed, epoch))
