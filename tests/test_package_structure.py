@@ -78,6 +78,7 @@ ROOMS = {
     "datasets": Room((*CORE, "datasets")),
     # one page of what the others compute; pl draws for papers, the page in the colours of the screen
     "reporting": Room((*CORE, "data._split", "model", "profiles", "tl", "reporting")),
+    "pretrained": Room((*CORE, "model", "pretrained")),
     "cli": Room(("*",)),  # what users call by name: it may call anything, and nothing calls it
 }
 

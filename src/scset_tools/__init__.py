@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scset_tools import data, datasets, model, nn, pl, pp, profiles, tl
+    from scset_tools import data, datasets, model, nn, pl, pp, pretrained, profiles, tl
     from scset_tools.model import MAESTRO, PaSCient, ScSet, SelfGuidedMAE
     from scset_tools.reporting import report
 
@@ -31,6 +31,7 @@ _LAZY = {
     "nn": "scset_tools.nn",
     "pl": "scset_tools.pl",
     "pp": "scset_tools.pp",
+    "pretrained": "scset_tools.pretrained",
     "profiles": "scset_tools.profiles",
     "report": "scset_tools.reporting",
     "tl": "scset_tools.tl",
@@ -48,6 +49,7 @@ __all__ = [
     "nn",
     "pl",
     "pp",
+    "pretrained",
     "profiles",
     "report",
     "tl",

@@ -271,6 +271,23 @@ class SampleModelClass(ExplainedModel):
             },
         )
 
+    def freeze(self, parts: Sequence[str]) -> None:
+        """Let parts of the network learn no more, in :meth:`train` as in :meth:`finetune`; all others learn.
+
+        Parameters
+        ----------
+        parts
+            Names of parts, those of ``model.module.parts()``: of MAESTRO ``"markers"``, ``"block_1"``, ``"block_2"``, ..., ``"pooling"``,
+            ``"projection"`` and ``"decoder"``. An empty list frees all.
+
+        Raises
+        ------
+        ValueError
+            If there is no such part, or nothing is left to learn.
+        """
+        self.module.freeze(parts)
+        self.frozen_ = list(parts)
+
     def _before_training(self, module: Any, splitter: SampleDataSplitter) -> None:
         """What a module takes from the training samples before the first step; not called where a run is resumed."""
 

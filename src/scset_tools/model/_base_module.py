@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from scvi.module.base import BaseModuleClass, LossOutput
 
+from scset_tools import _checks
 from scset_tools.data._batch import SampleBatch
 
 Batch = Any
@@ -39,6 +40,9 @@ class SampleModule(BaseModuleClass):
 
     metrics: tuple[str, ...] = ()
     """Names of the metrics that ``loss`` returns beside the loss."""
+
+    frozen: tuple[str, ...] = ()
+    """Names of the :meth:`parts` that do not learn, in ``train`` as in ``finetune``."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> LossOutput:
@@ -127,6 +131,36 @@ class SampleModule(BaseModuleClass):
     def partial_modules(self) -> Sequence[torch.nn.Module]:
         """The last part of the encoder, which ``finetune(mode="partial")`` trains beside the head; none by default."""
         return ()
+
+    def parts(self) -> dict[str, torch.nn.Module]:
+        """Parts that can be frozen, by the name that users give them: those that the module is made of, if they learn."""
+        children = self.named_children()
+        return {n: c for n, c in children if n in self.frozen or any(p.requires_grad for p in c.parameters())}
+
+    def freeze(self, names: Sequence[str]) -> None:
+        """Let some parts learn no more; others that were frozen learn again.
+
+        Parameters
+        ----------
+        names
+            Of :meth:`parts`.
+
+        Raises
+        ------
+        ValueError
+            If there is no such part, or nothing is left to learn.
+        """
+        known = self.parts()
+        absent = [name for name in names if name not in known]
+        if absent or isinstance(names, str):
+            msg = f"freeze={names!r} must be a list of parts of {type(self).__name__}, which are {_checks.first(known, 50)}."
+            raise ValueError(msg)
+        if not set(known) - set(names):
+            msg = f"freeze={list(names)} leaves nothing to learn."
+            raise ValueError(msg)
+        self.frozen = tuple(names)
+        for name, part in known.items():
+            part.requires_grad_(requires_grad=name not in names)
 
     def after_step(self, step: int) -> None:
         """Called after each step of the optimiser; a module that averages its weights does so here.

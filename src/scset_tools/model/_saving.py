@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class SavedModel(RegisteredModel):
     """``save`` and ``load`` of every model."""
 
+    frozen_: list[str] | None = None
+    """Parts of the network that do not learn."""
+
     def save(
         self,
         dir_path: str | os.PathLike,
@@ -64,6 +67,8 @@ class SavedModel(RegisteredModel):
     def _decode(self) -> Self:
         for name in [k for k in vars(self) if k.endswith("_") and not k.startswith("_")]:
             setattr(self, name, decoded(getattr(self, name)))
+        if self.frozen_:
+            self.module.freeze(self.frozen_)
         return self
 
     @classmethod

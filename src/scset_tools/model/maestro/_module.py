@@ -309,6 +309,17 @@ class MAESTROModule(SampleModule):
         encoder = self.encoder
         return encoder.layers[-1], encoder.pool, encoder.project, *([self.tokens] if self.tokens is not None else [])
 
+    def parts(self) -> dict[str, nn.Module]:
+        """What embeds markers, the blocks of the encoder, its pooling and the map to vectors, and the decoder."""
+        if (
+            self.represent_with == "teacher"
+        ):  # the teacher follows the student, and fine-tuning would start from the teacher
+            return {}
+        encoder = self.student.encoder
+        blocks = {f"block_{i}": block for i, block in enumerate(encoder.layers, start=1)}
+        rest = {} if self.decoder is None else {"decoder": self.decoder}
+        return {"markers": encoder.lift, **blocks, "pooling": encoder.pool, "projection": encoder.project, **rest}
+
     # ---- inference
 
     @property
