@@ -56,7 +56,7 @@ def test_one_sample_one_feature_and_a_constant_feature(make_samples):
 
 
 def test_names_of_a_representation_and_of_many_samples(make_samples):
-    grid = pl.clustermap(make_samples(61), use_rep="X_model")
+    grid = pl.clustermap(make_samples(121), use_rep="X_model")
     assert set(grid.data2d.columns) == {f"model_{i}" for i in range(4)}
     assert [text.get_text() for text in grid.ax_heatmap.get_yticklabels()] == []
 

@@ -150,12 +150,12 @@ def test_one_sample_and_axes_given(make_samples):
         ({"basis": "X_no"}, KeyError, "'X_no' is not in adata.obsm"),
         ({"basis": "X_one"}, ValueError, r"samples.obsm\['X_one'\] has the shape \(40, 1\)"),
         ({"use_rep": "X_nan"}, ValueError, r"not finite in 1 of 40 rows \(first: \['s7'\]\)"),
-        ({"color": "group", "style": "sex"}, ValueError, "'group' has 12 categories: past 8"),
-        ({"style": "group"}, ValueError, "style='group' has 12 categories, but there are 8 shapes"),
+        ({"color": "group", "style": "sex"}, ValueError, "'group' has 14 categories: past 8"),
+        ({"style": "group"}, ValueError, "style='group' has 14 categories, but there are 13 shapes"),
     ],
 )
 def test_errors(make_samples, kwargs, error, match):
-    samples = make_samples(40, n_categories=12)
+    samples = make_samples(40, n_categories=14)
     samples.obsm["X_one"] = np.ones((40, 1))
     samples.obsm["X_nan"] = np.ones((40, 3))
     samples.obsm["X_nan"][7, 1] = np.nan

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from scset_tools import _keys
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import categories, column, is_number, stored_colors
-from scset_tools.pl._style import axes_or_new, ink, text_color_on, tidy
+from scset_tools.pl._style import axes_or_new, ink, name_size, row_height, text_color_on, tidy
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -62,14 +62,15 @@ def attention(adata: AnnData, *, groupby: str, key: str = _keys.attention("maest
         raise ValueError(msg)
     groups.sort(key=lambda group: group[0])
 
-    ax = axes_or_new(ax, size=(6.4, 1.2 + 0.34 * len(groups)))
+    each = row_height(len(groups), 0.34)
+    ax = axes_or_new(ax, size=(6.4, 1.2 + each * len(groups)))
     rows = np.arange(len(groups))
     low, q1, median, q3, high = np.array([np.percentile(group[3], (5, 25, 50, 75, 95)) for group in groups]).T
     ax.hlines(rows, low, high, color=ink(0.7), linewidth=1.0, zorder=2)
     ax.barh(rows, q3 - q1, left=q1, height=0.65, color=[group[2] for group in groups], zorder=3)
     on_bars = [text_color_on(group[2]) for group in groups]  # the bars have colours of their own, in any style
     ax.vlines(median, rows - 0.325, rows + 0.325, colors=on_bars, linewidth=1.8, zorder=4)
-    ax.set_yticks(rows, [f"{group[1]} ({len(group[3]):,})" for group in groups])
+    ax.set_yticks(rows, [f"{group[1]} ({len(group[3]):,})" for group in groups], fontsize=name_size(each))
     ax.axvline(1.0, color=ink(0.75), linewidth=1.2, linestyle="--", zorder=1)
     if numbers[is_known].min() > 0:
         ax.set_xscale("log", base=2)

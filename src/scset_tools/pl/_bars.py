@@ -8,7 +8,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Patch
 
-from scset_tools.pl._style import HATCHES, axes_or_new, background, colors_for, ink, legend_beside, tidy, turns
+from scset_tools.pl._style import (
+    HATCHES,
+    axes_or_new,
+    background,
+    colors_for,
+    ink,
+    legend_beside,
+    name_size,
+    row_height,
+    tidy,
+    turns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +51,9 @@ def grouped_bars(
     n_bars = np.array([len(set(bar[at == g])) for g in at])
     height = BAR / max(n_bars)
     y_of = at + (place - (n_bars - 1) / 2) * height
-    ax = axes_or_new(ax, size=(7.0, 1.1 + len(groups) * max(0.22 * len(set(bar)), 0.35)))
+    n_hues = len(set(bar))
+    each = max(row_height(len(groups) * n_hues, 0.22, least=0.11) * n_hues, row_height(len(groups), 0.35))
+    ax = axes_or_new(ax, size=(7.0, 1.1 + len(groups) * each))
     handles = []
     for i, (name, color, hatch) in enumerate(zip(hues, colors_for(hues), turns(len(hues), HATCHES), strict=True)):
         rows, y = table[bar == i], y_of[bar == i]
@@ -61,7 +74,7 @@ def grouped_bars(
                 capsize=2,
             )
         handles.append(Patch(facecolor=color, hatch=hatch, edgecolor=background(), linewidth=0, label=name))
-    ax.set_yticks(range(len(groups)), groups)
+    ax.set_yticks(range(len(groups)), groups, fontsize=name_size(each / (1 + max(g.count("\n") for g in groups))))
     ax.set_ylim(len(groups) - 0.5, -0.5)  # the first group on top
     ax.axvline(0, color=ink(0.7), linewidth=0.8)
     legend_beside(ax, [(hue, [*handles, *extra])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +18,27 @@ from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import categories, is_number, representation, stored_colors, values_of
 from scset_tools.pl._palette import is_asked
-from scset_tools.pl._style import CMAP, DIVERGING, MISSING, MISSING_LABEL, colors_for, ink, text_color_on
+from scset_tools.pl._style import (
+    CMAP,
+    DIVERGING,
+    MISSING,
+    MISSING_LABEL,
+    ROWS_PER_LEGEND_COLUMN,
+    colors_for,
+    ink,
+    legend_columns,
+    name_size,
+    row_height,
+    text_color_on,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-MAX_SAMPLE_NAMES = 60
+MAX_SAMPLE_NAMES = 120
 MAX_FEATURE_NAMES = 50
+FOOT = 1.6
+"""Inches below the heat map, until the names of features are measured."""
 NUMBER_MAPS = (CMAP, "Purples", "Greens", "Oranges")
 """Scales of numeric bars, one after the other."""
 
@@ -82,7 +97,8 @@ def clustermap(
         sections.append((key, handles))
 
     width = figsize[0] if figsize else float(np.clip(4.0 + 0.16 * z.shape[1], 6.5, 12))
-    height = figsize[1] if figsize else float(np.clip(2.5 + 0.17 * len(z), 5, 12))
+    each = row_height(len(z), 0.2, least=0.11 if len(z) <= MAX_SAMPLE_NAMES else 0.05)
+    height = figsize[1] if figsize else max(3.0, 0.9 + each * len(z)) + FOOT
     limit = float(np.clip(np.abs(z).max(initial=0.0), 1e-9, 3.0))
     grid = sns.clustermap(
         pd.DataFrame(z, index=samples.obs_names, columns=features),
@@ -95,7 +111,7 @@ def clustermap(
         tree_kws={"colors": ink(0.8)},
         vmin=-limit,
         vmax=limit,
-        figsize=(width + 1.8, height),
+        figsize=(width, height),
         dendrogram_ratio=(0.14, 0.1),
         colors_ratio=0.022,
         xticklabels=z.shape[1] <= MAX_FEATURE_NAMES,
@@ -104,8 +120,9 @@ def clustermap(
     )
     grid.ax_heatmap.set(xlabel="", ylabel="")
     grid.ax_heatmap.tick_params(labelsize="small")
+    grid.ax_heatmap.tick_params(axis="y", labelsize=min(8.3, name_size(each)))
     _write_numbers(grid, [numbers[key] for key in keys])
-    _lay_out(grid, sections, width=width)
+    _lay_out(grid, sections, is_fixed=figsize is not None)
     return grid
 
 
@@ -117,28 +134,22 @@ def _bar(samples: AnnData, key: str, used: list[int]) -> tuple[list[str], list[P
     values = values_of(samples, key, caller="pl.clustermap")
     if not is_number(values):
         groups = categories(values, colors=stored_colors(samples, key))
-        own = groups.colors
-        if not is_asked() and list(own) == colors_for(groups.names):
-            own = colors_for([*range(used[0]), *groups.names])[used[0] :]
+        if not is_asked() and list(groups.colors) == colors_for(groups.names):
+            groups = replace(groups, colors=colors_for([*range(used[0]), *groups.names])[used[0] :])
         used[0] += len(groups.names)
-        color_of = dict(zip([*groups.names, MISSING_LABEL], [*own, MISSING], strict=True))
-        names = [str(entry.get_label()) for entry in groups.handles()]
-        is_numbered = len(set(own)) < len(own)
-        number_of = {name: str(i + 1) if name != MISSING_LABEL else "" for i, name in enumerate(names)}
-        return (
-            [color_of[name] for name in groups.labels],
-            [Patch(color=color_of[n], label=f"{number_of[n]}  {n}" if is_numbered else n) for n in names],
-            np.array([number_of[name] for name in groups.labels]) if is_numbered else None,
-        )
+        color_of = dict(zip([*groups.names, MISSING_LABEL], [*groups.colors, MISSING], strict=True))
+        number_of = groups.numbers()
+        numbers = np.array([number_of[name] for name in groups.labels]) if number_of else None
+        return [color_of[name] for name in groups.labels], groups.patches(), numbers
     map_name = NUMBER_MAPS[used[1] % len(NUMBER_MAPS)]
     used[1] += 1
-    numbers = values.to_numpy(dtype=float, na_value=np.nan)
-    is_known = np.isfinite(numbers)
+    level = values.to_numpy(dtype=float, na_value=np.nan)
+    is_known = np.isfinite(level)
     if not is_known.any():
-        return [MISSING] * len(numbers), [Patch(color=MISSING, label=MISSING_LABEL)], None
-    low, high = float(numbers[is_known].min()), float(numbers[is_known].max())
+        return [MISSING] * len(level), [Patch(color=MISSING, label=MISSING_LABEL)], None
+    low, high = float(level[is_known].min()), float(level[is_known].max())
     scale, cmap = Normalize(low, high), colormaps[map_name]
-    colors = [to_hex(cmap(float(scale(v)))) if known else MISSING for v, known in zip(numbers, is_known, strict=True)]
+    colors = [to_hex(cmap(float(scale(v)))) if known else MISSING for v, known in zip(level, is_known, strict=True)]
     marks = np.unique([low, (low + high) / 2, high])
     handles = [Patch(color=cmap(float(scale(v))), label=f"{v:.4g}") for v in marks]
     return colors, handles + ([] if is_known.all() else [Patch(color=MISSING, label=MISSING_LABEL)]), None
@@ -155,26 +166,49 @@ def _write_numbers(grid: sns.matrix.ClusterGrid, numbers: list[np.ndarray | None
         for y, row in enumerate(order if texts is not None else []):
             color = grid.row_colors[x][row]
             grid.ax_row_colors.text(
-                x + 0.5, y + 0.5, texts[row], ha="center", va="center", fontsize=5, color=text_color_on(color)
+                x + 0.5,
+                y + 0.5,
+                texts[row],
+                ha="center",
+                va="center",
+                fontsize=5 if n <= 60 else 4,
+                color=text_color_on(color),
             )
 
 
-def _lay_out(grid: sns.matrix.ClusterGrid, sections: list[tuple[str, list[Patch]]], *, width: float) -> None:
-    """Legends in a strip of their own at the right, the colour scale below them: seaborn would lay it over the trees."""
-    right = width / (width + 1.8)
-    grid.figure.canvas.draw()  # names have a size only once they are drawn
-    names = grid.ax_heatmap.get_yticklabels()
-    longest = max((label.get_window_extent().width for label in names), default=0.0) / grid.figure.bbox.width
-    grid.gs.update(right=right - longest - 0.01, top=0.98, left=0.01)
+def _lay_out(grid: sns.matrix.ClusterGrid, sections: list[tuple[str, list[Patch]]], *, is_fixed: bool) -> None:
+    """Legends in a strip of their own at the right, the colour scale below them: seaborn would lay it over the trees.
+
+    The figure grows by the strip, so that neither legends nor names are cut, unless its size was asked for.
+    """
+    figure = grid.figure
+    figure.canvas.draw()  # names have a size only once they are drawn
+    axes = [grid.ax_heatmap] + ([grid.ax_row_colors] if grid.ax_row_colors is not None else [])
+    boxes = [
+        [text.get_window_extent() for text in names]
+        for names in (grid.ax_heatmap.get_yticklabels(), [text for ax in axes for text in ax.get_xticklabels()])
+    ]
+    longest = max((box.width for box in boxes[0]), default=0.0) / figure.dpi + 0.25
+    foot = max((box.height for box in boxes[1]), default=0.0) / figure.dpi + 0.2
     handles: list[Patch | Line2D] = []
     for title, entries in sections:
         handles += [Line2D([], [], linestyle="", label=title), *entries]
+    strip, below = 1.4, 0.0
     if handles:
-        legend = grid.figure.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(right + 0.01, 0.98), frameon=False, fontsize="small"
-        )
+        look = legend_columns(len(handles)) | ({"fontsize": "small"} if len(handles) <= ROWS_PER_LEGEND_COLUMN else {})
+        legend = figure.legend(handles=handles, loc="upper left", frameon=False, **look)
         titles = {title for title, _ in sections}
         for text, handle in zip(legend.get_texts(), handles, strict=True):
             text.set_fontweight("bold" if isinstance(handle, Line2D) and text.get_text() in titles else "normal")
-    grid.ax_cbar.set_position((right + 0.02, 0.08, 1.2 / (width + 1.8), 0.02))
+        box = legend.get_window_extent()
+        strip, below = max(strip, 1.03 * box.width / figure.dpi + 0.1), box.height / figure.dpi
+    width, height = figure.get_size_inches()
+    if not is_fixed:
+        width, height = width + longest + strip, max(height - FOOT + foot, below + 0.9)
+        figure.set_size_inches(width, height)
+    right = max(1 - (longest + strip) / width, 0.3)
+    grid.gs.update(right=right, top=1 - 0.1 / height, bottom=min(foot / height, 0.6), left=0.01)
+    if handles:
+        legend.set_bbox_to_anchor((1 - strip / width, 1 - 0.1 / height), transform=figure.transFigure)
+    grid.ax_cbar.set_position((1 - (strip - 0.2) / width, 0.45 / height, 1.1 / width, 0.13 / height))
     grid.ax_cbar.tick_params(labelsize="small")

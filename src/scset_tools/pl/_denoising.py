@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -14,7 +13,7 @@ from scset_tools._numbers import checks_numbers
 from scset_tools.pl._embed import embed
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import categories, column, is_number, representation, stored_colors, values_of
-from scset_tools.pl._style import CMAP, MISSING, colors_of, ink, legend_beside
+from scset_tools.pl._style import CMAP, MISSING, colors_of, ink, legend_beside, new_figure
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -91,11 +90,13 @@ def denoising(
         x = np.concatenate([x, behind])
     xy, names = embed(x, basis, rng=rng, what="cells")
     outer = len(order) - 1  # the panel beside which the legend stands
+    lowest = 0  # the panel that names the axes: no other lies below it
     if axes is None:
         n_rows = -(-len(order) // MOST_COLUMNS)
         n_columns = -(-len(order) // n_rows)
-        figure = plt.figure(figsize=(2.2 * n_columns + 1.6, 2.5 * n_rows), layout="constrained")
-        axes, outer = figure.subplots(n_rows, n_columns, squeeze=False).ravel(), n_columns - 1
+        figure = new_figure((2.2 * n_columns + 1.6, 2.5 * n_rows))
+        axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+        outer, lowest = n_columns - 1, (n_rows - 1) * n_columns
         for spare in axes[len(order) :]:
             spare.remove()
         axes = axes[: len(order)]
@@ -112,8 +113,6 @@ def denoising(
             numbers = shown.to_numpy(dtype=float, na_value=np.nan)
         else:
             groups = categories(shown, colors=stored_colors(adata, color))
-    if groups is not None:
-        color_of = {name: (hue, rows_) for name, hue, _, rows_ in groups.present()}
     start = 0
     for ax, step, part in zip(axes, order, drawn, strict=True):
         here = xy[start : start + len(part)]
@@ -127,18 +126,20 @@ def denoising(
         elif groups is None:
             ax.scatter(*here.T, s=size, c=colors_of(1)[0], linewidths=0, alpha=0.8)
         else:
-            hues = np.full(len(part), ink(), dtype=object)
-            for hue, is_of in color_of.values():
-                hues[is_of[part]] = hue
-            ax.scatter(*here.T, s=size, c=list(hues), linewidths=0, alpha=0.8)
+            hues, shapes = np.empty(len(part), dtype=object), np.empty(len(part), dtype=object)
+            for _, hue, marker, is_of in groups.present():
+                hues[is_of[part]], shapes[is_of[part]] = hue, marker
+            for marker in dict.fromkeys(shapes):  # cells of one shape are mixed: no category lies over all of another
+                own = shapes == marker
+                ax.scatter(*here[own].T, s=size, c=list(hues[own]), marker=marker, linewidths=0, alpha=0.8)
         ax.set(xlim=(low[0] - rim[0], high[0] + rim[0]), ylim=(low[1] - rim[1], high[1] + rim[1]), xticks=[], yticks=[])
         ax.set_title(f"step {step:g}", fontsize="medium")
         ax.spines[:].set_color(ink(0.3))
-    axes[0].set(xlabel=names[0], ylabel=names[1])
+    axes[lowest].set(xlabel=names[0], ylabel=names[1])
     if numbers is not None:
         axes[outer].figure.colorbar(ScalarMappable(scale, CMAP), ax=axes[outer], label=str(color), aspect=15)
     if groups is not None:
-        legend_beside(axes[outer], [(str(color), groups.handles())])
+        legend_beside(axes[outer], [(str(color), groups.handles())], is_tall=True)
     return axes
 
 

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
-from scset_tools.pl._style import CMAP, axes_or_new, ink, tidy
+from scset_tools.pl._style import CMAP, axes_or_new, color_bar, ink, name_size, row_height, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,8 @@ def enrichment(
     n_genes = table[size].to_numpy(dtype=float)
     most = max(n_genes.max(initial=1.0), 1.0)
 
-    ax = axes_or_new(ax, size=(7.2, max(1.3 + 0.32 * len(table), 3.0)))
+    each = row_height(len(table), 0.32)
+    ax = axes_or_new(ax, size=(7.2, max(1.3 + each * len(table), 3.0)))
     y = np.arange(len(table))
     dots = ax.scatter(
         np.where(np.isposinf(effect), edge, effect),
@@ -85,7 +86,7 @@ def enrichment(
         linewidths=0.5,
         zorder=2,
     )
-    ax.set_yticks(y, table[name].astype(str))
+    ax.set_yticks(y, table[name].astype(str), fontsize=name_size(each))
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.set_xlabel(score.replace("_", " "))
     ax.margins(x=0.12)
@@ -105,7 +106,7 @@ def enrichment(
         fontsize="small",
         labelspacing=0.9,
     )
-    ax.figure.colorbar(dots, ax=ax, label=f"−log10 {p_value.replace('_', ' ')}", shrink=0.6, aspect=15, anchor=(0, 0))
+    color_bar(ax, dots, f"−log10 {p_value.replace('_', ' ')}", anchor=(0, 0))
     return ax
 
 

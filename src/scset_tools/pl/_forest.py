@@ -11,7 +11,7 @@ from scset_tools import _checks
 from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
-from scset_tools.pl._style import axes_or_new, background, colors_of, ink, tidy
+from scset_tools.pl._style import axes_or_new, background, colors_of, ink, name_size, row_height, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,8 @@ def forest(
     edge = 0.06 * (np.ptp(ends) or 1.0)
     left, right = ends.min() - edge, ends.max() + edge
     y = np.arange(len(table))
-    ax = axes_or_new(ax, size=(6.4, 1.2 + 0.3 * len(table)))
+    each = row_height(len(table), 0.3)
+    ax = axes_or_new(ax, size=(6.4, 1.2 + each * len(table)))
     color = colors_of(1)[0]
     ax.hlines(
         y,
@@ -87,7 +88,7 @@ def forest(
     ax.plot(x[is_told], y[is_told], "o", color=color, markersize=7)
     ax.plot(x[~is_told], y[~is_told], "o", color=color, markersize=7, markerfacecolor=background())
     ax.axvline(0, color=ink(0.7), linewidth=0.8)
-    ax.set_yticks(y, _row_names(table, names))
+    ax.set_yticks(y, _row_names(table, names), fontsize=name_size(each))
     ax.set(ylim=(len(table) - 0.5, -0.5), xlim=(left, right), xlabel=_title(table, found[0]))
     tidy(ax, grid="x")
     ax.tick_params(axis="y", length=0)

@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
-from scset_tools.pl._style import DIVERGING, axes_or_new, ink
+from scset_tools.pl._style import DIVERGING, axes_or_new, color_bar, ink, name_size, row_height
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,9 @@ def gene_heatmap(
     shown = values[chosen]
     if len(chosen) > 2:
         shown = shown.iloc[:, leaves_list(linkage(shown.fillna(0).to_numpy().T, method="average"))]
-    ax = axes_or_new(ax, size=(2.6 + 0.26 * shown.shape[1], 1.8 + 0.3 * len(shown)))
+    n_rows, n_columns = shown.shape
+    wide, high = row_height(n_columns, 0.26), row_height(n_rows, 0.3)
+    ax = axes_or_new(ax, size=(2.6 + wide * n_columns, 1.8 + high * n_rows))
     limit = float(np.nanmax(np.abs(shown.to_numpy()))) or 1.0
     ax.set_facecolor(ink(0.2))
     image = ax.imshow(
@@ -73,9 +75,9 @@ def gene_heatmap(
         aspect="auto",
         interpolation="none",
     )
-    ax.set_xticks(np.arange(shown.shape[1]), [str(g) for g in shown.columns], rotation=90)
-    ax.set_yticks(np.arange(len(shown)), [str(t) for t in shown.index])
+    ax.set_xticks(np.arange(shown.shape[1]), [str(g) for g in shown.columns], rotation=90, fontsize=name_size(wide))
+    ax.set_yticks(np.arange(len(shown)), [str(t) for t in shown.index], fontsize=name_size(high))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.figure.colorbar(image, ax=ax, label=label, shrink=0.8, pad=0.02)
+    color_bar(ax, image, label, pad=0.02)
     return ax

@@ -10,7 +10,18 @@ import pandas as pd
 from scset_tools import _checks, _labels
 from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
-from scset_tools.pl._style import axes_or_new, background, colors_for, ink, legend_beside, point_handle, tidy
+from scset_tools.pl._style import (
+    MARKERS,
+    axes_or_new,
+    background,
+    colors_for,
+    ink,
+    legend_beside,
+    point_handle,
+    row_height,
+    tidy,
+    turns,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,13 +82,14 @@ def grouped_scores(
     p_of = _p_values(association, table)
     order = list(p_of) if p_of else list(table.mean(axis=0).dropna().sort_values(ascending=False, kind="stable").index)
     shown = order[:n_top]
-    ax = axes_or_new(ax, size=(2.4 + 0.8 * len(shown), 4.0))
-    hues = colors_for(list(classes.names))
+    each = max(row_height(len(shown), 0.8, least=0.5), 0.11 * len(classes.names))
+    ax = axes_or_new(ax, size=(2.4 + each * len(shown), 4.0))
+    hues, shapes = colors_for(list(classes.names)), turns(len(classes.names), MARKERS)
     width = WIDTH / len(classes.names)
     spread = np.random.default_rng(0)
     for i, name in enumerate(shown):
         values = table[name].to_numpy(dtype=np.float64)
-        for code, color in enumerate(hues):
+        for code, (color, shape) in enumerate(zip(hues, shapes, strict=True)):
             part = values[(classes.codes == code) & np.isfinite(values)]
             if not len(part):
                 continue
@@ -95,7 +107,9 @@ def grouped_scores(
                 manage_ticks=False,
             )
             jitter = spread.uniform(-0.25, 0.25, len(part)) * width * (len(part) > 1)
-            ax.scatter(at + jitter, part, s=12, color=color, linewidths=0.3, edgecolors=background(), zorder=3)
+            ax.scatter(
+                at + jitter, part, s=12, color=color, marker=shape, linewidths=0.3, edgecolors=background(), zorder=3
+            )
         if name in p_of:
             ax.text(
                 i,
@@ -104,13 +118,15 @@ def grouped_scores(
                 transform=ax.get_xaxis_transform(),
                 ha="center",
                 va="bottom",
-                fontsize="small",
+                fontsize="small" if each >= 0.75 else "x-small",
+                rotation=0 if each >= 0.75 else 30,
             )
     ax.axhline(0, color=ink(0.4), linewidth=0.8, zorder=1)
     ax.set_xticks(np.arange(len(shown)), [str(name) for name in shown], rotation=40, ha="right")
     ax.set(xlim=(-0.6, len(shown) - 0.4), ylabel=ylabel)
     title = str(labels.name) if labels.name is not None else "label"
-    legend_beside(ax, [(title, [point_handle(n, color=c) for n, c in zip(classes.names, hues, strict=True)])])
+    looks = zip(classes.names, hues, shapes, strict=True)
+    legend_beside(ax, [(title, [point_handle(n, color=c, marker=m) for n, c, m in looks])])
     tidy(ax, grid="y")
     return ax
 

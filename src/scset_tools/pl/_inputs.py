@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.patches import Patch
 
 from scset_tools import _checks, _labels
 from scset_tools.pl._palette import is_asked, n_distinct
-from scset_tools.pl._style import MARKERS, MISSING, MISSING_LABEL, colors_for, point_handle, turns
+from scset_tools.pl._style import MARKERS, MISSING, MISSING_LABEL, OKABE_ITO, colors_for, point_handle, turns
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -154,6 +155,20 @@ class Categories:
         names = reading_order([name for name in self.names if name in entry])
         return [entry[name] for name in (*names, *([MISSING_LABEL] if MISSING_LABEL in entry else []))]
 
+    def numbers(self) -> dict[str, str]:
+        """Number of each category, in the order of the legend, where colours repeat; otherwise nothing. For what has colours but no shapes."""
+        if len(set(self.colors)) == len(self.colors):
+            return {}
+        names = [str(entry.get_label()) for entry in self.handles()]
+        return {name: str(i + 1) if name != MISSING_LABEL else "" for i, name in enumerate(names)}
+
+    def patches(self) -> list[Patch]:
+        """Legend entries as fields of colour, with the numbers."""
+        numbers = self.numbers()
+        names = [str(entry.get_label()) for entry in self.handles()]
+        color_of = dict(zip([*self.names, MISSING_LABEL], [*self.colors, MISSING], strict=True))
+        return [Patch(color=color_of[n], label=f"{numbers[n]}  {n}".strip() if numbers else n) for n in names]
+
 
 def categories(values: pd.Series, *, colors: Iterable[str] | None = None) -> Categories:
     """Colours and shapes for a column; ``colors`` (scanpy's ``uns["<key>_colors"]``) win if there is one per category."""
@@ -162,7 +177,9 @@ def categories(values: pd.Series, *, colors: Iterable[str] | None = None) -> Cat
     labels = text.where(values.notna(), MISSING_LABEL).to_numpy(dtype=object)
     given = [] if colors is None or is_asked() else [str(c) for c in colors]
     if len(given) == len(names) and names:
-        return Categories(names, given, ["o"] * len(names), labels)
+        return Categories(
+            names, given, [MARKERS[i // len(OKABE_ITO) % len(MARKERS)] for i in range(len(names))], labels
+        )
     return Categories(names, colors_for(names), turns(len(names), MARKERS), labels)
 
 

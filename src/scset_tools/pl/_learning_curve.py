@@ -79,7 +79,9 @@ def learning_curve(
     names = table[hue].astype(str) if hue in table else pd.Series("", index=table.index)
     order = list(dict.fromkeys(names))
     # lines of one size stand beside each other, so that their intervals can be told apart
-    step = (table[x].max() - table[x].min()) / 60 if table[x].nunique() > 1 else 0.0
+    sizes = np.sort(table[x].unique().astype(float))
+    # many lines take no more than half the way to the next size, or they would stand at the wrong one
+    step = min((sizes[-1] - sizes[0]) / 60, np.diff(sizes).min() / (2 * len(order))) if len(sizes) > 1 else 0.0
     ax = axes_or_new(ax, size=(6.4, 4.0))
     handles = []
     styles = zip(order, colors_for(order), turns(len(order), LINES), turns(len(order), MARKERS), strict=True)

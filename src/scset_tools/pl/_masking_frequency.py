@@ -86,7 +86,7 @@ def masking_frequency(
         0.02, 0.98, f"Spearman {rho:.2f}, {len(values):,} genes", transform=ax.transAxes, va="top", fontsize="small"
     )
     ax.set(xlabel=mean.replace("_", " "), ylabel=frequency.replace("_", " "))
-    ax.margins(0.06)
+    ax.margins(0.06, 0.12)  # the correlation stands above the points
     tidy(ax, grid="both")
     named = np.argsort(-y, kind="stable")[:n_labels]
     label_points(ax, values.to_numpy()[named][:, ::-1], [str(values.index[i]) for i in named])

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 
 from scset_tools import _checks
 from scset_tools.pl._habits import habits
-from scset_tools.pl._style import CMAP, axes_or_new, text_color_on
+from scset_tools.pl._style import CMAP, axes_or_new, color_bar, name_size, row_height, text_color_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,8 @@ def neighbor_table(table: object, *, ax: Axes | None = None) -> Axes:
 
     Returns
     -------
-    The axes. Numbers are written into the cells for up to 15 classes; values below 0.005 are left out of the writing.
+    The axes. Numbers are written into the cells for up to 15 classes, on a scale from 0 to 1; values below 0.005 are left out of the writing.
+    With more classes the scale ends at the largest value.
 
     Raises
     ------
@@ -58,19 +59,24 @@ def neighbor_table(table: object, *, ax: Axes | None = None) -> Axes:
         raise ValueError(msg)
 
     n_rows, n_columns = values.shape
-    ax = axes_or_new(ax, size=(2.6 + 0.5 * n_columns, 1.8 + 0.42 * n_rows))
-    image = ax.imshow(np.ma.masked_invalid(values), cmap=CMAP, norm=Normalize(0, 1), aspect="auto")
-    ax.set_xticks(range(n_columns), proportions.columns.astype(str), rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(n_rows), _with_counts(proportions, getattr(table, "counts", None)))
+    has_numbers = max(n_rows, n_columns) <= MAX_CLASSES_WITH_NUMBERS
+    wide, high = (0.5, 0.42) if has_numbers else (row_height(n_columns, 0.3), row_height(n_rows, 0.3))
+    ax = axes_or_new(ax, size=(2.6 + wide * n_columns, 1.8 + high * n_rows))
+    # among many classes no share comes near one: on the whole scale all of them would be dark
+    top = 1.0 if has_numbers else float(np.nanmax(values, initial=0.0)) or 1.0
+    image = ax.imshow(np.ma.masked_invalid(values), cmap=CMAP, norm=Normalize(0, top), aspect="auto")
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if has_numbers else {"rotation": 90}
+    ax.set_xticks(range(n_columns), proportions.columns.astype(str), fontsize=name_size(wide), **turned)
+    ax.set_yticks(range(n_rows), _with_counts(proportions, getattr(table, "counts", None)), fontsize=name_size(high))
     ax.set(xlabel=f"{proportions.columns.name or 'neighbor'}'s label", ylabel=str(proportions.index.name or "label"))
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    if max(n_rows, n_columns) <= MAX_CLASSES_WITH_NUMBERS:
+    if has_numbers:
         cmap = colormaps[CMAP]
         for i, j in zip(*np.nonzero(values >= 0.005), strict=True):
             color = text_color_on(cmap(values[i, j]))
             ax.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", color=color, fontsize="small")
-    ax.figure.colorbar(image, ax=ax, label="proportion", shrink=0.7, aspect=15)
+    color_bar(ax, image, "proportion")
     return ax
 
 

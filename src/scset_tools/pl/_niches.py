@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -13,8 +12,20 @@ from matplotlib.colors import Normalize
 from scset_tools import _checks
 from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
-from scset_tools.pl._inputs import categories, column, is_number, stored_colors, values_of
-from scset_tools.pl._style import CMAP, MISSING, MISSING_LABEL, ink, legend_beside, point_handle, points, tidy
+from scset_tools.pl._inputs import categories, column, is_number, natural_order, stored_colors, values_of
+from scset_tools.pl._style import (
+    CMAP,
+    MISSING,
+    MISSING_LABEL,
+    color_bar,
+    ink,
+    legend_beside,
+    new_figure,
+    point_handle,
+    points,
+    tidy,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,14 +104,15 @@ def niches(
             if here.any():
                 own = {k: v[here] if isinstance(v, np.ndarray) else v for k, v in look.items()}
                 points(ax, xy[here], size=size, **own)
-        ax.set(title=name, xticks=[], yticks=[], aspect="equal")
+        ax.set(xticks=[], yticks=[], aspect="equal")
+        ax.set_title(wrapped([name], 2.4)[0], fontsize="small" if len(name) > 20 else "medium")
         if not ax.yaxis_inverted():
             ax.invert_yaxis()
         tidy(ax)
     if scale is not None:
-        panels[0].figure.colorbar(ScalarMappable(scale, CMAP), ax=list(panels), label=color, shrink=0.6, aspect=15)
+        color_bar(list(panels), ScalarMappable(scale, CMAP), color)
     if handles:
-        legend_beside(panels[min(3, len(panels) - 1)], [(color, handles)])
+        legend_beside(panels[min(3, len(panels) - 1)], [(color, handles)], is_tall=True)
     return panels
 
 
@@ -121,7 +133,7 @@ def _looks(
 
 def _chosen(tissue: np.ndarray, samples: Sequence[str] | str | None) -> list[str]:
     """Names of the tissues to draw."""
-    there = sorted(set(tissue))
+    there = natural_order(set(tissue))
     if samples is None:
         return there[:MOST_SLIDES]
     names = [samples] if isinstance(samples, str) else [str(s) for s in samples]
@@ -141,7 +153,7 @@ def _panels(n: int, axes: Axes | np.ndarray | None) -> np.ndarray:
         return given
     n_columns = min(4, n)
     n_rows = -(-n // n_columns)
-    figure = plt.figure(figsize=(2.8 * n_columns + 1.2, 2.8 * n_rows), layout="constrained")
+    figure = new_figure((2.8 * n_columns + 1.2, 2.8 * n_rows))
     return np.array([figure.add_subplot(n_rows, n_columns, i + 1) for i in range(n)], dtype=object)
 
 

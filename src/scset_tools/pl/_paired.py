@@ -10,7 +10,7 @@ import pandas as pd
 from scset_tools import _checks, _labels
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import representation
-from scset_tools.pl._style import MISSING, OKABE_ITO, axes_or_new, colors_for, ink, tidy
+from scset_tools.pl._style import MISSING, OKABE_ITO, axes_or_new, colors_for, ink, tidy, wrapped
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -78,7 +78,7 @@ def paired(
         ax.plot(place, row, "o-", color=rise if row[-1] > row[0] else fall, markersize=4, linewidth=1, alpha=0.75)
     medians = whole.median().to_numpy()
     ax.hlines(medians, place - 0.18, place + 0.18, color=ink(), linewidth=2.2, zorder=3)
-    ax.set_xticks(place, classes.names)
+    ax.set_xticks(place, wrapped(classes.names, 1.2))
     ax.set(xlim=(-0.4, place[-1] + 0.4), ylabel=feature, xlabel=label_key)
     tidy(ax, grid="y")
     return ax

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.backend_bases import RendererBase
     from matplotlib.text import Annotation
 
 DIRECTIONS = ((1, 0.4), (-1, 0.4), (1, -1), (-1, -1), (0, 1.2), (0, -1.4))
@@ -37,14 +36,13 @@ def label_points(ax: Axes, xy: np.ndarray, names: Sequence[str]) -> None:
     """
     figure = ax.figure.canvas.figure  # the whole one, where the axes lie in a part of it
     figure.draw_without_rendering()  # a text has a size, and the axes a place, only then
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    frame = ax.get_window_extent(renderer)
-    taken: list[BboxBase] = [text.get_window_extent(renderer) for text in ax.texts]
+    frame = ax.get_window_extent()
+    taken: list[BboxBase] = [text.get_window_extent() for text in ax.texts]
     for at, name in zip(xy, names, strict=True):
         for distance in DISTANCES:
-            text = next((t for t in _tries(ax, at, name, distance) if _is_free(t, renderer, frame, taken)), None)
+            text = next((t for t in _tries(ax, at, name, distance) if _is_free(t, frame, taken)), None)
             if text is not None:
-                taken.append(text.get_window_extent(renderer))
+                taken.append(text.get_window_extent())
                 break
 
 
@@ -64,9 +62,9 @@ def _tries(ax: Axes, at: np.ndarray, name: str, distance: float) -> Iterator[Ann
         yield text
 
 
-def _is_free(text: Annotation, renderer: RendererBase, frame: BboxBase, taken: Sequence[BboxBase]) -> bool:
+def _is_free(text: Annotation, frame: BboxBase, taken: Sequence[BboxBase]) -> bool:
     """Whether a text lies in the frame and on no other; it is removed if not."""
-    box = text.get_window_extent(renderer)
+    box = text.get_window_extent()
     is_inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
     if is_inside and not any(box.overlaps(other) for other in taken):
         return True

@@ -10,7 +10,7 @@ import pandas as pd
 from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import table_of
-from scset_tools.pl._style import OKABE_ITO, axes_or_new, tidy
+from scset_tools.pl._style import axes_or_new, background, colors_of, ink, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,15 +47,15 @@ def power(result: object, *, target: float | None = 0.8, ax: Axes | None = None)
         table["is_extrapolated"].to_numpy(dtype=bool) if "is_extrapolated" in table else np.zeros(len(n), dtype=bool)
     )
     ax = axes_or_new(ax, size=(6.0, 4.0))
-    color = OKABE_ITO[0]
+    color = colors_of(1)[0]
     if {"power_low", "power_high"} <= set(table):
         ax.fill_between(n, table["power_low"], table["power_high"], color=color, alpha=0.2, linewidth=0)
     n_inside = int((~beyond).sum())
     ax.plot(n[:n_inside], y[:n_inside], "o-", color=color)
     if beyond.any():
-        ax.plot(n[max(n_inside - 1, 0) :], y[max(n_inside - 1, 0) :], "o--", color=color, markerfacecolor="white")
+        ax.plot(n[max(n_inside - 1, 0) :], y[max(n_inside - 1, 0) :], "o--", color=color, markerfacecolor=background())
     if target is not None:
-        ax.axhline(target, color="0.3", linewidth=0.8, linestyle=":")
+        ax.axhline(target, color=ink(0.7), linewidth=0.8, linestyle=":")
     ax.set(xlabel="donors", ylabel="power", ylim=(-0.02, 1.02))
     tidy(ax, grid="y")
     return ax

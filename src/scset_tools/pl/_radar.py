@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textwrap import fill
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,18 @@ from matplotlib.ticker import MaxNLocator
 
 from scset_tools import _checks
 from scset_tools.pl._habits import habits
-from scset_tools.pl._style import LINES, axes_or_new, colors_for, ink, legend_beside, turns
+from scset_tools.pl._style import LINES, MARKERS, axes_or_new, colors_for, ink, legend_beside, turns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.projections.polar import PolarAxes
 
 MIN_TYPES = 3
+MOST_LEVEL_NAMES = 16
+NAME_ROOM = 0.14
+"""Inches of the circle for a name along its spoke."""
+LONG_NAME = 1.9
+"""Inches outside the circle for it."""
 NAME_WIDTH = 18
 """Letters after which the name of a cell type is broken into lines."""
 
@@ -62,30 +67,56 @@ def radar(errors: pd.DataFrame, *, label: str = "mean absolute error", ax: Axes 
         msg = "pl.radar needs polar axes: plt.subplots(subplot_kw={'projection': 'polar'})."
         raise TypeError(msg)
 
-    polar = cast("PolarAxes", axes_or_new(ax, size=(8.4, 5.4), is_square=True, projection="polar"))
+    # many names stand along their spokes, and the circle is as large as they need
+    is_crowded = len(errors) > MOST_LEVEL_NAMES
+    across = max(2.8, NAME_ROOM * len(errors) / np.pi) + (2 * LONG_NAME if is_crowded else 2.6)
+    polar = cast("PolarAxes", axes_or_new(ax, size=(across + 3.0, across), is_square=True, projection="polar"))
     angles = np.linspace(0, 2 * np.pi, len(errors), endpoint=False)
     closed = np.append(angles, angles[0])
     models = [str(model) for model in errors.columns]
     handles = []
-    for j, (name, color, line) in enumerate(zip(models, colors_for(models), turns(len(models), LINES), strict=True)):
-        polar.plot(
-            closed, np.append(values[:, j], values[0, j]), color=color, linestyle=line, linewidth=1.8, label=name
-        )
-        handles.append(Line2D([], [], color=color, linestyle=line, linewidth=1.8, label=name))
+    looks = zip(models, colors_for(models), turns(len(models), LINES), turns(len(models), ("", *MARKERS)), strict=True)
+    for j, (name, color, line, marker) in enumerate(looks):
+        look: dict[str, Any] = {"color": color, "linestyle": line, "marker": marker, "linewidth": 1.8, "label": name}
+        polar.plot(closed, np.append(values[:, j], values[0, j]), **look)
+        handles.append(Line2D([], [], **look))
     polar.set_theta_offset(np.pi / 2)
     polar.set_theta_direction(-1)
-    polar.set_xticks(angles, [fill(str(t), NAME_WIDTH) for t in errors.index], fontsize="small")
-    for text, angle in zip(polar.get_xticklabels(), angles, strict=True):
-        # names grow away from the circle, never into it
-        side = np.sin(angle)
-        text.set_horizontalalignment("center" if abs(side) < 1e-6 else "left" if side > 0 else "right")
     polar.set_ylim(0, float(np.nanmax(values, initial=0.0)) * 1.05 or 1.0)
+    _name_spokes(polar, angles, [str(t) for t in errors.index], is_crowded=is_crowded)
     polar.yaxis.set_major_locator(MaxNLocator(4))
     polar.set_rlabel_position(180 / len(errors))  # between the first two spokes
     polar.tick_params(axis="y", labelsize="x-small", labelcolor=ink(0.7))
     polar.grid(color=ink(0.15))
     polar.spines["polar"].set_color(ink(0.3))
-    polar.set_title(label, fontsize="medium", pad=18)
+    polar.set_title(label, fontsize="medium", pad=18 if not is_crowded else 12 + 72 * LONG_NAME)
     legend = legend_beside(polar, [("model", handles)])
-    legend.set_bbox_to_anchor((1.42, 1.0), transform=polar.transAxes)
+    # beside the names, which are outside the circle
+    away = 1 + 1.4 / (across - 2.6) if not is_crowded else 1 + LONG_NAME / (across - 2 * LONG_NAME)
+    legend.set_bbox_to_anchor((away, 1.0), transform=polar.transAxes)
     return polar
+
+
+def _name_spokes(polar: PolarAxes, angles: np.ndarray, names: list[str], *, is_crowded: bool) -> None:
+    """Names at the ends of the spokes: level while there are few, otherwise along the spokes."""
+    if is_crowded:
+        polar.set_xticks(angles, [""] * len(names))
+        rim = polar.get_ylim()[1] * 1.03
+        for name, angle in zip(names, angles, strict=True):
+            is_right = angle <= np.pi
+            polar.text(
+                angle,
+                rim,
+                name,
+                rotation=np.degrees(np.pi / 2 - angle if is_right else 3 * np.pi / 2 - angle),
+                ha="left" if is_right else "right",
+                va="center",
+                rotation_mode="anchor",
+                fontsize="x-small",
+            )
+        return
+    polar.set_xticks(angles, [fill(name, NAME_WIDTH) for name in names], fontsize="small")
+    for text, angle in zip(polar.get_xticklabels(), angles, strict=True):
+        # names grow away from the circle, never into it
+        side = np.sin(angle)
+        text.set_horizontalalignment("center" if abs(side) < 1e-6 else "left" if side > 0 else "right")

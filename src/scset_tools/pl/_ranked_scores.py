@@ -10,7 +10,7 @@ import pandas as pd
 
 from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
-from scset_tools.pl._style import OKABE_ITO, axes_or_new, background, colors_for, ink, tidy
+from scset_tools.pl._style import OKABE_ITO, axes_or_new, background, colors_for, ink, name_size, row_height, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,8 @@ def ranked_scores(
     if not len(means):
         msg = f"pl.ranked_scores was given a table of shape {table.shape} without any number."
         raise ValueError(msg)
-    ax = axes_or_new(ax, size=(6.0, 1.2 + 0.28 * len(means)))
+    each = row_height(len(means), 0.28)
+    ax = axes_or_new(ax, size=(6.0, 1.2 + each * len(means)))
     columns = [values[c].dropna().to_numpy() for c in means.index]
     place = np.arange(len(columns))
     lying: dict[str, Any] = {"orientation": "horizontal"}
@@ -98,7 +99,7 @@ def ranked_scores(
             zorder=3,
         )
     ax.axvline(0, color=ink(0.4), linewidth=0.8, zorder=1)
-    ax.set_yticks(place, [str(c) for c in means.index])
+    ax.set_yticks(place, [str(c) for c in means.index], fontsize=name_size(each))
     ax.set_ylim(len(columns) - 0.4, -0.6)
     ax.set_xlabel(xlabel)
     tidy(ax, grid="x")

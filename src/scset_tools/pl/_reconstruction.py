@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from scset_tools import _checks, _keys
@@ -14,7 +13,7 @@ from scset_tools._samples import sample_of_cells
 from scset_tools.pl._embed import embed
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import column, natural_order, representation
-from scset_tools.pl._style import colors_for, ink
+from scset_tools.pl._style import colors_for, ink, new_figure, wrapped
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -93,7 +92,7 @@ def reconstruction(
 
     if axes is None:
         height, width = 4 * 1.7, max(len(names) * 1.8, 2.6)
-        figure = plt.figure(figsize=(width + 0.4, height + 0.4), layout="constrained")
+        figure = new_figure((width + 0.4, height + 0.4))
         axes = figure.subplots(4, len(names), squeeze=False)
     axes = np.asarray(axes, dtype=object).reshape(4, -1) if np.size(axes) == 4 * len(names) else np.asarray(axes)
     if axes.shape != (4, len(names)):
@@ -109,7 +108,7 @@ def reconstruction(
         axes[0, j].scatter(
             xy[of_sample, 0], xy[of_sample, 1], s=size, c=[hues[r] for r in role], linewidths=0, alpha=0.7
         )
-        axes[0, j].set_title(name, fontsize="medium")
+        axes[0, j].set_title(wrapped([name], 1.6)[0], fontsize="small" if len(name) > 16 else "medium")
         for i, (wanted, color) in enumerate(hues.items(), start=1):
             axes[i, j].scatter(*xy[of_sample[role != wanted]].T, s=size, c=ink(0.1), linewidths=0)
             axes[i, j].scatter(*xy[of_sample[role == wanted]].T, s=size, c=color, linewidths=0, alpha=0.8)

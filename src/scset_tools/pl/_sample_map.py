@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -21,9 +20,11 @@ from scset_tools.pl._style import (
     MISSING,
     MISSING_LABEL,
     axes_or_new,
+    color_bar,
     colors_of,
     ink,
     legend_beside,
+    new_figure,
     point_handle,
     points,
     tidy,
@@ -108,7 +109,7 @@ def _panels(colors: list[str], ax: Axes | np.ndarray | None) -> np.ndarray:
         return given
     n_columns = min(3, len(colors))
     n_rows = -(-len(colors) // n_columns)
-    figure = plt.figure(figsize=(5.4 * n_columns, 4.0 * n_rows), layout="constrained")
+    figure = new_figure((5.4 * n_columns, 4.0 * n_rows))
     return np.array([figure.add_subplot(n_rows, n_columns, i + 1) for i in range(len(colors))], dtype=object)
 
 
@@ -199,4 +200,4 @@ def _scatter_numbers(
             points(ax, xy[unknown], size=size, c=MISSING, marker=shape)
         if known.any():
             points(ax, xy[known], size=size, c=values[known], cmap=CMAP, norm=scale, marker=shape)
-    ax.figure.colorbar(ScalarMappable(scale, CMAP), ax=ax, label=color, shrink=0.6, aspect=15)
+    color_bar(ax, ScalarMappable(scale, CMAP), color)

@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from scset_tools.pl._habits import habits
-from scset_tools.pl._style import DIVERGING, axes_or_new, ink
+from scset_tools.pl._style import DIVERGING, axes_or_new, color_bar, ink, name_size, row_height
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,16 +57,17 @@ def similarity(
         distance = np.clip(1 - (values + values.T) / 2, 0, None)
         np.fill_diagonal(distance, 0)
         order = leaves_list(linkage(squareform(distance, checks=False), method="average"))
-    side = 2.4 + 0.3 * len(values)
+    each = row_height(len(values), 0.3)
+    side = 2.4 + each * len(values)
     ax = axes_or_new(ax, size=(side + 0.8, side))
     limit = max(1.0, float(np.nanmax(np.abs(values)))) if np.isfinite(values).any() else 1.0
     ax.set_facecolor(ink(0.2))
     shown = np.ma.masked_invalid(values[np.ix_(order, order)])
     image = ax.imshow(shown, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="none")
     names = [str(table.index[i]) for i in order]
-    ax.set_xticks(np.arange(len(names)), names, rotation=90)
-    ax.set_yticks(np.arange(len(names)), names)
+    ax.set_xticks(np.arange(len(names)), names, rotation=90, fontsize=name_size(each))
+    ax.set_yticks(np.arange(len(names)), names, fontsize=name_size(each))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.figure.colorbar(image, ax=ax, label=label, shrink=0.8, pad=0.02)
+    color_bar(ax, image, label, pad=0.02)
     return ax

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_rgb
 from scipy.cluster.hierarchy import dendrogram, linkage
@@ -13,10 +12,13 @@ from scipy.spatial.distance import pdist, squareform
 
 from scset_tools.pl._habits import habits
 from scset_tools.pl._inputs import categories, column, representation, stored_colors
-from scset_tools.pl._style import CMAP, ink, legend_beside
+from scset_tools.pl._style import CMAP, ink, legend_beside, new_figure, text_color_on, wrapped
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+NUMBER_ROOM = 0.075
+"""Inches below a leaf for the number of its category, where colours repeat."""
 
 
 @habits()
@@ -58,8 +60,10 @@ def subtype_trees(
         msg = "There is no representation to draw: pass {'name': samples, ...}."
         raise ValueError(msg)
     if axes is None:
-        figure = plt.figure(figsize=(3.0 * len(samples) + 1.3, 4.2), layout="constrained")
-        axes = figure.subplots(3, len(samples), squeeze=False, height_ratios=[1.0, 0.09, 2.4])
+        most = max(len(data.obs) for data in samples.values())
+        side = float(np.clip(NUMBER_ROOM * most, 3.0, 8.0))  # as wide as numbers below the leaves need
+        figure = new_figure((side * len(samples) + 1.3, side + 1.2))
+        axes = figure.subplots(3, len(samples), squeeze=False, height_ratios=[1.0, 0.15, side - 0.6])
     axes = np.asarray(axes, dtype=object)
     axes = axes.reshape(3, -1) if axes.size == 3 * len(samples) else axes
     if axes.shape != (3, len(samples)):
@@ -84,12 +88,16 @@ def subtype_trees(
         for _, hue, _, rows in groups.present():
             hues[0, rows[leaves]] = to_rgb(hue)
         middle.imshow(hues, aspect="auto", interpolation="nearest")
+        number_of = groups.numbers() if NUMBER_ROOM * len(leaves) <= 8.0 else {}
+        for at, label in enumerate(groups.labels[leaves] if number_of else []):
+            text = {"ha": "center", "va": "center", "fontsize": 5, "rotation": 90, "color": text_color_on(hues[0, at])}
+            middle.text(at, 0, number_of[label], **text)
         bottom.imshow(squareform(d)[np.ix_(leaves, leaves)], cmap=f"{CMAP}_r", aspect="auto", interpolation="nearest")
-        top.set_title(name, fontsize="medium")
+        top.set_title(wrapped([name], 2.8)[0], fontsize="medium")
         for ax in (top, middle, bottom):
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         bottom.set_xlabel("samples")
     axes[2, 0].set_ylabel("distances")
-    legend_beside(axes[0, -1], [(color, groups.handles())])
+    legend_beside(axes[0, -1], [(color, groups.patches())], is_tall=True)
     return axes

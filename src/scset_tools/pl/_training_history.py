@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from scset_tools import _checks
 from scset_tools.pl._habits import habits
-from scset_tools.pl._style import axes_or_new, colors_for, ink, legend_beside, tidy
+from scset_tools.pl._style import MARKERS, axes_or_new, colors_for, ink, legend_beside, tidy, turns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,23 +63,25 @@ def training_history(
 
     ax = axes_or_new(ax, size=(6.4, 3.8))
     parts = [part for part in PARTS if any((metric, part) in curves for metric in wanted)]
-    for metric, color in zip(wanted, colors_for(wanted), strict=True):
+    hues_of, shapes = colors_for(wanted), turns(len(wanted), ("", *MARKERS))
+    for metric, color, shape in zip(wanted, hues_of, shapes, strict=True):
         for part in parts:
             if (metric, part) in curves:
                 epochs, values = curves[metric, part]
                 # one epoch is a point, not an invisible line
-                marker = "o" if np.isfinite(values).sum() < 2 else None
+                marker = shape or ("o" if np.isfinite(values).sum() < 2 else "")
                 ax.plot(
                     epochs,
                     values,
                     color=color,
                     linestyle=PARTS[part],
                     marker=marker,
+                    markevery=max(len(values) // 8, 1),
                     linewidth=1.8,
                     label=f"{metric} {part}",
                 )
     styles = [Line2D([], [], color=ink(0.8), linestyle=PARTS[part], label=part) for part in parts]
-    hues = [Line2D([], [], color=c, label=m) for m, c in zip(wanted, colors_for(wanted), strict=True)]
+    hues = [Line2D([], [], color=c, marker=s, label=m) for m, c, s in zip(wanted, hues_of, shapes, strict=True)]
     if len(wanted) == 1:
         for line in styles:
             line.set_color(colors_for(wanted)[0])
