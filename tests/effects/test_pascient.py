@@ -45,6 +45,21 @@ def test_attention_finds_planted_cells_and_training_stops_when_nothing_is_left_t
     assert loss.iloc[-1] < 0.05
 
 
+def test_neither_the_zero_nor_the_unit_of_the_features_changes_what_is_learned(cells):
+    other = cells.copy()
+    other.X = 3 * other.X + np.float32(20)
+    apart = {}
+    for standardize in (True, False):
+        p = []
+        for adata in (cells, other):
+            model = build(adata, standardize=standardize)
+            model.train(30, watch_health=False, stop_at_plateau=False, **QUIET)
+            p.append(model.predict_proba()["case"].to_numpy())
+        apart[standardize] = np.abs(p[0] - p[1]).max()
+    assert apart[True] < 0.01
+    assert apart[False] > 0.1
+
+
 class Seen(pl.Callback):
     """Count the labels of the samples that training sees."""
 

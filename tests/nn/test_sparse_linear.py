@@ -97,3 +97,20 @@ def test_initial_weights_are_as_small_as_asked():
     assert as_torch.weight.abs().max() <= 0.1, "1 / sqrt(n_input), as torch.nn.Linear"
     torch.testing.assert_close(small.weight, 0.1 * as_torch.weight)
     torch.testing.assert_close(small.bias, as_torch.bias)
+
+
+def test_location_and_scale_act_before_the_weights_and_older_weights_are_of_features_as_they_are():
+    rows, dense = compressed(7, 11)
+    location, scale = torch.linspace(-2, 3, 11, dtype=torch.float64), torch.linspace(0.5, 4, 11, dtype=torch.float64)
+    layer = SparseLinear(11, 5, location=location, scale=scale).double()
+    want = F.linear((dense - location) / scale, layer.weight.T, layer.bias)
+    torch.testing.assert_close(layer(dense), want)
+    torch.testing.assert_close(layer(rows), want)
+    (layer(rows) * want.detach()).sum().backward()
+    by_rows = layer.weight.grad.clone()
+    layer.zero_grad()
+    (want * want.detach()).sum().backward()
+    torch.testing.assert_close(by_rows, layer.weight.grad)
+    older = {name: value for name, value in layer.state_dict().items() if name in ("weight", "bias")}
+    layer.load_state_dict(older)
+    torch.testing.assert_close(layer(dense), F.linear(dense, layer.weight.T, layer.bias))

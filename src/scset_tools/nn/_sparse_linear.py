@@ -32,7 +32,10 @@ class CompressedRows(Protocol):
 
 
 class SparseLinear(nn.Module):
-    """``x @ weight + bias`` for dense cells or compressed rows.
+    """``((x - location) / scale) @ weight + bias`` for dense cells or compressed rows, which stay sparse.
+
+    Location and scale are folded into weight and bias, :meth:`folded`: what is learned are the weights of centred features of
+    about unit variance, and what is multiplied are the features as they are.
 
     Parameters
     ----------
@@ -40,6 +43,8 @@ class SparseLinear(nn.Module):
         Features of a cell before and after.
     init_scale
         Size of the initial weights, relative to those of :class:`torch.nn.Linear`.
+    location, scale
+        What is taken from each feature and what it is divided by, (n_input,) each. Default: 0 and 1.
 
     Notes
     -----
@@ -47,8 +52,21 @@ class SparseLinear(nn.Module):
     together.
     """
 
-    def __init__(self, n_input: int, n_output: int, *, init_scale: float = 1.0) -> None:
+    location: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        n_input: int,
+        n_output: int,
+        *,
+        init_scale: float = 1.0,
+        location: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("location", torch.zeros(n_input) if location is None else location)
+        self.register_buffer("scale", torch.ones(n_input) if scale is None else scale)
         bound = 1 / math.sqrt(max(n_input, 1))
         self.weight = nn.Parameter(init_scale * torch.empty(n_input, n_output).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(n_output).uniform_(-bound, bound))
@@ -66,9 +84,21 @@ class SparseLinear(nn.Module):
         Tensor
             (cells, n_output).
         """
+        weight, bias = self.folded()
         if isinstance(x, Tensor):
-            return F.linear(x.to(self.weight.dtype), self.weight.T, self.bias)
-        return sparse_product(x, self.weight) + self.bias
+            return F.linear(x.to(weight.dtype), weight.T, bias)
+        return sparse_product(x, weight) + bias
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        for name, default in (("location", torch.zeros_like), ("scale", torch.ones_like)):
+            # weights saved before there were these are of features as they are
+            state_dict.setdefault(f"{prefix}{name}", default(getattr(self, name)))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (n_input, n_output) and bias (n_output,) that act on features as they are."""
+        weight = self.weight / self.scale[:, None]
+        return weight, self.bias - self.location @ weight
 
 
 def sparse_product(x: CompressedRows, weight: Tensor) -> Tensor:

@@ -318,3 +318,32 @@ def test_presets():
     assert sst.PaSCient.preset("paper_binary").model["aggregator"] == "feature_softmax"
     with pytest.raises(ValueError, match="name='large' is not one of"):
         sst.PaSCient.preset("large")
+
+
+# ---- location and scale of the features
+
+
+@pytest.mark.parametrize("log_normalize", [True, False])
+def test_the_first_layer_reads_features_about_the_mean_of_the_training_cells(log_normalize):
+    adata = counts_cohort()
+    dense = adata.X.toarray().astype(float)
+    if log_normalize:
+        dense = np.log1p(dense / dense.sum(axis=1, keepdims=True) * 1e4)
+    else:
+        adata.X = sp.csr_matrix(adata.X.toarray() / 7)
+        dense = dense / 7
+    model = fit(adata, build={"log_normalize": log_normalize}, train_size=0.75, max_epochs=1)
+    is_train = adata.obs["sample"].isin(model.train_samples_).to_numpy()
+    assert 0 < is_train.sum() < len(is_train)
+    first = model.module.first
+    np.testing.assert_allclose(first.location, dense[is_train].mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(first.scale, np.sqrt(dense[is_train].var(axis=0).mean()), rtol=1e-4)
+    before = first.location.clone()
+    model.train(1, **{**{k: v for k, v in FIT.items() if k != "max_epochs"}, "seed": 5, "train_size": 0.5})
+    torch.testing.assert_close(model.module.first.location, before)  # weights were learned with it
+
+
+def test_features_as_they_are_on_request():
+    first = fit(counts_cohort(), build={"log_normalize": True, "standardize": False}, max_epochs=1).module.first
+    assert not first.location.any()
+    assert (first.scale == 1).all()

@@ -64,13 +64,14 @@ class FirstLayerSpace(FeatureSpace):
         behind = module.from_first_layer if second is None else module.from_two_layers
         with torch.no_grad():
             hidden = module.first(self.x)
+            weight, bias = module.first.folded()
         found = attribute_through_linear(
             lambda h, ptr: score(behind(h, ptr)),
             self.x,
             self.ptr,
             hidden=hidden,
-            weight=module.first.weight,
-            bias=module.first.bias,
+            weight=weight,
+            bias=bias,
             baseline=baseline,
             second=second,
             n_steps=n_steps,

@@ -24,6 +24,7 @@ from scset_tools.model.pascient._explain import FirstLayerSpace
 from scset_tools.model.pascient._module import CELL_TYPE_KEY, PaSCientModule
 from scset_tools.model.pascient._presets import PRESETS
 from scset_tools.model.pascient._sampler import PaSCientSplitter
+from scset_tools.model.pascient._scale import fit_scale
 from scset_tools.model.pascient._setup import aligned, check_scale, require_unique_genes
 from scset_tools.model.supervise._finetune import vectors_of
 from scset_tools.model.supervise._fitted import FittedHead
@@ -68,7 +69,10 @@ class PaSCient(PublishedModel):
         unlearned shows in the attributions as noise that differs from seed to seed; small weights leave what was learned.
     log_normalize
         Whether the features are raw counts, which the model then scales to 10,000 per cell and takes ``log1p`` of; with genes
-        left out beforehand, the total is that of the genes that are there. Otherwise features enter as they are.
+        left out beforehand, the total is that of the genes that are there. Otherwise features are taken for transformed already.
+    standardize
+        Whether the first layer reads features (after ``log_normalize``) less their mean over the training cells, divided by one number
+        for all: the root of their mean variance. Without it, little is learned from features that lie far from zero.
     depth
         Fewest and most reads to which the counts of each cell are thinned in a training step (multinomial); None does not.
         Needs ``log_normalize=True``.
@@ -136,6 +140,7 @@ class PaSCient(PublishedModel):
         dropout_rate: float = 0.0,
         init_scale: float = 0.1,
         log_normalize: bool = False,
+        standardize: bool = True,
         depth: tuple[float, float] | None = None,
         gene_mask_rate: float = 0.0,
         contrastive_weight: float = 0.0,
@@ -156,6 +161,7 @@ class PaSCient(PublishedModel):
         if self.adata is not None:
             source = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
             check_scale(source, log_normalize=log_normalize, setup_args=self.registry["setup_args"])
+        self._standardize = standardize
         targets = targets_of(self.registry)
         if published_classes is not None:
             targets = [Target(PUBLISHED_TARGET, "class", PUBLISHED_TARGET, tuple(published_classes))]
@@ -281,10 +287,7 @@ class PaSCient(PublishedModel):
         """
         module = self.module
         if any(t.registry_key not in self.registry["field_registries"] for t in module.targets):
-            msg = (
-                "This PaSCient has published weights and no labels to learn from. Embed samples with it, and fit a "
-                "classifier on the vectors (tl.probe)."
-            )
+            msg = "This PaSCient has published weights and no labels to learn from. Embed samples with it, and fit a classifier on the vectors (tl.probe)."
             raise ValueError(msg)
         if not module.targets and module.contrast is None:
             msg = "This PaSCient has nothing to learn from: give `labels_key` to setup_anndata."
@@ -339,6 +342,11 @@ class PaSCient(PublishedModel):
             msg = f"keep_best={keep_best!r} is not a metric of this model: {_checks.first(('loss', *known))}, with _validation or _train after it."
             raise ValueError(msg)
         return KeepBest(name, mode="max" if name.startswith(("accuracy", "concordance")) else "min")
+
+    def _before_training(self, module: PaSCientModule, splitter: PaSCientSplitter) -> None:
+        """Find location and scale of the features, once: a model that is trained further keeps those of its weights."""
+        if self._standardize and not self.is_trained_:
+            fit_scale(module, splitter)
 
     def _default_steps(self, splitter: PaSCientSplitter) -> int:
         """As many as for the samples as they are, resampled or not."""

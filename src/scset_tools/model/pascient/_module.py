@@ -36,6 +36,8 @@ class PaSCientModule(SampleModule):
         What is predicted.
     n_slots
         Fill samples up to this number of cells with cells without counts, as the published code does; None does not.
+    location, scale
+        What is taken from each feature and what it is divided by, before the first layer, (n_input,) each; None for 0 and 1.
         The other parameters are those of :class:`~scset_tools.model.PaSCient`.
     """
 
@@ -60,12 +62,14 @@ class PaSCientModule(SampleModule):
         contrastive_temperature: float,
         n_contrastive_cells: int,
         n_slots: int | None = None,
+        location: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.targets = tuple(targets)
         self.log_normalize, self.depth, self.gene_mask_rate = log_normalize, depth, gene_mask_rate
         self.contrastive_weight, self.n_contrastive_cells = contrastive_weight, n_contrastive_cells
-        self.first = SparseLinear(n_input, n_hidden, init_scale=init_scale)
+        self.first = SparseLinear(n_input, n_hidden, init_scale=init_scale, location=location, scale=scale)
         self.rest = nn.Sequential(
             *(part for _ in range(n_encoder_layers) for part in (nn.PReLU(), nn.Linear(n_hidden, n_hidden)))
         )
@@ -197,4 +201,4 @@ class PaSCientModule(SampleModule):
 
     def _empty(self) -> Tensor | None:
         """Hidden state of a cell without counts, where samples are filled up with such cells."""
-        return self.rest(self.first.bias) if getattr(self.aggregator, "n_slots", None) is not None else None
+        return self.rest(self.first.folded()[1]) if getattr(self.aggregator, "n_slots", None) is not None else None

@@ -8,7 +8,13 @@ from scset_tools.model._preset import Preset
 def paper() -> Preset:
     """The configuration of the paper for several diseases, for one data-centre GPU."""
     return Preset(
-        model={"n_hidden": 1024, "n_latent": 512, "aggregator": "attention", "log_normalize": True},
+        model={
+            "n_hidden": 1024,
+            "n_latent": 512,
+            "aggregator": "attention",
+            "log_normalize": True,
+            "standardize": False,
+        },
         train={
             "batch_size": 32,
             "n_cells": 1_500,
