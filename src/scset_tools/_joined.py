@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from scset_tools import _checks
-from scset_tools._modalities import modality_of
+from scset_tools._modalities import is_mudata, modality_of
 from scset_tools._panels import PANELS, panels_entry
 
 if TYPE_CHECKING:
@@ -120,6 +120,77 @@ def joined_cells(
         **{slot: list(getattr(adata, slot).keys()) for slot in SLOTS},
     }
     return adata
+
+
+def cells_of(
+    mdata: MuData,
+    sample_key: str,
+    modalities: Sequence[str] | str,
+    *,
+    use_rep: Mapping[str, str] | None = None,
+    layer: Mapping[str, str] | None = None,
+    keep_incomplete: bool = False,
+    caller: str,
+) -> AnnData:
+    """The cells of one modality with the columns of the MuData, or those of several joined, for functions that read an AnnData.
+
+    Parameters
+    ----------
+    mdata, sample_key, use_rep, layer, keep_incomplete, caller
+        As for :func:`joined_cells`.
+    modalities
+        Names of one or several.
+    """
+    names = [modalities] if isinstance(modalities, str) else list(modalities)
+    if len(names) != 1:
+        how = {"use_rep": use_rep, "layer": layer, "keep_incomplete": keep_incomplete, "caller": caller}
+        columns = [str(c) for c in mdata.obs.columns if ":" not in str(c)] if hasattr(mdata, "obs") else []
+        own = [str(c) for name in names for c in getattr(mdata, "mod", {}).get(name, mdata).obs.columns]
+        keys = [c for c in dict.fromkeys([*columns, *own]) if c != sample_key and ":" not in c]
+        return joined_cells(mdata, sample_key, modalities=names, keys=keys, **how)
+    part = modality_of(mdata, names[0], caller=caller)
+    cells = part.copy()
+    for key in map(str, mdata.obs.columns):
+        if ":" not in key:
+            column = _column(mdata, {names[0]: part}, part.obs_names, key, others="says otherwise of {n} cells than")
+            if column is not None:
+                cells.obs[key] = column
+    return cells
+
+
+def one_anndata(
+    data: AnnData | MuData, sample_key: str | None, modalities: Sequence[str] | str | None, *, caller: str
+) -> AnnData:
+    """An AnnData as it is; of a MuData the cells of the modalities that are named.
+
+    Parameters
+    ----------
+    data
+        What the caller was given.
+    sample_key
+        Column with the sample of each cell.
+    modalities
+        One or several, or None.
+    caller
+        What messages call the function.
+
+    Raises
+    ------
+    ValueError
+        If modalities are named without a MuData, or the other way round.
+    """
+    if not is_mudata(data):
+        if modalities is not None:
+            msg = (
+                f"{caller} was given modalities={modalities!r}, which are those of a MuData, and {type(data).__name__}."
+            )
+            raise ValueError(msg)
+        return data
+    if modalities is None or sample_key is None:
+        missing = "modalities" if modalities is None else "sample_key"
+        msg = f"{caller} was given a MuData of {_checks.first(data.mod, 20)} and no {missing}: name one modality, or several, and the column of samples."
+        raise ValueError(msg)
+    return cells_of(data, sample_key, modalities, caller=caller)
 
 
 def give_back(adata: AnnData, mdata: MuData, *, caller: str) -> None:

@@ -138,13 +138,13 @@ def test_function_equals_class(adata: ad.AnnData, profile: profiles.Profile) -> 
 def test_functions_and_classes_describe_the_same_parameters(profile: profiles.Profile) -> None:
     function = getattr(profiles, profile.name)
     params = list(profile.get_params())
-    assert sorted(inspect.signature(function).parameters) == sorted(["adata", *params])
+    assert sorted(inspect.signature(function).parameters) == sorted(["adata", "modalities", *params])
     for doc in (function.__doc__, type(profile).__doc__):
         assert not re.search(r"%\(\w+\)s", doc)
         for name in params:
             assert re.search(rf"^{name}$", doc, re.MULTILINE), name
     kinds = [p.kind for p in inspect.signature(function).parameters.values()]
-    assert kinds[1:] == [inspect.Parameter.KEYWORD_ONLY] * len(params)
+    assert kinds[1:] == [inspect.Parameter.KEYWORD_ONLY] * (1 + len(params))
 
 
 def test_sample_names_that_are_numbers(adata: ad.AnnData, profile: profiles.Profile) -> None:

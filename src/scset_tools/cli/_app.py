@@ -27,7 +27,7 @@ PROFILES = ", ".join(_methods.PROFILES)
 
 app = typer.Typer(
     name="scset-tools",
-    help="Samples as sets of cells: one vector per sample from an h5ad file of cells, and what that vector knows.",
+    help="Samples as sets of cells: one vector per sample from an h5ad or h5mu file of cells, and what that vector knows.",
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -79,6 +79,7 @@ def fit(
     save_model: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Save the model here, for `scset-tools embed`.")
     ] = None,
+    modality: o.Modality = None,
     use_rep: o.UseRep = None,
     layer: o.Layer = None,
     labels_key: o.LabelsKey = None,
@@ -134,6 +135,7 @@ def fit(
             save_model=save_model,
             is_backed=backed,
             overwrite=overwrite,
+            modalities=modality,
             setup={
                 **reads,
                 **({"cell_type_key": cell_type_key} if cell_type_key is not None or is_profile else {}),
@@ -156,6 +158,7 @@ def embed(
     ],
     *,
     output: o.Out,
+    modality: o.Modality = None,
     n_cells: Annotated[
         int | None, typer.Option(min=1, help="Cells drawn from each sample.", show_default="all")
     ] = None,
@@ -182,7 +185,7 @@ def embed(
         from scset_tools.cli import _commands
 
         given = {"n_cells": n_cells, "batch_size": batch_size}
-        how = {"is_backed": backed, "overwrite": overwrite, "trust": trust}
+        how = {"is_backed": backed, "overwrite": overwrite, "trust": trust, "modalities": modality}
         _commands.embed(model, cells, session=run, out=output, **how, **given)
 
 
@@ -284,6 +287,7 @@ def benchmark(
     ] = None,
     sample_key: o.MaybeSampleKey = None,
     groups_key: o.GroupsKey = None,
+    modality: o.Modality = None,
     use_rep: o.UseRep = None,
     layer: o.Layer = None,
     labels_key: o.LabelsKey = None,
@@ -326,6 +330,7 @@ def benchmark(
             session=run,
             methods=method,
             sample_key=sample_key,
+            modalities=modality,
             setup={**reads, "cell_type_key": cell_type_key},
             build=_methods.settings_of(build, "--build"),
             train={**named, **_methods.settings_of(train, "--train")},

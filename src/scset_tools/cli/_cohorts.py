@@ -75,6 +75,7 @@ def report(
     groups_key: o.GroupsKey = None,
     batch_key: o.BatchKey = None,
     cell_type_key: o.CellTypeKey = None,
+    modality: o.Modality = None,
     use_rep: o.UseRep = None,
     layer: o.Layer = None,
     target: Annotated[
@@ -117,6 +118,7 @@ def report(
             session=run,
             out=output,
             methods=method,
+            modalities=modality,
             is_backed=backed,
             overwrite=overwrite,
             build=_methods.settings_of(build, "--build"),

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scset_tools import _checks
-from scset_tools.cli import _methods
+from scset_tools._modalities import is_mudata
+from scset_tools.cli import _methods, _modalities
 from scset_tools.cli._exit import CommandError, ExitCode
 from scset_tools.cli._files import for_spreadsheet, output, read_cells, writing
 
@@ -23,7 +24,7 @@ READS = ("use_rep", "layer", "labels_key", "batch_key")
 """What every model and profile may be told to read."""
 
 
-def read(path: Path, session: Session, *, is_backed: bool = False) -> AnnData:
+def read(path: Path, session: Session, *, is_backed: bool = False) -> Any:
     """Read a file and say what is in it."""
     session.say(f"reading {path}")
     adata = read_cells(path, is_backed=is_backed)
@@ -64,6 +65,7 @@ def fit(
     save_model: Path | None,
     is_backed: bool,
     overwrite: bool,
+    modalities: Sequence[str] | None,
     setup: dict[str, Any],
     build: dict[str, Any],
     train: dict[str, Any],
@@ -77,10 +79,19 @@ def fit(
         _methods.require_accelerator(train.get("accelerator", "auto"))
         _preset(_methods.model_class(method), preset)  # a wrong name is told before the cohort is read
     with output(out, overwrite=overwrite) as place, output(save_model, overwrite=overwrite, is_folder=True) as folder:
-        adata = read(cells, session, is_backed=is_backed)
-        _checks.require_obs(adata, sample_key)
+        adata, names = read(cells, session, is_backed=is_backed), _modalities.chosen(modalities)
+        _modalities.require_fitting(adata, cells, names)
         if method in _methods.PROFILES:
             _require_no_training(method, build, train, save_model=save_model, preset=preset)
+            adata = _modalities.as_cells(adata, cells, names, sample_key=sample_key, reads=setup)
+        if is_mudata(adata):
+            if len(names) == 1:
+                _modalities.with_columns(adata, names[0])
+            setup |= {"modality": names[0]} if len(names) == 1 else {"modalities": names}
+            setup |= {key: _modalities.by_modality(setup.get(key), names) for key in ("use_rep", "layer")}
+        else:
+            _checks.require_obs(adata, sample_key)
+        if method in _methods.PROFILES:
             samples = _methods.profile(method, sample_key=sample_key, rng=seed, **setup).fit_transform(adata)
         else:
             from scset_tools.cli._train import fit_model
@@ -112,12 +123,21 @@ def embed(
     is_backed: bool,
     overwrite: bool,
     trust: bool = False,
+    modalities: Sequence[str] | None = None,
     **arguments: Any,
 ) -> None:
     """Embed the samples of a file by a saved model."""
     with output(out, overwrite=overwrite) as place:
         fitted = load(model, trust=trust)
-        adata = read(cells, session, is_backed=is_backed)
+        adata, names = read(cells, session, is_backed=is_backed), _modalities.chosen(modalities)
+        knows = fitted.modality_ is not None or fitted.joined_ is not None
+        _modalities.require_fitting(adata, cells, names, knows=knows)
+        if is_mudata(adata) and not knows:
+            reads = {key: fitted.registry["setup_args"].get(key) for key in ("use_rep", "layer")}
+            key = fitted.registry["setup_args"]["sample_key"]
+            adata = _modalities.as_cells(adata, cells, names, sample_key=key, reads=reads, keep_incomplete=True)
+        if is_mudata(adata) and fitted.modality_ in adata.mod:
+            _modalities.with_columns(adata, fitted.modality_)
         session.say(f"embedding the samples by the {type(fitted).__name__} of {model}")
         samples = fitted.to_sample_adata(adata, **{k: v for k, v in arguments.items() if v is not None})
         write_samples(samples, place, out, session=session)
@@ -162,6 +182,9 @@ def probe(
         output(predictions, overwrite=overwrite) as predictions_place,
     ):
         adata = read(samples, session)
+        if is_mudata(adata):
+            msg = f"{samples} is an h5mu file: probe takes the vectors of samples in an h5ad file, as fit and embed write them."
+            raise CommandError(msg, ExitCode.USAGE)
         from scset_tools import tl
 
         result = tl.probe(adata, label_key, **arguments)
@@ -183,6 +206,7 @@ def benchmark(
     session: Session,
     methods: Sequence[str] | None,
     sample_key: str | None,
+    modalities: Sequence[str] | None,
     setup: dict[str, Any],
     build: dict[str, Any],
     train: dict[str, Any],
@@ -207,7 +231,8 @@ def benchmark(
         output(folds, overwrite=overwrite) as folds_place,
         output(figure, overwrite=overwrite) as figure_place,
     ):
-        adata = read(data, session)
+        adata, names = read(data, session), _modalities.chosen(modalities)
+        adata = _modalities.as_cells(adata, data, names, sample_key=sample_key, reads=setup)
         from scset_tools import tl
 
         methods = methods or ["X", *adata.obsm]

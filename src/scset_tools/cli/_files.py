@@ -7,18 +7,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scset_tools import _keys, _whole
 from scset_tools.cli._exit import CommandError, ExitCode
 
 if TYPE_CHECKING:
     import pandas as pd
-    from anndata import AnnData
 
 
-def read_cells(path: Path, *, is_backed: bool = False) -> AnnData:
-    """Read an h5ad file, a zarr folder with its values left on disk, or a folder of FCS files, or say why it cannot be read.
+def read_cells(path: Path, *, is_backed: bool = False) -> Any:
+    """Read an h5ad or h5mu file, a zarr folder with its values left on disk, or a folder of FCS files, or say why it cannot be read.
 
     Parameters
     ----------
@@ -44,6 +43,8 @@ def read_cells(path: Path, *, is_backed: bool = False) -> AnnData:
     if not path.is_file():
         msg = f"{path} is {'a folder' if path.is_dir() else 'no file'}."
         raise CommandError(msg, ExitCode.UNREADABLE)
+    if path.suffix == ".h5mu":
+        return _read_h5mu(path, is_backed=is_backed)
     from anndata import read_h5ad
 
     try:
@@ -53,6 +54,25 @@ def read_cells(path: Path, *, is_backed: bool = False) -> AnnData:
         raise CommandError(msg, ExitCode.UNREADABLE) from error
     except Exception as error:  # h5py and anndata raise whatever the broken part of a file leads to
         msg = f"{path} cannot be read as an h5ad file: {error}"
+        raise CommandError(msg, ExitCode.UNREADABLE) from error
+
+
+def _read_h5mu(path: Path, *, is_backed: bool) -> Any:
+    """The MuData of a file."""
+    import warnings
+
+    from mudata import read_h5mu
+
+    if is_backed:
+        msg = f"--backed leaves X of an h5ad file on disk; {path} is read whole. Leave it out."
+        raise CommandError(msg, ExitCode.USAGE)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Cannot join columns with the same name")  # of a gene and its protein
+            warnings.filterwarnings("ignore", ".*names are not unique")
+            return read_h5mu(path)
+    except Exception as error:  # as of an h5ad file
+        msg = f"{path} cannot be read as an h5mu file: {error}"
         raise CommandError(msg, ExitCode.UNREADABLE) from error
 
 

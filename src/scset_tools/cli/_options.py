@@ -26,8 +26,24 @@ Table = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Summary to write: .csv, .tsv or .json.")
 ]
 Folds = Annotated[Path | None, typer.Option("--folds", metavar="FILE", help="One row per fold: .csv, .tsv or .json.")]
-UseRep = Annotated[str | None, typer.Option("--use-rep", metavar="KEY", help="Key of obsm to read instead of X.")]
-Layer = Annotated[str | None, typer.Option("--layer", metavar="KEY", help="Layer to read instead of X.")]
+UseRep = Annotated[
+    str | None,
+    typer.Option(
+        "--use-rep", metavar="KEY", help="Key of obsm to read instead of X; of modalities also rna=X_pca,adt=X_pca."
+    ),
+]
+Layer = Annotated[
+    str | None, typer.Option("--layer", metavar="KEY", help="Layer to read instead of X; of modalities also adt=clr.")
+]
+Modality = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--modality",
+        "--modalities",
+        metavar="NAME",
+        help="Modality of an h5mu file; repeated (or rna,adt), several are joined.",
+    ),
+]
 LabelsKey = Annotated[
     str | None,
     typer.Option("--labels-key", metavar="COLUMN", help="Label of each sample, for methods that learn from labels."),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scset_tools.cli import _methods
+from scset_tools.cli import _methods, _modalities
 from scset_tools.cli._commands import read
 from scset_tools.cli._files import output, writing
 from scset_tools.reporting._report import make, models_of, usual_profiles, usual_title
@@ -25,6 +25,7 @@ def report(
     session: Session,
     out: Path,
     methods: Sequence[str] | None,
+    modalities: Sequence[str] | None,
     is_backed: bool,
     overwrite: bool,
     build: dict[str, Any],
@@ -42,7 +43,8 @@ def report(
         _methods.require_accelerator(train.get("accelerator", "auto"))
         _methods.quiet_libraries()
     with output(out, overwrite=overwrite) as place:
-        adata = read(cells, session, is_backed=is_backed)
+        adata, chosen = read(cells, session, is_backed=is_backed), _modalities.chosen(modalities)
+        adata = _modalities.as_cells(adata, cells, chosen, sample_key=asked["sample_key"], reads=asked)
         request = Request(
             adata,
             **asked,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
 
+from scset_tools._modalities import is_mudata
 from scset_tools.cli._exit import CommandError, ExitCode
 
 if TYPE_CHECKING:
@@ -69,9 +70,12 @@ def fit_model(
     refused = [f"--{name.replace('_', '-')}" for name in setup if name in OWN_OPTIONS and name not in takes]
     if refused:
         raise CommandError(f"{cls.__name__} takes no {', '.join(refused)}.", ExitCode.USAGE)
-    _require_known("--setup", cls.setup_anndata, setup)
+    given = {k: v for k, v in setup.items() if k not in ("modality", "modalities")}
+    _require_known(
+        "--setup", cls.setup_anndata, {k: v for k, v in given.items() if k != "paired" or not is_mudata(cells)}
+    )
     _require_known("--build", cls.__init__, build)
-    cls.setup_anndata(cells, **setup)
+    (cls.setup_mudata if is_mudata(cells) else cls.setup_anndata)(cells, **setup)
     model = cls(cells, **build)
     session.say(
         f"training {cls.__name__} on {len(model.sample_names)} samples, {cells.n_obs} cells, {model._n_input} features"

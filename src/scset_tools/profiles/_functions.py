@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scset_tools._docs import docs as package_docs
+from scset_tools._joined import one_anndata
 from scset_tools.profiles._base import Profile
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ Parameters
 ----------
 {adata}
 {parameters}
+modalities
+    With a MuData in the place of `adata`: the modality to read, or several, whose cells are joined first
+    (:func:`scset_tools.pp.join_modalities`).
 
 Returns
 -------
@@ -31,10 +35,20 @@ AnnData with one row per sample: `X` and `obsm['X_{key}']`, see :meth:`~scset_to
 def as_function(profile: type[Profile]) -> Callable[..., AnnData]:
     """The function ``(adata, *, <parameters of the class>) -> sample-level AnnData`` named ``profile.name``."""
 
-    def function(adata: AnnData, **params: Any) -> AnnData:
-        return profile(**params).fit_transform(adata)
+    def function(adata: AnnData, *, modalities: Any = None, **params: Any) -> AnnData:
+        made = profile(**params)
+        cells = one_anndata(adata, params.get("sample_key"), modalities, caller=f"profiles.{profile.name}")
+        return made.fit_transform(cells)
 
     own = [p for p in inspect.signature(profile).parameters.values() if p.name != "self"]
+    own.append(
+        inspect.Parameter(
+            "modalities",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation="Sequence[str] | str | None",
+        )
+    )
     first = inspect.Parameter("adata", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="AnnData")
     function.__signature__ = inspect.Signature([first, *own], return_annotation="AnnData")  # type: ignore[attr-defined]
     function.__annotations__ = {"adata": "AnnData", **{p.name: p.annotation for p in own}, "return": "AnnData"}

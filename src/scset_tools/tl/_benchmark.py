@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from scset_tools import _checks
 from scset_tools._backed import Backed
+from scset_tools._joined import one_anndata
 from scset_tools._numbers import checks_numbers
 from scset_tools._samples import sample_obs
 from scset_tools.tl._benchmark_result import KEYS, BenchmarkResult
@@ -32,15 +33,17 @@ from scset_tools.tl._targets import Target, read_target
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
 
 @checks_numbers
 def benchmark(
-    data: AnnData,
+    data: AnnData | MuData,
     representations: Mapping[str, Any] | Sequence[str] | str,
     label_keys: Sequence[str] | str,
     *,
     sample_key: str | None = None,
+    modalities: Sequence[str] | str | None = None,
     probes: Sequence[Probe] | Probe = ("logistic",),
     groups_key: str | None = None,
     cv: int = 5,
@@ -64,7 +67,7 @@ def benchmark(
     Parameters
     ----------
     data
-        Sample-level AnnData; or, with ``sample_key``, cells.
+        Sample-level AnnData; or, with ``sample_key``, cells, also of a MuData.
     representations
         Sample-level data: name -> ``"X"``, a key of ``obsm``, or a key of ``obsp`` (a distance matrix: probes ``"knn"`` and ``"svc"`` only);
         or a list of such keys. Cells: name -> profile, an unfitted object with ``fit(adata, samples=names)`` and
@@ -75,6 +78,9 @@ def benchmark(
         Columns of ``obs``; constant within samples if ``data`` holds cells.
     sample_key
         Column of ``data.obs`` with the sample of each cell. None: ``data`` is sample-level.
+    modalities
+        With a MuData: the modality that representations are fitted to, or several, whose cells are joined first
+        (:func:`scset_tools.pp.join_modalities`); for representations of ``obsm`` join them yourself.
     probes
         See :func:`probe`. A probe that does not fit a label, or not a distance matrix, is left out there and listed in
         ``skipped`` of the result.
@@ -126,6 +132,7 @@ def benchmark(
     >>> sorted(result.results["representation"].unique())
     ['mean', 'random']
     """
+    data = one_anndata(data, sample_key, modalities, caller="tl.benchmark")
     kinds, label_keys = _as_list(probes), _as_list(label_keys)
     events = [event for key in label_keys if (event := _of(event_key, key, None)) is not None]
     kept = _as_list(batch_covariates)
