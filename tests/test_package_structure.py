@@ -71,7 +71,7 @@ ROOMS = {
     "model": Room((*CORE, "nn", "data", "train", "model._*", "model.supervise", "model.explain")),
     # reading rows needs no torch, and a second reader of backed files would be a second set of traps
     "profiles": Room((*CORE, "data._index", "data._rows", "profiles"), never=("torch",)),
-    "pp": Room((*CORE, "data._index", "data._rows", "pp")),
+    "pp": Room((*CORE, "data._index", "data._known", "data._rows", "pp")),
     # a result draws itself: .plot() loads pl when called
     "tl": Room((*CORE, "profiles", "tl", "pl"), never=("torch", "scvi")),
     "pl": Room((*CORE, "pl"), never=("torch", "scvi")),

@@ -10,7 +10,7 @@ import zarr
 from scipy import sparse
 
 import scset_tools as sst
-from scset_tools.data import _features
+from scset_tools.data import _features, _known
 from scset_tools.pp import _store_run, _store_writer
 
 pytestmark = pytest.mark.platform
@@ -265,8 +265,8 @@ def test_the_store_answers_for_what_it_knows(tmp_path, small_pieces, monkeypatch
     got = _features.feature_moments(store.X)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
-    assert _features.known_of(store.X)["has_negative_values"] is False
-    assert _features.known_of(adata.X) == {}
+    assert _known.known_of(store.X)["has_negative_values"] is False
+    assert _known.known_of(adata.X) == {}
     monkeypatch.setattr(_features.RowReader, "csr", lambda *args: pytest.fail("the values were read"))
     sst.PaSCient.setup_anndata(store, sample_key="sample", labels_key="sample")
     sst.PaSCient(store, n_hidden=4, n_latent=2, log_normalize=True)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from scset_tools import _checks
+from scset_tools.data._known import files_in, known_of
 from scset_tools.data._rows import Named, RowReader, all_finite, not_finite
 
 
@@ -72,27 +73,6 @@ _SOUND: set[tuple[Any, bool]] = set()
 """Arrays in files that were found sound in this process."""
 
 
-def known_of(source: Any) -> dict[str, Any]:
-    """What :func:`scset_tools.pp.write_store` found of the values it wrote; empty for any other array.
-
-    Parameters
-    ----------
-    source
-        Array of cells x features.
-    """
-    group = getattr(source, "group", source)
-    store = getattr(group, "store", None)
-    if store is None or getattr(group, "path", None) != "X":
-        return {}
-    import zarr
-
-    root = zarr.open_group(store, mode="r")
-    known: Any = root.attrs.get("scset_tools")
-    if not isinstance(known, dict) or known.get("shape") != [int(n) for n in source.shape]:
-        return {}
-    return {**known, "root": root}
-
-
 def _is_vouched(source: Any, *, forbid_zero_cells: bool) -> bool:
     """Whether this is the ``X`` of a store of ours, whose values were checked as they were written."""
     known = known_of(source)
@@ -121,8 +101,7 @@ def stored_as(source: Any) -> tuple[Any, ...] | None:
     if not isinstance(name, str | os.PathLike):
         return None
     root = Path(name)
-    parts = [root] if root.is_file() else [p for p in root.rglob("*") if p.is_file()]
-    stats = [p.stat() for p in parts]
+    stats = [root.stat()] if root.is_file() else [file.stat() for file in files_in(root)] if root.is_dir() else []
     if not stats:
         return None
     written = max(s.st_mtime_ns for s in stats), sum(s.st_size for s in stats), len(stats), stats[0].st_ino

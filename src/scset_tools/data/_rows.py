@@ -11,7 +11,9 @@ import pandas as pd
 from scipy import sparse
 
 from scset_tools import _checks
+from scset_tools.data._known import known_of
 from scset_tools.data._reopen import InFile, located
+from scset_tools.data._stored_rows import StoredRows
 
 MIN_ROWS_OF_RANGE = 8
 """Fewest rows of a range, on average, for reading by ranges: below, each wanted row is asked for."""
@@ -79,13 +81,16 @@ class RowReader:
         self.is_sparse = sparse.issparse(stored) or getattr(stored, "format", None) == "csr"
         # scipy looks once and remembers; of arrays on disk every piece is looked at
         self._is_canonical = sparse.issparse(source) and bool(source.has_canonical_format)
+        self._stored = _stored_rows(source)
+        self._vouched: bool | None = None  # whether a store says so, asked at the first reading
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "source": located(self.source)}
+        return {**self.__dict__, "source": located(self.source), "_stored": self._stored is not None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         source = state["source"]
         self.__dict__.update(state, source=source.open() if isinstance(source, InFile) else source)
+        self._stored = _stored_rows(self.source) if state["_stored"] else None
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Dense rows, shape (len(rows), n_features), float32, C-contiguous."""
@@ -107,10 +112,25 @@ class RowReader:
             return self._finite(convert(self.source[rows]), rows)
         if len(rows) == 0:
             return convert(np.zeros((0, self.n_features), dtype=np.float32))
+        if (x := self._from_stored(lambda stored: stored.rows(rows, max_gap=self.max_gap))) is not None:
+            return self._finite(convert(x), rows)
         distinct, position = np.unique(rows, return_inverse=True)  # h5py wants increasing, distinct indices
         x = self._finite(self._in_ranges(distinct, convert), distinct)
         in_order = len(distinct) == len(rows) and bool((np.diff(position) > 0).all())
         return x if in_order else x[position]
+
+    def _from_stored(self, read: Callable[[StoredRows], sparse.csr_array]) -> sparse.csr_array | None:
+        """What is read of a sparse array in a file; None if this is none, or one whose entries are to be summed first."""
+        if self._stored is None:
+            return None
+        x = read(self._stored)
+        if self._vouched is None:
+            self._vouched = bool(known_of(self.source).get("is_canonical"))
+        x.has_canonical_format = self._vouched or x.has_canonical_format
+        if not x.has_canonical_format:
+            self._stored = None  # summed as they are stored, not as float32
+            return None
+        return x
 
     def _in_ranges(self, rows: np.ndarray, convert: Callable[[Any], Any]) -> Any:
         """Ascending rows of an array on disk: range by range where they lie close together, else one by one.
@@ -147,7 +167,8 @@ class RowReader:
     def _chunks(self, size: int | None, convert: Callable[[Any], Any]) -> Iterator[tuple[int, Any]]:
         size = self.rows_per_chunk(self.n_features) if size is None else size
         for start in range(0, self.n_rows, size):
-            yield start, convert(self.source[start : start + size])
+            x = self._from_stored(lambda stored, start=start: stored.block(start, start + size))
+            yield start, convert(self.source[start : start + size] if x is None else x)
 
     def _dense(self, x: Any) -> np.ndarray:
         x = _in_memory(x)
@@ -160,8 +181,9 @@ class RowReader:
         x = _checks.filled(_in_memory(x))
         if not sparse.issparse(x) and x.dtype == np.float16:  # of which scipy makes no sparse array
             x = x.astype(np.float32)
+        is_canonical = self._is_canonical or (isinstance(x, sparse.csr_array) and x.has_canonical_format)
         x = sparse.csr_array(x)
-        if self._is_canonical:
+        if is_canonical:
             x.has_canonical_format = True
         elif not x.has_canonical_format:
             # summed in a copy, the array is the user's; and in wide numbers, as small ones would overflow
@@ -257,6 +279,12 @@ def row_major(source: Any, where: str = "The array") -> Any:
             raise ValueError(msg)
         return source.to_memory().tocsr()
     return _checks.filled(source)
+
+
+def _stored_rows(source: Any) -> StoredRows | None:
+    """The quick way to read a sparse dataset of anndata; None for any other array."""
+    is_dataset = getattr(source, "format", None) == "csr" and hasattr(source, "group")
+    return StoredRows(source) if is_dataset and source.dtype.kind in "biuf" else None
 
 
 def _stored_bytes(source: Any) -> int:

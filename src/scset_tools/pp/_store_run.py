@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import sparse
 from tqdm.auto import tqdm
 
+from scset_tools.data._known import KNOWN, fingerprint
 from scset_tools.pp._store_writer import DenseWriter, SparseWriter
 
 if TYPE_CHECKING:
@@ -202,9 +203,11 @@ class StoreRun:
             {
                 "encoding-type": "anndata",
                 "encoding-version": "0.1.0",
-                # read by data._features: values that were looked at here are not looked at again at set-up
-                "scset_tools": {
+                # values that were looked at here are not looked at again
+                KNOWN: {
                     "is_finite": True,
+                    "is_canonical": True,
+                    "fingerprint": fingerprint(self.part / "X"),
                     "has_zero_cells": bool((self.n_features == 0).any()),
                     "has_negative_values": bool(self.least < 0),
                     "shape": [len(self.row), len(features)],

@@ -13,7 +13,8 @@ from scipy import sparse
 
 from scset_tools import _checks
 from scset_tools._samples import as_text
-from scset_tools.data._features import describe_source, known_of
+from scset_tools.data._features import describe_source
+from scset_tools.data._known import known_of
 from scset_tools.data._rows import RowReader, row_major
 
 N_LOOKED_AT = 2_000

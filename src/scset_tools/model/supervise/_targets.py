@@ -147,7 +147,7 @@ def is_known(values: np.ndarray, kind: str) -> np.ndarray:
 
 def require_two_values(column: pd.Series, key: str, kind: str) -> None:
     """Raise ValueError if there is nothing to tell apart."""
-    values = column.dropna().unique()
+    values = pd.Series(column.unique()).dropna().unique()  # of few values: dropping cells hashes the names of all
     if len(values) == 1 and kind != "time_to_event":
         what = "classes" if kind != "continuous" else "values"
         msg = (
