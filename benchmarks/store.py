@@ -3,14 +3,17 @@
     python benchmarks/store.py [--cells 200000] [--genes 2000] [--values 100] [--samples 40] [--files 20]
 
 Synthetic cells in unsorted h5ad files, every file with cells of its own samples in random order. Each figure is in processor
-seconds but for memory, the peak of this process over what it held before.
+seconds but for memory, the peak of this process over what it held before. ``--other-python`` names an interpreter with annbatch
+(which needs Python 3.12), anndata and zarr: the same batches are read there by its loader and by ours, in one process.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import json
+import os
 import shutil
+import subprocess
 import tempfile
 import time
 import warnings
@@ -21,13 +24,11 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-from _timing import hardware_line
 from scipy import sparse
 
-import scset_tools as sst
 from scset_tools.data._rows import RowReader
 
-BATCH = 16
+BATCH, DRAWN = 16, 1_000
 
 
 def write_files(folder: Path, args: argparse.Namespace) -> list[Path]:
@@ -53,13 +54,28 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def by_annbatch(store: Any, batches: list[np.ndarray], ranges: list[list[slice]]) -> float | None:
-    """Cells per processor second of the same batches through annbatch's loader; None where it is not installed."""
-    try:
-        from annbatch import Loader
-        from annbatch.abc import Sampler
-    except ImportError:
-        return None
+def rate(n_cells: int, call: Callable[[], Any]) -> float:
+    """Cells per processor second."""
+    return n_cells / seconds(call)
+
+
+def orders(n_samples: int) -> np.ndarray:
+    """Two epochs of batches of samples, (batches, BATCH)."""
+    rng = np.random.default_rng(1)
+    whole = n_samples // BATCH * BATCH
+    return np.concatenate([rng.permutation(n_samples)[:whole] for _ in range(2)]).reshape(-1, BATCH)[:24]
+
+
+def by_annbatch(path: str) -> dict[str, float]:
+    """Cells per processor second of batches of whole samples through annbatch's loader and through our reader."""
+    import zarr
+    from annbatch import Loader
+    from annbatch.abc import Sampler
+
+    store = ad.io.sparse_dataset(zarr.open_group(path, mode="r")["X"])
+    indptr = zarr.open_group(path, mode="r")["uns/store/indptr"][:]
+    ranges = [[slice(int(indptr[s]), int(indptr[s + 1])) for s in samples] for samples in orders(len(indptr) - 1)]
+    batches = [np.concatenate([np.arange(s.start, s.stop) for s in own]) for own in ranges]
 
     class Samples(Sampler):
         batch_size, shuffle = None, False
@@ -74,15 +90,42 @@ def by_annbatch(store: Any, batches: list[np.ndarray], ranges: list[list[slice]]
             for rows, slices in zip(batches, ranges, strict=True):
                 yield {"requests": slices, "splits": [np.arange(len(rows))]}
 
+    def through() -> None:
+        for batch in loader:
+            assert batch["X"].shape[1]
+
     loader = Loader(batch_sampler=Samples(), preload_to_gpu=False)
-    loader.add_dataset(dataset=store.X)
+    loader.add_dataset(dataset=store)
     first = next(iter(loader))["X"]  # compiles and fills caches
-    expected = RowReader(store.X).csr(np.concatenate([np.arange(s.start, s.stop) for s in ranges[0]]))
-    assert (first != expected).nnz == 0
-    start, n = time.process_time(), 0
-    for batch in loader:
-        n += batch["X"].shape[0]
-    return n / (time.process_time() - start)
+    reader = RowReader(store)
+    assert (first != reader.csr(batches[0])).nnz == 0
+    n = sum(map(len, batches))
+    return {"annbatch": rate(n, through), "ours": rate(n, lambda: [reader.csr(rows) for rows in batches])}
+
+
+def compare_elsewhere(python: str, path: Path) -> None:
+    """Print what the loader of annbatch takes under another Python, with and without the decoder in Rust."""
+    for pipeline in ("zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs.ZarrsCodecPipeline"):
+        done = subprocess.run(
+            [python, __file__, "--annbatch", str(path)],
+            env={
+                **os.environ,
+                "ZARR_CODEC_PIPELINE__PATH": pipeline,
+                "PYTHONPATH": str(Path(__file__).parents[1] / "src"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            print(f"annbatch, {pipeline.split('.')[0]}: failed: {done.stderr.strip().splitlines()[-1]}")
+            continue
+        found = json.loads(done.stdout.splitlines()[-1])
+        print(
+            f"the same batches through annbatch ({pipeline.split('.')[0]} decodes): {found['annbatch']:,.0f} cells/s, ours in the same process "
+            f"{found['ours']:,.0f}, {found['ours'] / found['annbatch']:.2f} times as many",
+            flush=True,
+        )
 
 
 def n_bytes(path: Path) -> int:
@@ -94,57 +137,80 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("cells", 200_000), ("genes", 2_000), ("values", 100), ("samples", 40), ("files", 20)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--other-python", help="interpreter with annbatch, anndata and zarr")
+    parser.add_argument("--folder", help="where the files are made and removed again; default: the system's")
+    parser.add_argument("--annbatch", help=argparse.SUPPRESS)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
+    if args.annbatch:
+        print(json.dumps(by_annbatch(args.annbatch)))
+        return
+    from _timing import hardware_line
+
     print(hardware_line())
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        paths = write_files(folder, args)
-        size = sum(map(n_bytes, paths))
-        copy = seconds(lambda: [shutil.copy(p, folder / "copy") for p in paths])
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        out = folder / "cohort.zarr"
-        taken = seconds(lambda: sst.pp.write_store(paths, out, sample_key="sample", progress=False))
-        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        measure(Path(name), args)
+
+
+def measure(folder: Path, args: argparse.Namespace) -> None:
+    from _timing import peak_above_now
+
+    import scset_tools as sst
+
+    paths = write_files(folder, args)
+    size = sum(map(n_bytes, paths))
+    copy = seconds(lambda: [shutil.copy(p, folder / "copy") for p in paths])
+    out = folder / "cohort.zarr"
+    taken, peak = peak_above_now(
+        lambda: seconds(lambda: sst.pp.write_store(paths, out, sample_key="sample", progress=False))
+    )
+    print(
+        f"write {args.cells:,} cells from {args.files} files ({size / 2**20:,.0f} MiB): {taken:.1f} s, "
+        f"{args.cells / taken:,.0f} cells/s, {taken / max(copy, 1e-9):.0f} times copying them, {peak / 2**20:,.0f} MB over before; "
+        f"store {n_bytes(out) / 2**20:,.0f} MiB",
+        flush=True,
+    )
+    unsorted = ad.read_h5ad(paths[0], backed="r").X
+    for path in paths[1:]:
+        path.unlink()
+    (folder / "copy").unlink()
+    store, opened = peak_above_now(lambda: sst.pp.read_store(out))
+    _ = sst.ScSet  # imports are not what is measured
+    set_up = [seconds(lambda: sst.ScSet.setup_anndata(store, sample_key="sample")) for _ in range(2)]
+    print(
+        f"opened in {opened / 2**20:,.0f} MB; set-up of ScSet on the store: {set_up[0]:.2f} s, again {set_up[1]:.2f} s"
+    )
+    reader, indptr = RowReader(store.X), store.uns["store"]["indptr"]
+    blocks = [np.arange(i, min(i + 4096, args.cells)) for i in range(0, min(args.cells, 2**20), 4096)]
+    whole = rate(sum(map(len, blocks)), lambda: [reader.csr(rows) for rows in blocks])
+    few = blocks[:32]
+    slices = rate(sum(map(len, few)), lambda: [store.X[int(rows[0]) : int(rows[-1]) + 1] for rows in few])
+    print(f"read from first to last: {whole:,.0f} cells/s; by slices of anndata {slices:,.0f}", flush=True)
+    rng = np.random.default_rng(2)
+    samples = [np.arange(indptr[s], indptr[s + 1]) for s in range(args.samples)]
+    kinds = {
+        f"{BATCH} whole samples": lambda rows: rows,
+        f"{BATCH} samples x {DRAWN:,} cells drawn, by row": lambda rows: np.sort(rng.permutation(rows)[:DRAWN]),
+        f"{BATCH} samples x {DRAWN:,} cells drawn, by name": lambda rows: rng.permutation(rows)[:DRAWN],
+    }
+    for kind, cells_of in kinds.items():
+        batches = [np.concatenate([cells_of(samples[s]) for s in own]) for own in orders(args.samples)]
+        by_range, peak = peak_above_now(
+            lambda batches=batches: rate(sum(map(len, batches)), lambda: [reader.csr(rows) for rows in batches])
+        )
+        part = batches[0][: 4 * DRAWN]
+        row_by_row = rate(len(part), lambda part=part: store.X[np.sort(part)])
         print(
-            f"write {args.cells:,} cells from {args.files} files ({size / 2**20:,.0f} MiB): {taken:.1f} s, "
-            f"{args.cells / taken:,.0f} cells/s, {taken / max(copy, 1e-9):.0f} times copying them, {peak:,.0f} MB over before; "
-            f"store {n_bytes(out) / 2**20:,.0f} MiB"
+            f"batches of {kind}: {by_range:,.0f} cells/s, {by_range / whole:.2f} of ours from first to last, "
+            f"{by_range / slices:.2f} of anndata's, {by_range / row_by_row:.1f} times rows picked by anndata; {peak / 2**20:,.0f} MB",
+            flush=True,
         )
-        store = sst.pp.read_store(out)
-        set_up = [seconds(lambda: sst.ScSet.setup_anndata(store, sample_key="sample")) for _ in range(2)]
-        print(f"set-up of ScSet on the store: {set_up[0]:.2f} s (libraries are imported), again {set_up[1]:.2f} s")
-        reader, indptr = RowReader(store.X), store.uns["store"]["indptr"]
-        whole = seconds(
-            lambda: [reader.csr(np.arange(i, min(i + 4096, args.cells))) for i in range(0, args.cells, 4096)]
-        )
-        print(f"read from first to last: {args.cells / whole:,.0f} cells/s")
-        rng = np.random.default_rng(1)
-        order = np.concatenate(
-            [rng.permutation(args.samples)[: args.samples // BATCH * BATCH] for _ in range(2)]
-        ).reshape(-1, BATCH)
-        batches = [np.concatenate([np.arange(indptr[s], indptr[s + 1]) for s in samples]) for samples in order]
-        ranges = [[slice(int(indptr[s]), int(indptr[s + 1])) for s in samples] for samples in order]
-        n_cells = sum(map(len, batches))
-        by_range = n_cells / seconds(lambda: [reader.csr(rows) for rows in batches])
-        annbatch = by_annbatch(store, batches, ranges)
-        if annbatch is None:
-            print("annbatch is not installed (it needs Python 3.12)")
-        else:
-            print(
-                f"the same batches through annbatch: {annbatch:,.0f} cells/s, {by_range / annbatch:.2f} of it by ranges of ours"
-            )
-        plain = RowReader(store.X, max_gap=0)
-        few = batches[: max(1, len(batches) // 8)]
-        one_by_one = sum(map(len, few)) / seconds(lambda: [plain.csr(rows) for rows in few])
-        unsorted = RowReader(ad.read_h5ad(paths[0], backed="r").X)
-        rows = np.sort(rng.choice(unsorted.n_rows, min(unsorted.n_rows, 1_000), replace=False))
-        scattered = len(rows) / seconds(lambda: unsorted.csr(rows))
-        print(
-            f"batches of {BATCH} whole samples: {by_range:,.0f} cells/s from the store, {by_range * whole / args.cells:.2f} of reading "
-            f"from first to last, {by_range / one_by_one:.1f} times row by row, {by_range / scattered:.1f} times 1,000 "
-            "scattered cells of an unsorted h5ad file"
-        )
+    rows = np.sort(rng.choice(unsorted.shape[0], min(unsorted.shape[0], 1_000), replace=False))
+    print(
+        f"1,000 scattered cells of an unsorted h5ad file: {rate(len(rows), lambda: RowReader(unsorted).csr(rows)):,.0f} cells/s"
+    )
+    if args.other_python:
+        compare_elsewhere(args.other_python, out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import zarr
 
 import scset_tools as sst
-from scset_tools.data import RowReader, _known, _rows, _shards, _stored_rows
+from scset_tools.data import RowReader, _known, _shards, _stored_rows
 from scset_tools.data._shards import ShardedValues
 from scset_tools.data._stored_rows import StoredRows
 
@@ -127,7 +127,7 @@ def test_what_is_wanted_of_a_chunk_is_decoded_once(tmp_path, monkeypatch):
     decoded = []
     decode = ShardedValues._decode
     monkeypatch.setattr(ShardedValues, "_decode", lambda self, *args: decoded.append(1) or decode(self, *args))
-    reader = RowReader(source, max_gap=0)
+    reader = RowReader(source)
     reader.csr(np.arange(0, N, 2))
     assert len(decoded) <= 2 * -(-x.nnz // CHUNK) + 2
 
@@ -177,7 +177,7 @@ def test_a_damaged_store_is_not_read(tmp_path, place):
 
 
 def test_memory_does_not_grow_with_a_sample_of_which_few_cells_are_wanted(tmp_path, monkeypatch):
-    source, x = stored("store", tmp_path)
+    source, x = stored("shards", tmp_path)
     sizes = []
     block = StoredRows.block
     monkeypatch.setattr(StoredRows, "block", lambda self, a, b: sizes.append(x[a:b].nnz) or block(self, a, b))
@@ -185,7 +185,7 @@ def test_memory_does_not_grow_with_a_sample_of_which_few_cells_are_wanted(tmp_pa
     rows = np.random.default_rng(0).permutation(np.arange(0, N, 3))
     np.testing.assert_array_equal(RowReader(source)(rows), x[rows].toarray())
     assert len(sizes) > 5
-    assert max(sizes) < 300 + _rows.RowReader(source).max_gap * D + D
+    assert max(sizes) < 300 + CHUNK + 2 * D
 
 
 def test_shards_know_when_their_file_was_written_anew(tmp_path):

@@ -62,7 +62,8 @@ class RowReader:
     named
         How messages name it.
     max_gap
-        Most rows from one wanted row of an array on disk to the next, for the rows between them to be read along.
+        Most rows from one wanted row of an array on disk to the next, for the rows between them to be read along; of a sparse
+        array in a file, its chunks say.
 
     Notes
     -----
@@ -112,7 +113,7 @@ class RowReader:
             return self._finite(convert(self.source[rows]), rows)
         if len(rows) == 0:
             return convert(np.zeros((0, self.n_features), dtype=np.float32))
-        if (x := self._from_stored(lambda stored: stored.rows(rows, max_gap=self.max_gap))) is not None:
+        if (x := self._from_stored(lambda stored: stored.rows(rows))) is not None:
             return self._finite(convert(x), rows)
         distinct, position = np.unique(rows, return_inverse=True)  # h5py wants increasing, distinct indices
         x = self._finite(self._in_ranges(distinct, convert), distinct)

@@ -19,6 +19,8 @@ VALUES_AT_ONCE = 2**24
 VALUES_OF_PART = 2**18
 """Values that one thread reads at a time."""
 MAX_THREADS = 8
+VALUES_OF_READ = 2**13
+"""Values that are read in the time that it takes to ask for some, of a file that is not in chunks."""
 ROWS_PER_RANGE = 4
 """How many stretches of wanted rows a range must hold, on average, to be read whole and picked from in memory."""
 
@@ -48,21 +50,24 @@ class StoredRows:
         """Where the values of each row begin and end, (rows + 1,), int64."""
         return np.asarray(self._boundaries[:], dtype=np.int64)
 
-    def rows(self, rows: np.ndarray, *, max_gap: int) -> sparse.csr_array:
+    def rows(self, rows: np.ndarray) -> sparse.csr_array:
         """Some rows, in the order asked for, repeats allowed; entries as they are stored.
 
         Parameters
         ----------
         rows
             Their numbers.
-        max_gap
-            Most rows from one wanted row to the next, for what lies between them to be read along.
+
+        Notes
+        -----
+        What lies between two wanted rows is read along if it is no more than a chunk of the file, which is decoded whole in any case.
         """
         runs = np.flatnonzero(np.diff(rows) != 1) + 1
         if len(runs) < len(rows) / ROWS_PER_RANGE:
             return self._runs(rows, runs)
         order = np.argsort(rows, kind="stable")
-        ends = np.flatnonzero(np.diff(rows[order]) > max_gap) + 1
+        between = self.indptr[rows[order[1:]]] - self.indptr[rows[order[:-1]] + 1]
+        ends = np.flatnonzero(between > max(self._values.chunk, self._columns.chunk)) + 1
         if ROWS_PER_RANGE * (len(ends) + 1) > len(runs):
             return self._runs(rows, runs)
         return self._picked(rows, order, ends)
@@ -173,6 +178,7 @@ class _Plain:
     def __init__(self, array: Any) -> None:
         self._array = array
         self._fills = hasattr(array, "read_direct")  # h5py: without an array of its own in between
+        self.chunk = int((array.chunks or (VALUES_OF_READ,))[0])
 
     def calls(self, pieces: list[Piece]) -> list[Call]:
         return [(self._read, pieces)]
@@ -191,6 +197,7 @@ class _Sharded:
 
     def __init__(self, array: ShardedValues) -> None:
         self._array = array
+        self.chunk = array.chunk
 
     def calls(self, pieces: list[Piece]) -> list[Call]:
         return [(self._array.read, part) for part in self._parts(pieces)]
