@@ -85,6 +85,11 @@ class RowReader:
         self._stored = _stored_rows(source)
         self._vouched: bool | None = None  # whether a store says so, asked at the first reading
 
+    @property
+    def picks_rows(self) -> bool:
+        """Whether rows that lie apart in a file are picked from what is read of it in any case, so that all may be asked for."""
+        return self._stored is not None
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "source": located(self.source), "_stored": self._stored is not None}
 

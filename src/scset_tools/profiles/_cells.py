@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -19,6 +19,8 @@ from scset_tools.data._rows import Named, RowReader
 BLOCK_VALUES = 2**23
 """Most values in a dense block (32 MB of float32), so that memory does not grow with cells or genes."""
 BLOCK_ROWS = 65_536
+ROWS_OF_FILE = 8_192
+"""Rows of a sparse array on disk that are read at once: of 28,000 genes, 1,400 of them expressed, 90 MB."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +82,15 @@ class Cells:
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All cells in use in storage order, as (row numbers, dense float32 block)."""
-        reader = self.reader
         for rows in self._windows(self._block_rows()):
-            if (
-                reader.is_out_of_core
-            ):  # one slice, then a choice in memory: picking scattered rows on disk is far slower
-                slab = reader(np.arange(rows[0], rows[-1] + 1))
-                x = slab if len(slab) == len(rows) else slab[rows - rows[0]]
-            else:
-                x = reader(rows)
-            yield rows, x
+            yield rows, self._at(rows, self.reader)
+
+    def _at(self, rows: np.ndarray, read: Callable[[np.ndarray], Any]) -> Any:
+        """Rows of one stretch, read by a call of the reader."""
+        if not self.reader.is_out_of_core or self.reader.picks_rows or rows[-1] - rows[0] == len(rows) - 1:
+            return read(rows)
+        # one slice, then a choice in memory: picking scattered rows on disk is far slower
+        return read(np.arange(rows[0], rows[-1] + 1))[rows - rows[0]]
 
     def by_sample(self) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
         """Each sample's number and its cells, in dense blocks in storage order."""
@@ -130,12 +131,13 @@ class Cells:
     def sums(self, groups: np.ndarray, n_groups: int) -> np.ndarray:
         """Sum over the cells in use of each group, shape (n_groups, features), float64.
 
-        ``groups (rows,)`` has a group number for every row in use. Sparse data in memory are never made dense.
+        ``groups (rows,)`` has a group number for every row in use. One pass over the cells, in which sparse data are never made
+        dense.
         """
         total = GroupSums(n_groups, self.n_features)
-        if sparse.issparse(self.reader.source):
-            for rows in self._windows(BLOCK_ROWS):
-                total.add(groups[rows], self.reader.csr(rows))
+        if self.reader.is_sparse:
+            for rows in self._windows(ROWS_OF_FILE if self.reader.is_out_of_core else BLOCK_ROWS):
+                total.add(groups[rows], self._at(rows, self.reader.csr))
         else:
             for rows, x in self.blocks():
                 total.add(groups[rows], x)
@@ -157,8 +159,13 @@ class Cells:
         return values
 
     def _windows(self, size: int) -> Iterator[np.ndarray]:
-        """Rows in use within each stretch of ``size`` rows that has any."""
+        """Rows in use within each stretch of about ``size`` rows that has any; chunks of dask are not cut, to be computed once."""
         edges = np.arange(0, len(self.codes) + size, size)
+        chunks = getattr(self.source, "chunks", None) if hasattr(self.source, "dask") else None
+        if chunks is not None:
+            ends = np.cumsum([0, *chunks[0]])
+            # of the ends of chunks the last before each edge; a longer chunk is one stretch
+            edges = np.unique(np.append(ends[np.maximum(np.searchsorted(ends, edges, side="right") - 1, 0)], ends[-1]))
         bounds = np.searchsorted(self.rows, edges)
         for start, stop in pairwise(bounds):
             if stop > start:
