@@ -32,14 +32,16 @@ BATCH, DRAWN = 16, 1_000
 
 
 def write_files(folder: Path, args: argparse.Namespace) -> list[Path]:
+    """Files of the same values, in which every cell is of a sample drawn from those of its file."""
     rng = np.random.default_rng(0)
     paths, n = [], args.cells // args.files
     own = np.array_split(np.arange(args.samples), args.files)
+    genes = np.sort(rng.integers(0, args.genes, (n, args.values), dtype=np.int32), axis=1)
+    values = rng.poisson(2.0, genes.shape).astype(np.float32) + 1
+    x = sparse.csr_matrix((values.ravel(), genes.ravel(), args.values * np.arange(n + 1)), shape=(n, args.genes))
+    x.sum_duplicates()
+    del genes, values
     for i in range(args.files):
-        genes = np.sort(rng.integers(0, args.genes, (n, args.values)), axis=1).astype(np.int32)
-        values = rng.poisson(2.0, genes.shape).astype(np.float32) + 1
-        x = sparse.csr_matrix((values.ravel(), genes.ravel(), args.values * np.arange(n + 1)), shape=(n, args.genes))
-        x.sum_duplicates()
         obs = pd.DataFrame(
             {"sample": rng.choice([f"s{k:05d}" for k in own[i]], n)}, index=[f"c{i}_{j}" for j in range(n)]
         )
@@ -63,7 +65,7 @@ def orders(n_samples: int) -> np.ndarray:
     """Two epochs of batches of samples, (batches, BATCH)."""
     rng = np.random.default_rng(1)
     whole = n_samples // BATCH * BATCH
-    return np.concatenate([rng.permutation(n_samples)[:whole] for _ in range(2)]).reshape(-1, BATCH)[:24]
+    return np.concatenate([rng.permutation(n_samples)[:whole] for _ in range(2)]).reshape(-1, BATCH)[:12]
 
 
 def by_annbatch(path: str) -> dict[str, float]:
@@ -181,7 +183,7 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
         f"opened in {opened / 2**20:,.0f} MB; set-up of ScSet on the store: {set_up[0]:.2f} s, again {set_up[1]:.2f} s"
     )
     reader, indptr = RowReader(store.X), store.uns["store"]["indptr"]
-    blocks = [np.arange(i, min(i + 4096, args.cells)) for i in range(0, min(args.cells, 2**20), 4096)]
+    blocks = [np.arange(i, min(i + 4096, args.cells)) for i in range(0, min(args.cells, 2**19), 4096)]
     whole = rate(sum(map(len, blocks)), lambda: [reader.csr(rows) for rows in blocks])
     few = blocks[:32]
     slices = rate(sum(map(len, few)), lambda: [store.X[int(rows[0]) : int(rows[-1]) + 1] for rows in few])

@@ -13,6 +13,9 @@ from scset_tools import _checks
 PANELS = "panels"
 """Entry of ``uns``: ``sample`` and ``marker`` (names), ``measured`` (samples x markers, bool)."""
 
+MASK = "_nan_mask"
+"""Layer of CytoVI that is zero where a value is missing."""
+
 
 class PanelCount:
     """Counts of the missing values of each sample and marker, over blocks of cells.
@@ -127,8 +130,8 @@ def panels_of(uns: Any, samples: Sequence[Any], markers: Sequence[Any]) -> np.nd
     try:
         known = pd.DataFrame(
             np.asarray(entry["measured"], dtype=bool),
-            index=np.asarray(entry["sample"]).astype(str),
-            columns=np.asarray(entry["marker"]).astype(str),
+            index=[str(name) for name in entry["sample"]],  # numpy casts text of zarr to no other kind of text
+            columns=[str(name) for name in entry["marker"]],
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         msg = (

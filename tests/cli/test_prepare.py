@@ -5,6 +5,8 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 
+import scset_tools as sst
+
 
 def test_files_become_a_store_that_fit_takes(run, cohort, tmp_path):
     cells = ad.read_h5ad(cohort)
@@ -20,6 +22,9 @@ def test_files_become_a_store_that_fit_takes(run, cohort, tmp_path):
     assert run("fit", "mean", cohort, "-s", "sample", "-o", plain).code == 0
     expected = ad.read_h5ad(plain)
     np.testing.assert_allclose(ad.read_h5ad(out)[expected.obs_names].X, expected.X, rtol=1e-5, atol=1e-6)
+    wide = tmp_path / "wide.zarr"
+    assert run("prepare", *parts, "-s", "sample", "-o", wide, "--panel", "open").code == 0
+    assert "panels" in sst.pp.read_store(wide).uns
     again = run("prepare", *parts, "-s", "sample", "-o", store)
     assert (again.code, "is there already" in again.err) == (5, True)
 

@@ -29,6 +29,9 @@ def prepare(
     ],
     join: Annotated[str, typer.Option(help="Features of all files (inner) or of any (outer).")] = "inner",
     layer: o.Layer = None,
+    panel: Annotated[
+        str, typer.Option(help="fixed, or open: samples may lack markers, whose values are NaN (see setup_anndata).")
+    ] = "fixed",
     merge: Annotated[
         bool, typer.Option("--merge", help="Join the cells of samples of one name in several files.")
     ] = False,
@@ -48,7 +51,16 @@ def prepare(
     with session("prepare", arguments, log=log, quiet=quiet, debug=debug) as run:
         from scset_tools.cli import _commands
 
-        _commands.prepare(sources, session=run, out=output, sample_key=sample_key, join=join, layer=layer, merge=merge)
+        _commands.prepare(
+            sources,
+            session=run,
+            out=output,
+            sample_key=sample_key,
+            join=join,
+            layer=layer,
+            panel=panel,
+            merge=merge,
+        )
 
 
 def report(

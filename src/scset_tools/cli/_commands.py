@@ -316,6 +316,7 @@ def prepare(
     sample_key: Sequence[str],
     join: str,
     layer: str | None,
+    panel: str,
     merge: bool,
 ) -> None:
     """Write the cells of several files to one store."""
@@ -338,6 +339,7 @@ def prepare(
         sample_key=sample_key[0] if len(sample_key) == 1 else sample_key,
         join=join,  # type: ignore[arg-type]
         layer=layer,
+        panel=panel,  # type: ignore[arg-type]
         same_names="merge" if merge else "raise",
         progress=session.shows_progress,
     )

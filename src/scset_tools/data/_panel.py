@@ -16,7 +16,7 @@ from anndata import AnnData
 
 from scset_tools import _checks, _markers
 from scset_tools._joined import CELL_MODALITIES, JOINED
-from scset_tools._panels import PanelCount, panels_of
+from scset_tools._panels import MASK, PanelCount, panels_of
 from scset_tools._samples import as_text, sample_codes
 from scset_tools.data._feature_fields import CellLayerField, Change
 from scset_tools.data._rows import Named, RowReader
@@ -26,9 +26,6 @@ PANEL = "panel"
 
 MODALITY, IS_PAIRED = "modality", "is_paired"
 """Entries of a state, where modalities were joined: the modality of each marker, and whether cells have several."""
-
-MASK = "_nan_mask"
-"""Layer of CytoVI that is zero where a value is missing."""
 
 
 class Panel:

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import sparse
 from tqdm.auto import tqdm
 
+from scset_tools._panels import PANELS, PanelCount, panels_of
 from scset_tools.data._known import KNOWN, fingerprint
 from scset_tools.pp._store_writer import DenseWriter, SparseWriter
 
@@ -32,7 +33,27 @@ ROWS_AT_ONCE = 8_192
 
 
 class StoreRun:
-    """The writing of values, block by block, and what is learned of them on the way."""
+    """The writing of values, block by block, and what is learned of them on the way.
+
+    Parameters
+    ----------
+    part
+        Folder to write to.
+    sources
+        Where values come from.
+    features
+        Columns of the store.
+    origin, row
+        Source of each cell of the store and its row there, (cells,).
+    codes, samples
+        Number of the sample of each cell, (cells,), and the names of the samples.
+    max_bytes
+        Memory for a block.
+    settings
+        What tells one run from another, beside all this.
+    is_open
+        Whether a sample may lack markers: its values are NaN there.
+    """
 
     def __init__(
         self,
@@ -42,11 +63,15 @@ class StoreRun:
         *,
         origin: np.ndarray,
         row: np.ndarray,
+        codes: np.ndarray,
+        samples: np.ndarray,
         max_bytes: int,
         settings: str,
+        is_open: bool = False,
     ) -> None:
         self.part, self.sources, self.features, self.origin, self.row = part, sources, features, origin, row
-        self.is_sparse = all(s.reader.is_sparse for s in sources)
+        self.codes, self.samples, self.is_open = codes, samples, is_open
+        self.is_sparse = all(s.reader.is_sparse for s in sources) and not is_open
         self.blocks = _blocks(
             sources, origin, row, max_bytes=max_bytes, n_dense=None if self.is_sparse else len(features)
         )
@@ -56,6 +81,9 @@ class StoreRun:
         self.columns = [None if np.array_equal(c, np.arange(len(features))) else c for c in columns]
         n, d = len(row), len(features)
         self.total, self.n_features, self.is_counts = np.zeros(n), np.zeros(n, np.int64), True
+        self.panels = PanelCount(len(samples), d) if is_open else None
+        said = [panels_of(s.panels, samples, s.features) for s in sources] if is_open else []
+        self.unsaid = [None if m.all() else ~m for m in said]
         self.n_learned, self.mean, self.square, self.least = 0, np.zeros(d), np.zeros(d), np.float32(0)
 
     @property
@@ -76,6 +104,8 @@ class StoreRun:
             done = int(state["done"])
             self.is_counts, self.mean, self.square = bool(state["is_counts"]), state["mean"], state["square"]
             self.least = state["least"][()]
+            if self.panels is not None:
+                self.panels.n_missing, self.panels.n_cells = state["n_missing"], state["n_cells"]
             self.n_learned = n_done = len(state["total"])
             self.total[:n_done], self.n_features[:n_done] = state["total"], state["n_features"]
         d = len(self.features)
@@ -106,9 +136,12 @@ class StoreRun:
             rows = self.row[lo:hi][place]
             place, rows = place[np.argsort(rows, kind="stable")], np.sort(rows)
             for at in _windows(rows):
-                pieces.append(
-                    self._aligned(source.reader.csr(rows[at]) if self.is_sparse else source.reader(rows[at]), number)
-                )
+                x = source.reader.csr(rows[at]) if self.is_sparse else source.reader(rows[at])
+                if (
+                    self.is_open and self.unsaid[number] is not None
+                ):  # a source may say what was not measured and hold zeros
+                    x[self.unsaid[number][self.codes[lo + place[at]]]] = np.nan
+                pieces.append(self._aligned(x, number))
                 places.append(place[at])
         back = np.argsort(np.concatenate(places), kind="stable")
         if not self.is_sparse:
@@ -123,13 +156,18 @@ class StoreRun:
             return x
         is_kept = columns >= 0
         if not self.is_sparse:
-            out = np.zeros((len(x), len(self.features)), np.float32)
+            out = np.full((len(x), len(self.features)), np.nan if self.is_open else 0, np.float32)
             out[:, columns[is_kept]] = x[:, is_kept]
             return out
         x = x[:, np.flatnonzero(is_kept)]
         return sparse.csr_array((x.data, columns[is_kept][x.indices], x.indptr), shape=(x.shape[0], len(self.features)))
 
     def _learn(self, x: Any, lo: int, hi: int) -> None:
+        if self.panels is not None:
+            is_missing = np.isnan(x)
+            self.panels.add(is_missing, self.codes[lo:hi])
+            self._measured()  # samples that lack a marker in some of their cells are told before all is written
+            x = np.where(is_missing, 0, x)  # which changes no sum, no number of features and no answer below
         self.total[lo:hi] = np.asarray(x.sum(axis=1, dtype=np.float64)).ravel()
         self.n_features[lo:hi] = np.asarray((x != 0).sum(axis=1)).ravel()
         values = x.data if self.is_sparse else x
@@ -149,6 +187,10 @@ class StoreRun:
         self.square += square + apart**2 * (self.n_learned * n / total)
         self.mean += apart * (n / total)
         self.n_learned = total
+
+    def _measured(self) -> np.ndarray:
+        """Whether each sample has each marker, (samples, markers), by what was written so far."""
+        return self.panels.measured(self.samples, self.features, where="The cohort")  # type: ignore[union-attr]
 
     # ---- going on after a stop
 
@@ -173,6 +215,7 @@ class StoreRun:
             least=np.array(self.least),
             mean=self.mean,
             square=self.square,
+            **({} if self.panels is None else {"n_missing": self.panels.n_missing, "n_cells": self.panels.n_cells}),
             **self.writer.state(),
         )
         os.replace(new, self._progress / "state.npz")
@@ -194,8 +237,20 @@ class StoreRun:
         import zarr
         from anndata.io import write_elem
 
+        uns: dict[str, Any] = {"store": store}
+        is_finite = True
+        if self.panels is not None:
+            measured = self._measured()
+            uns[PANELS] = {
+                "sample": self.samples.astype(str),
+                "marker": np.asarray(features, dtype=str),
+                "measured": measured,
+            }
+            is_finite = bool(measured.all())
+            if not is_finite:  # of all cells, zeros for what was not measured: no one's moments
+                del store["feature_mean"], store["feature_sd"]
         self.writer.close()
-        elements = {"obs": obs, "var": pd.DataFrame(index=features), "uns": {"store": store}}
+        elements = {"obs": obs, "var": pd.DataFrame(index=features), "uns": uns}
         with anndata.settings.override(auto_shard_zarr_v3=True):  # without it anndata warns of its next default
             for name, element in {**elements, **{k: {} for k in ("layers", "obsm", "varm", "obsp", "varp")}}.items():
                 write_elem(self.root, name, element)
@@ -205,7 +260,7 @@ class StoreRun:
                 "encoding-version": "0.1.0",
                 # values that were looked at here are not looked at again
                 KNOWN: {
-                    "is_finite": True,
+                    "is_finite": is_finite,
                     "is_canonical": True,
                     "fingerprint": fingerprint(self.part / "X"),
                     "has_zero_cells": bool((self.n_features == 0).any()),

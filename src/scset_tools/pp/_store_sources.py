@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from scset_tools import _checks
+from scset_tools._panels import MASK, PANELS
 from scset_tools.data._rows import Named, RowReader
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class Source:
         Names of its features.
     reader
         Reads its values.
+    panels
+        Its ``uns["panels"]``, under that name, if it has one.
     """
 
     name: str
@@ -41,9 +45,42 @@ class Source:
     obs: pd.DataFrame
     features: pd.Index
     reader: RowReader
+    panels: dict[str, Any]
 
 
-def open_sources(sources: Any, *, layer: str | None) -> list[Source]:
+class SourceReader(RowReader):
+    """Reads the values of a source; with an open panel a missing value is one.
+
+    Parameters
+    ----------
+    source, named, max_gap
+        As for :class:`~scset_tools.data._rows.RowReader`.
+    is_open
+        Whether values may be missing.
+    """
+
+    def __init__(self, source: Any, named: Named, *, is_open: bool, max_gap: int = 16) -> None:
+        super().__init__(source, named, max_gap=max_gap)
+        self.is_open = is_open
+
+    def _finite(self, x: Any, rows: np.ndarray) -> Any:
+        if not self.is_open:
+            return super()._finite(x, rows)
+        row, column = np.nonzero(np.isinf(x))
+        if len(row):
+            raise self.complaint(len(row), rows[row[:3]], column[:3])
+        return x
+
+    def complaint(self, n: int, rows: np.ndarray, columns: np.ndarray) -> ValueError:
+        """As of any reader, with one more way out."""
+        error = super().complaint(n, rows, columns)
+        if self.is_open:
+            return error
+        msg = f"{error} If they are missing where a sample's panel lacks a marker, pass panel='open'."
+        return ValueError(msg)
+
+
+def open_sources(sources: Any, *, layer: str | None, is_open: bool = False) -> list[Source]:
     """Open all of them, under names that differ.
 
     Parameters
@@ -52,6 +89,8 @@ def open_sources(sources: Any, *, layer: str | None) -> list[Source]:
         AnnData or path of an h5ad or zarr file, or several.
     layer
         Layer to read instead of ``X``.
+    is_open
+        Whether values may be missing.
 
     Raises
     ------
@@ -69,10 +108,10 @@ def open_sources(sources: Any, *, layer: str | None) -> list[Source]:
     ]
     if len(set(stems)) < len(stems):
         stems = [f"{stem}-{i}" for i, stem in enumerate(stems)]
-    return [_open(source, name, layer) for source, name in zip(given, stems, strict=True)]
+    return [_open(source, name, layer, is_open=is_open) for source, name in zip(given, stems, strict=True)]
 
 
-def _open(source: Any, name: str, layer: str | None) -> Source:
+def _open(source: Any, name: str, layer: str | None, *, is_open: bool) -> Source:
     adata = source if isinstance(source, AnnData) else _open_file(Path(source))
     what = f"adata.{'X' if layer is None else f'layers[{layer!r}]'} of source {name!r}"
     if layer is not None and layer not in adata.layers:
@@ -97,8 +136,12 @@ def _open(source: Any, name: str, layer: str | None) -> Source:
         parts = [p for p in [Path(source), *Path(source).rglob("*")] if p.is_file()]
         stamp = f"{Path(source).absolute()} {sum(p.stat().st_size for p in parts)} {max(p.stat().st_mtime_ns for p in parts)}"
     # a block takes rows from all over a file: reading along what lies between is quicker than asking for each
-    reader = RowReader(values, Named(what, adata.obs_names, features), max_gap=128)
-    return Source(name, f"{stamp} {adata.shape} {layer}", pd.DataFrame(adata.obs), features, reader)
+    reader = SourceReader(values, Named(what, adata.obs_names, features), max_gap=128, is_open=is_open)
+    panels = {PANELS: adata.uns[PANELS]} if PANELS in adata.uns else {}
+    if is_open and MASK in adata.layers:
+        msg = f"Source {name!r} says by layers[{MASK!r}] what is missing, which a store does not keep: set these values to NaN first."
+        raise ValueError(msg)
+    return Source(name, f"{stamp} {adata.shape} {layer}", pd.DataFrame(adata.obs), features, reader, panels)
 
 
 def _open_file(path: Path) -> AnnData:

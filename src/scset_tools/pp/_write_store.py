@@ -30,6 +30,7 @@ def write_store(
     sample_key: str | Sequence[str],
     join: Literal["inner", "outer"] = "inner",
     layer: str | None = None,
+    panel: Literal["fixed", "open"] = "fixed",
     same_names: Literal["raise", "merge"] = "raise",
     source_key: str = "source",
     max_bytes: int = 2**29,
@@ -54,9 +55,13 @@ def write_store(
         joined by ``"/"`` and written as column ``"sample"``. May hold ``source_key``.
     join
         Whether to keep the features that all sources have (``"inner"``) or those of any, with zeros for the others
-        (``"outer"``).
+        (``"outer"``; NaN with an open panel).
     layer
         Layer to store as ``X``. Default: ``X``.
+    panel
+        ``"open"`` if samples may lack markers, for models that are set up with ``panel="open"``: values may be NaN, a marker in all cells of a sample
+        or in none, and what ``uns["panels"]`` of a source calls not measured becomes NaN. The values are stored dense, and ``uns["panels"]`` of
+        the store says which sample has which marker.
     same_names
         What to do if several sources have a sample of one name: ``"raise"``, or ``"merge"`` their cells.
     source_key
@@ -69,7 +74,7 @@ def write_store(
     Returns
     -------
     Path of the store. ``uns["store"]`` of it has the names of samples, where each begins and ends (``indptr``), whether all
-    values are whole numbers at least 0 (``is_counts``), and mean and standard deviation of each feature; ``obs`` has the
+    values are whole numbers at least 0 (``is_counts``), and, where none is missing, mean and standard deviation of each feature; ``obs`` has the
     columns of all sources, ``store_total`` (sum of a cell's values) and ``store_n_features`` (number that are not 0).
 
     Raises
@@ -79,7 +84,8 @@ def write_store(
     KeyError
         If a source lacks the column or the layer.
     ValueError
-        If a cell has no sample, sources share names of samples, no feature is shared, or a value is not finite.
+        If a cell has no sample, sources share names of samples, no feature is shared, or a value is not finite; with an open panel, if one is
+        infinite, a marker is missing in a part of the cells of a sample, or a sample has none.
     """
     path = Path(path)
     if path.exists():
@@ -87,7 +93,8 @@ def write_store(
         raise FileExistsError(msg)
     _checks.require_choice("join", join, ("inner", "outer"))
     _checks.require_choice("same_names", same_names, ("raise", "merge"))
-    opened = open_sources(sources, layer=layer)
+    _checks.require_choice("panel", panel, ("fixed", "open"))
+    opened = open_sources(sources, layer=layer, is_open=panel == "open")
     obs, key, origin, row = _cells(opened, sample_key, source_key=source_key, same_names=same_names)
     features = _features(opened, join)
     codes, names = sample_codes(obs[key], key)
@@ -99,8 +106,11 @@ def write_store(
         features,
         origin=origin[order],
         row=row[order],
+        codes=np.asarray(codes, dtype=np.int64)[order],
+        samples=names,
         max_bytes=max_bytes,
-        settings=f"{key} {join} {layer}",
+        settings=f"{key} {join} {layer} {panel}",
+        is_open=panel == "open",
     )
     run.write(progress=progress)
     sizes = np.bincount(codes, minlength=len(names))
