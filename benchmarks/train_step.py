@@ -6,15 +6,18 @@ the transport. Network and transport are timed apart. The floor is the time that
 at the matrix rate measured in the same run.
 
     python benchmarks/train_step.py [--preset paper] [--device cuda] [--precision bf16]
+    python benchmarks/train_step.py --operators
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from unittest import mock
 
 import torch
 from _timing import hardware_line, interleaved_medians, print_table
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from scset_tools.data._batch import SampleBatch
@@ -23,6 +26,8 @@ from scset_tools.model.maestro import MAESTROModule
 from scset_tools.model.maestro._presets import PRESETS, RECIPE
 from scset_tools.model.maestro._views import student_views
 from scset_tools.nn import ptr_from_sizes
+from scset_tools.nn.loss import _sinkhorn
+from scset_tools.nn.loss._sinkhorn_sets import Now
 
 N_MARKERS = 30
 # the recipe of the paper, in small
@@ -124,6 +129,63 @@ def published_transport():
     }
 
 
+class Operators(TorchDispatchMode):
+    """Operations that a GPU would run as one kernel each, counted on a CPU; ``waits`` are values that the host asks for."""
+
+    no_kernel = frozenset(
+        "transpose unsqueeze squeeze view expand detach select slice alias t permute unbind _unsafe_view split empty "
+        "empty_like is_same_size _local_scalar_dense scalar_tensor lift_fresh unfold as_strided diagonal".split()
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = self.waits = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func.overloadpacket).rpartition(".")[2]
+        self.n += name not in self.no_kernel
+        self.waits += name in ("_local_scalar_dense", "nonzero", "masked_select")
+        return func(*args, **(kwargs or {}))
+
+
+class Late(Now):
+    """The answer of the call before: what :class:`~scset_tools.nn.loss._sinkhorn_sets.Behind` says, without its events."""
+
+    def asked(self, is_done: torch.Tensor) -> bool:
+        answer = self.answer()
+        self.tell(is_done)
+        return answer
+
+
+def count_operators(module: MAESTROModule, batch: SampleBatch) -> None:
+    """Operations of a step as a GPU would run it: sets of equal sizes together as before, and all sets padded together."""
+    way = _sinkhorn._Way
+    ways = {
+        "none": None,
+        "sets of equal sizes together, looked at after each round": way(
+            2**27, is_padded=False, is_exact=False, look=Now
+        ),
+        "sets of any size together, looked at a round behind": way(2**27, is_padded=True, is_exact=False, look=Late),
+    }
+    ours, rows, losses = module.transport, [], {}
+    for name, how in ways.items():
+        module.transport = FreeTransport() if how is None else ours
+        module.zero_grad(set_to_none=True)
+        torch.manual_seed(0)
+        with mock.patch.object(_sinkhorn, "_way", lambda _, how=how: how), Operators() as counted:
+            start = time.process_time()
+            loss = module.loss(batch).loss
+            loss.backward()
+            taken = time.process_time() - start
+        losses[name] = float(loss.detach())
+        rows.append((name, counted.n, counted.waits, taken))
+    module.transport = ours
+    print(f"\nA step of {batch.n_samples} samples of {batch.sizes.min()} to {batch.sizes.max()} cells:\n")
+    print_table(["transport", "operations", "values asked for", "CPU seconds"], rows)
+    *_, before, after = losses.values()
+    print(f"\nThe losses are {abs(before - after) / before:.1e} of their value apart.")
+
+
 def matrix_rate(device: str, dtype: torch.dtype) -> float:
     """Operations per second of a large matrix product."""
     n = 8192 if device == "cuda" else 1536
@@ -161,6 +223,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
+        "--operators",
+        action="store_true",
+        help="count operations instead of taking times (8 samples of 100 to 600 cells)",
+    )
+    parser.add_argument(
         "--plain",
         choices=["full", "quick", "no"],
         default="full",
@@ -171,6 +238,10 @@ def main() -> None:
     torch.manual_seed(0)
     arguments = {**DEFAULTS, **MAESTRO.preset(args.preset).model}
     module = MAESTROModule(torch.zeros(1, N_MARKERS), torch.ones(1, N_MARKERS), **arguments).to(args.device).train()
+    if args.operators:
+        print(hardware_line())
+        count_operators(module, make_batch(8, 100, 600, "cpu"))
+        return
     batch = make_batch(16, 500, 5000, args.device)
     ours = module.transport
     autocast = torch.autocast(args.device, dtype=torch.bfloat16, enabled=args.precision == "bf16")

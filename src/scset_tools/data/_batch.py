@@ -27,6 +27,24 @@ def with_numbers(ptr: torch.Tensor, *, like: torch.Tensor | None = None) -> torc
     return ptr
 
 
+def with_host(x: torch.Tensor, *, like: torch.Tensor | None = None) -> torch.Tensor:
+    """A small tensor with the same on the host beside it, for which :mod:`scset_tools.nn` would have to ask a GPU.
+
+    Parameters
+    ----------
+    x
+        Seeds, numbers or labels of samples.
+    like
+        The same where it came from, if it was moved.
+    """
+    source = x if like is None else like
+    known = getattr(source, "_on_host", None)
+    host = source if source.device.type == "cpu" else None if known is None else known[1]
+    if host is not None and x.device.type != "cpu":
+        x._on_host = (None if x.is_inference() else x._version, host)  # type: ignore[attr-defined]
+    return x
+
+
 @dataclass  # not frozen: Lightning sets the fields of a copy when it changes the precision of its input
 class SampleBatch:
     """A ragged batch of samples: set ``i`` is ``x[ptr[i]:ptr[i + 1]]``.
@@ -86,4 +104,8 @@ class SampleBatch:
             value = getattr(self, f.name)
             moved[f.name] = {k: move(v) for k, v in value.items()} if isinstance(value, dict) else move(value)
         with_numbers(moved["ptr"], like=self.ptr)
+        for name in ("sample", "seed"):
+            with_host(moved[name], like=getattr(self, name))
+        for name, label in self.labels.items():
+            with_host(moved["labels"][name], like=label)
         return SampleBatch(**moved)

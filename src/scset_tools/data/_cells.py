@@ -11,7 +11,7 @@ import torch
 from scipy import sparse
 
 from scset_tools import _checks
-from scset_tools.data._batch import with_numbers
+from scset_tools.data._batch import with_host, with_numbers
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._manager import SampleManager
 
@@ -68,6 +68,8 @@ class CellBatch:
         moved = {f.name: move(getattr(self, f.name)) for f in fields(self)}
         for name in ("ptr", "sample_ptr"):
             with_numbers(moved[name], like=getattr(self, name))
+        for name in ("sample", "rows"):
+            with_host(moved[name], like=getattr(self, name))
         return CellBatch(**moved)
 
 

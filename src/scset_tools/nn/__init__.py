@@ -46,13 +46,16 @@ from scset_tools.nn._pool_streaming import stream_pool, stream_pool_weights
 from scset_tools.nn._ragged import (
     from_padded,
     host_sizes,
+    on_host,
     ptr_from_sizes,
     rows_where,
     sample_of_cell,
+    scaled_ptr,
     segment_mean,
     segment_softmax,
     segment_sum,
     sizes,
+    to_device,
     to_padded,
 )
 from scset_tools.nn._random import cell_normal, cell_uniform, content_hash, sample_uniform
@@ -122,6 +125,7 @@ __all__ = [
     "log_normalize",
     "n_hidden_cells",
     "n_hidden_genes",
+    "on_host",
     "orthogonal_projection",
     "ptr_from_sizes",
     "random_mask",
@@ -131,6 +135,7 @@ __all__ = [
     "sample_of_cell",
     "sample_uniform",
     "sampled_product",
+    "scaled_ptr",
     "segment_mean",
     "segment_softmax",
     "segment_sum",
@@ -143,6 +148,7 @@ __all__ = [
     "stream_pool",
     "stream_pool_weights",
     "thin_counts",
+    "to_device",
     "to_padded",
 ]
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scset_tools.nn._ragged import ptr_from_sizes, sample_of_cell
+
 __all__ = ["Denoiser", "sinusoidal_embedding"]
 
 
@@ -169,7 +171,7 @@ class Denoiser(nn.Module):
             of_sample = of_sample[:, None]
             which_time = None if which_time is None else which_time.view(x.shape[:2])
         elif which_sample is None:
-            which_sample = torch.repeat_interleave(torch.tensor(n_rows, device=x.device), output_size=len(x))
+            which_sample = sample_of_cell(ptr_from_sizes(n_rows or [], device=x.device), n_cells=len(x))
         # one is added to the scales here, where there is a row per sample, and not where there is one per cell
         of_sample = of_sample + self._is_scale.to(of_sample.dtype)
         times, samples = self._parts(of_time), self._parts(of_sample)

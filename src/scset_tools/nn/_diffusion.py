@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from scset_tools.nn._ragged import to_device
+
 __all__ = ["SCHEDULES", "NoiseSchedule", "ddim_steps", "ddpm_steps"]
 
 Predict = Callable[[Tensor, int], Tensor]
@@ -77,6 +79,9 @@ class NoiseSchedule:
         self.kind, self.n_steps = kind, n_steps
         self.beta = torch.cat([torch.zeros(1, dtype=torch.float64), SCHEDULES[kind](n_steps)])
         self.alpha_bar = (1 - self.beta).cumprod(0)
+        self._moved = (
+            self.alpha_bar
+        )  # where it was last needed: single steps are read on the host, all of them on a device
 
     def add_noise(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         r"""State at step ``t``: :math:`\sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \epsilon` (eq. 2, all steps at once).
@@ -90,7 +95,9 @@ class NoiseSchedule:
         noise
             Standard normal numbers, (cells, features).
         """
-        kept = self.alpha_bar.to(x.device)[t][:, None]
+        if self._moved.device != x.device:
+            self._moved = to_device(self.alpha_bar, x.device)
+        kept = self._moved[t][:, None]
         return kept.sqrt().to(x.dtype) * x + (1 - kept).sqrt().to(x.dtype) * noise
 
     def clean(self, x: Tensor, t: int, noise: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def n_hidden_genes(n_genes: Tensor, rate: float) -> Tensor:
 
 
 def draw_without_replacement(
-    weight: Tensor, n_draws: Tensor, u: Tensor, *, is_real: Tensor | None = None
+    weight: Tensor, n_draws: Tensor, u: Tensor, *, is_real: Tensor | None = None, n_most: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Draw positions of each row one after the other, each in proportion to the weights of those that are left.
 
@@ -56,13 +56,15 @@ def draw_without_replacement(
         One uniform number of [0, 1) per position, (cells, positions); float64, for ties to be out of the question.
     is_real
         True where a position may be drawn, (cells, positions). Default: everywhere.
+    n_most
+        The largest of ``n_draws``, or more, where the caller knows it: a GPU need not be asked for it.
 
     Returns
     -------
     index
-        Drawn positions in the order of the draws, int64 (cells, largest ``n_draws``).
+        Drawn positions in the order of the draws, int64 (cells, ``n_most``).
     is_drawn
-        True where ``index`` holds a draw and no filling, (cells, largest ``n_draws``).
+        True where ``index`` holds a draw and no filling, (cells, ``n_most``).
 
     Raises
     ------
@@ -80,6 +82,7 @@ def draw_without_replacement(
     waiting = -torch.log(u.double().clamp_min(1e-300)) / rate
     if is_real is not None:
         waiting = waiting.masked_fill(~is_real, torch.inf)
-    n_most = int(n_draws.max()) if len(n_draws) else 0
+    if n_most is None:
+        n_most = int(n_draws.max()) if len(n_draws) else 0
     index = waiting.topk(n_most, dim=1, largest=False).indices
     return index, torch.arange(n_most, device=index.device) < n_draws[:, None]

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from scset_tools.nn._packed import PackedSets
-from scset_tools.nn._ragged import accumulation_dtype, ptr_from_sizes, to_padded
+from scset_tools.nn._ragged import accumulation_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,8 +132,7 @@ class MultiHeadAttention(nn.Module):
         if x_sets.layout == "uniform":
             return read(x_sets.dense(x), keys, values, bias).flatten(0, 1)
         if x_sets.layout == "padded":
-            dense, is_real = to_padded(x, ptr_from_sizes(x_sets.sizes).to(x.device))
-            return read(dense, keys, values, bias)[is_real]
+            return x_sets.from_padded(read(x_sets.to_padded(x)[0], keys, values, bias))
         n_samples, (rows,) = x_sets.runs()
         biases = [None] * len(n_samples) if bias is None else bias.split(n_samples)
         parts = zip(n_samples, x.split(rows), keys.split(n_samples), values.split(n_samples), biases, strict=True)
@@ -155,8 +154,8 @@ class MultiHeadAttention(nn.Module):
         if x_sets.is_uniform:
             heads = _over_keys(attend, x_sets.dense(q), kv, y_sets, log_weight).flatten(0, 1)
         elif x_sets.layout == "padded":
-            dense, is_real = to_padded(q, ptr_from_sizes(x_sets.sizes).to(q.device))
-            heads = _over_keys(attend, dense, kv, PackedSets.of(y_sets.sizes, q.device, "padded"), log_weight)[is_real]
+            padded = PackedSets.of(y_sets.sizes, q.device, "padded")
+            heads = x_sets.from_padded(_over_keys(attend, x_sets.to_padded(q)[0], kv, padded, log_weight))
         else:
             n_samples, (of_x, of_y) = x_sets.runs(y_sets)
             weights = [None] * len(n_samples) if log_weight is None else log_weight.split(of_y)
@@ -181,9 +180,8 @@ def _over_keys(
     if sets.layout == "uniform":
         return attend(queries, sets.dense(y), None if log_weight is None else sets.dense(log_weight))
     if sets.layout == "padded":
-        ptr = ptr_from_sizes(sets.sizes).to(y.device)
-        dense, is_real = to_padded(y, ptr)
-        bias = torch.zeros(is_real.shape, device=y.device) if log_weight is None else to_padded(log_weight, ptr)[0]
+        dense, is_real = sets.to_padded(y)
+        bias = torch.zeros(is_real.shape, device=y.device) if log_weight is None else sets.to_padded(log_weight)[0]
         # An empty sample keeps one zero row as its only key: its value is zero, and no row of the softmax is empty.
         is_key = is_real | ~is_real.any(1, keepdim=True)
         return attend(queries, dense, bias.masked_fill(~is_key, -torch.inf))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
-from scset_tools.nn._ragged import check_ptr, from_padded
+from scset_tools.nn._ragged import check_ptr, from_padded, ptr_from_sizes, slots, to_padded
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,27 @@ class PackedSets:
     @property
     def is_uniform(self) -> bool:
         return len(set(self.sizes)) <= 1
+
+    @cached_property
+    def _ptr(self) -> dict[torch.device, torch.Tensor]:
+        return {}
+
+    def ptr(self, device: torch.device) -> torch.Tensor:
+        """Boundaries on a device, made once, (samples + 1,)."""
+        if device not in self._ptr:
+            self._ptr[device] = ptr_from_sizes(self.sizes, device=device)
+        return self._ptr[device]
+
+    def to_padded(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Packed rows as (samples, longest, ...), and where a slot holds a row."""
+        return to_padded(rows, self.ptr(rows.device))
+
+    def from_padded(self, dense: torch.Tensor) -> torch.Tensor:
+        """Rows of (samples, longest, d), packed again."""
+        if not self.sizes:
+            return dense.flatten(0, 1)
+        ptr = self.ptr(dense.device)
+        return dense.flatten(0, 1).index_select(0, slots(ptr, dense.shape[1], n_cells=sum(self.sizes)))
 
     def dense(self, rows: torch.Tensor) -> torch.Tensor:
         """View packed rows as (samples, size, ...); only for uniform sizes."""

@@ -17,18 +17,26 @@ if TYPE_CHECKING:
 __all__ = [
     "from_padded",
     "host_sizes",
+    "on_host",
     "ptr_from_sizes",
     "rows_where",
     "sample_of_cell",
+    "scaled_ptr",
     "segment_mean",
     "segment_softmax",
     "segment_sum",
     "sizes",
+    "to_device",
     "to_padded",
 ]
 
 
-def ptr_from_sizes(n_cells: Sequence[int] | torch.Tensor, *, known: Sequence[int] | None = None) -> torch.Tensor:
+def ptr_from_sizes(
+    n_cells: Sequence[int] | torch.Tensor,
+    *,
+    known: Sequence[int] | None = None,
+    device: torch.device | None = None,
+) -> torch.Tensor:
     """Boundaries of sets with the given numbers of cells.
 
     Parameters
@@ -37,21 +45,25 @@ def ptr_from_sizes(n_cells: Sequence[int] | torch.Tensor, *, known: Sequence[int
         Number of cells of each sample, shape (samples,).
     known
         The same as Python numbers, where the caller has them: a GPU need not be asked for them later.
+    device
+        Where the boundaries of Python numbers are to lie; by default on the CPU.
 
     Returns
     -------
-    int64 tensor of shape (samples + 1,) that starts at 0, on the device of ``n_cells``.
+    int64 tensor of shape (samples + 1,) that starts at 0, on the device of ``n_cells`` if that is a tensor.
 
     Raises
     ------
     ValueError
         If a size is negative or the sizes are not one-dimensional.
     """
-    counts = torch.as_tensor(n_cells, dtype=torch.int64)
+    counts = (
+        n_cells.to(torch.int64) if isinstance(n_cells, torch.Tensor) else torch.as_tensor(n_cells, dtype=torch.int64)
+    )
     if counts.ndim != 1:
         raise ValueError(f"`n_cells` must have one entry per sample, found shape {tuple(counts.shape)}.")
     if not isinstance(n_cells, torch.Tensor):
-        return _from_host([int(n) for n in n_cells])
+        return _from_host([int(n) for n in n_cells], device)
 
     def complaint() -> str:
         first = int((counts < 0).nonzero()[0, 0])
@@ -62,12 +74,43 @@ def ptr_from_sizes(n_cells: Sequence[int] | torch.Tensor, *, known: Sequence[int
     return ptr if known is None else remember(ptr, [0, *itertools.accumulate(known)])
 
 
-def _from_host(counts: list[int]) -> torch.Tensor:
+def _from_host(counts: list[int], device: torch.device | None) -> torch.Tensor:
     if counts and min(counts) < 0:
         first = next(i for i, n in enumerate(counts) if n < 0)
         raise ValueError(f"`n_cells` must not be negative, found {counts[first]} for sample {first}.")
     found = [0, *itertools.accumulate(counts)]
-    return remember(torch.tensor(found, dtype=torch.int64), found)
+    ptr = torch.tensor(found, dtype=torch.int64)
+    return remember(ptr if device is None else to_device(ptr, device), found)
+
+
+def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Numbers of the host on a device; a GPU gets them from page-locked memory, and is not waited for.
+
+    Parameters
+    ----------
+    values
+        A tensor on the CPU.
+    device
+        Where it is wanted.
+    """
+    if device.type == "cuda" and torch.cuda.is_available():
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
+def on_host(x: torch.Tensor) -> torch.Tensor:
+    """A tensor on the CPU: the one that a batch keeps beside what it moved to a GPU, or what the GPU says, once it is asked.
+
+    Parameters
+    ----------
+    x
+        A tensor on any device.
+    """
+    if x.device.type == "cpu":
+        return x
+    known = getattr(x, "_on_host", None)
+    version = None if x.is_inference() else x._version
+    return known[1] if known is not None and known[0] == version else x.cpu()
 
 
 def require(is_good: torch.Tensor, complaint: Callable[[], str]) -> None:
@@ -122,6 +165,19 @@ def host_sizes(ptr: torch.Tensor) -> list[int]:
         Boundaries, shape (samples + 1,).
     """
     return [after - before for before, after in itertools.pairwise(bounds(ptr))]
+
+
+def scaled_ptr(ptr: torch.Tensor, factor: int) -> torch.Tensor:
+    """Boundaries of sets in which each cell is there ``factor`` times, one copy after the other, (samples + 1,).
+
+    Parameters
+    ----------
+    ptr
+        Boundaries, shape (samples + 1,).
+    factor
+        Number of copies.
+    """
+    return remember(ptr * factor, [factor * bound for bound in bounds(ptr)])
 
 
 def rows_where(mask: torch.Tensor, n_rows: int) -> torch.Tensor:
@@ -191,14 +247,30 @@ def to_padded(x: torch.Tensor, ptr: torch.Tensor) -> tuple[torch.Tensor, torch.T
     is_real
         Boolean (samples, longest), True where a slot holds a cell.
     """
-    counts = sizes(ptr)
-    n_samples = len(counts)
     longest = max(check_ptr(x, ptr), default=0)
-    is_real = torch.arange(longest, device=x.device) < counts[:, None]  # (samples, longest)
-    sample = sample_of_cell(ptr, n_cells=len(x))
-    slot = sample * longest + torch.arange(len(x), device=x.device) - ptr[sample]  # (cells,)
+    n_samples = len(ptr) - 1
+    is_real = torch.arange(longest, device=x.device) < sizes(ptr)[:, None]  # (samples, longest)
+    slot = slots(ptr, longest, n_cells=len(x))
     flat = x.new_zeros(n_samples * longest, *x.shape[1:]).index_copy(0, slot, x)
     return flat.view(n_samples, longest, *x.shape[1:]), is_real
+
+
+def slots(ptr: torch.Tensor, longest: int, *, n_cells: int) -> torch.Tensor:
+    """Where :func:`to_padded` puts each cell, counted over all slots, (cells,): what it wrote is ``dense.flatten(0, 1)[slots]``.
+
+    Unlike :func:`from_padded` no mask is asked for its number of cells, for which a GPU would have to be waited for.
+
+    Parameters
+    ----------
+    ptr
+        Boundaries, shape (samples + 1,).
+    longest
+        Slots of a sample.
+    n_cells
+        ``ptr[-1]``.
+    """
+    sample = sample_of_cell(ptr, n_cells=n_cells)
+    return sample * longest + torch.arange(n_cells, device=ptr.device) - ptr[sample]
 
 
 def from_padded(dense: torch.Tensor, is_real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scset_tools.nn._ragged import sample_of_cell
+from scset_tools.nn._ragged import sample_of_cell, scaled_ptr
 
 _BLOCK = 2**20
 """Numbers that are hashed at once, so that memory stays bounded for cells of many features."""
@@ -116,7 +116,7 @@ def cell_normal(seed: Tensor, ptr: Tensor, n_features: int, *, stream: int) -> T
     Tensor
         float64, (cells, n_features).
     """
-    u = cell_uniform(seed, ptr * n_features, stream=stream)
+    u = cell_uniform(seed, scaled_ptr(ptr, n_features), stream=stream)
     # the middle of each of the 2**53 equal parts of [0, 1): neither end is met, where the quantile is not finite
     return torch.special.ndtri(u + 2.0**-54).view(-1, n_features)
 

@@ -201,6 +201,6 @@ def _transpose(values: Tensor, indptr: Tensor, indices: Tensor, n_columns: int) 
         ptr = torch.from_numpy(by_column.indptr).to(indptr.dtype)
     else:
         order = indices.argsort(stable=True)
-        counts = torch.bincount(indices, minlength=n_columns)
-        ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(indptr.dtype)
+        edges = torch.arange(n_columns + 1, device=indices.device, dtype=indices.dtype)
+        ptr = torch.searchsorted(indices[order], edges).to(indptr.dtype)  # bincount would ask for its longest bin
     return ptr, rows[order], values[order]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from scset_tools.nn._ragged import check_ptr
 from scset_tools.nn._token_pool import RARE, TokenPool
 
 __all__ = ["MarginalTokenPool"]
@@ -73,7 +74,7 @@ class MarginalTokenPool(TokenPool):
         ptr
             Boundaries of the samples, (samples + 1,).
         """
-        sets = x.split(ptr.diff().tolist())
+        sets = x.split(check_ptr(x, ptr))
         measured = torch.stack([~cells[:1].isnan().any(0) for cells in sets])  # all of an empty sample
         panels, which = torch.unique(measured, dim=0, return_inverse=True)
         parts = self._parts(panels, x.dtype)

@@ -15,7 +15,7 @@ from torch import nn
 
 from scset_tools.nn._multi_head import _over_keys, _softmax
 from scset_tools.nn._packed import PackedSets, pack
-from scset_tools.nn._ragged import accumulation_dtype, from_padded, ptr_from_sizes, segment_softmax, to_padded
+from scset_tools.nn._ragged import accumulation_dtype, ptr_from_sizes, segment_softmax
 
 __all__ = ["TransformerBlock", "TransformerEncoder", "TransformerPool"]
 
@@ -124,9 +124,9 @@ class TransformerBlock(nn.Module):
         if not len(qkv):
             return qkv[:, : qkv.shape[1] // 3]
         if sets.layout == "padded" and not sets.is_uniform:
-            dense, is_real = to_padded(qkv, ptr_from_sizes(sets.sizes).to(qkv.device))
+            dense, is_real = sets.to_padded(qkv)
             # an empty sample attends to its padding, which nobody reads, so that no row of the softmax is empty
-            return from_padded(attend(dense, is_real | ~is_real.any(1, keepdim=True)), is_real)[0]
+            return sets.from_padded(attend(dense, is_real | ~is_real.any(1, keepdim=True)))
         n_samples, (n_rows,) = sets.runs()
         parts = zip(n_samples, qkv.split(n_rows), strict=True)
         return torch.cat([attend(part.unflatten(0, (n, -1))).flatten(0, 1) for n, part in parts if len(part)])
@@ -224,7 +224,7 @@ class TransformerPool(nn.Module):
         sets = PackedSets.of([n + 1 for n in sets.sizes], cells.device, layout)
         for layer in self.layers[:-1]:
             rows = layer._mix(rows, sets)
-        return rows, sets, ptr_from_sizes(sets.sizes)[:-1].to(rows.device)
+        return rows, sets, sets.ptr(rows.device)[:-1]
 
 
 class TransformerEncoder(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scset_tools.nn._masking import random_mask
-from scset_tools.nn._ragged import bounds, host_sizes, ptr_from_sizes, rows_where
+from scset_tools.nn._ragged import bounds, host_sizes, ptr_from_sizes, require, rows_where
 
 
 def random_view(ptr: Tensor, n_cells: int, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,13 +74,19 @@ def farthest_point_view(x: Tensor, ptr: Tensor, n_cells: int, *, start: Tensor) 
     thousands of cells with :func:`random_view` first.
     """
     _, ptr_view = _view_sizes(ptr, n_cells)
+    is_cropped = ptr_view.diff() < ptr.diff()
+
+    def complaint() -> str:
+        i = int(is_outside.nonzero()[0])
+        return f"start {int(start[i])} of sample {i} is not a position among its {int(ptr.diff()[i])} cells."
+
+    is_outside = is_cropped & ((start < 0) | (start >= ptr.diff()))
+    require(~is_outside, complaint)
     chosen = []
     for i, ((begin, end), k) in enumerate(zip(itertools.pairwise(bounds(ptr)), host_sizes(ptr_view), strict=True)):
         if end - begin == k:
             chosen.append(torch.arange(begin, end, device=ptr.device))
             continue
-        if not 0 <= int(start[i]) < end - begin:
-            raise ValueError(f"start {int(start[i])} of sample {i} is not a position among its {end - begin} cells.")
         chosen.append(begin + _farthest_points(x[begin:end].detach(), k, start=start[i]).sort().values)
     index = torch.cat(chosen) if chosen else ptr.new_zeros(0)
     return index, ptr_view

@@ -94,7 +94,7 @@ class SetDecoder(nn.Module):
         n_views = len(z)
         slots = torch.stack([z, self.hidden_token.to(z.dtype).expand_as(z)], dim=1)  # (views, 2, n_latent)
         log_weight = torch.stack([n_visible, n_hidden], dim=1).to(z.dtype).log().clamp_min(LOG_OF_NONE)  # (views, 2)
-        two_each = ptr_from_sizes(torch.full((n_views,), 2, device=z.device))
+        two_each = ptr_from_sizes([2] * n_views, device=z.device)
         cells = self.unpool(
             self.seeds[slot],
             self.lift(slots).flatten(0, 1),

@@ -28,7 +28,7 @@ from scset_tools.nn import (
     drop_markers,
     ema_decay_at,
     ema_update,
-    ptr_from_sizes,
+    host_sizes,
     stream_attention,
     stream_embed,
 )
@@ -201,8 +201,8 @@ class MAESTROModule(SampleModule):
 
     def _reconstruction_loss(self, x: torch.Tensor, views: StudentViews, z: torch.Tensor) -> torch.Tensor:
         """Transport cost between cells and their reconstruction (eq. 10), summed over features as in the paper."""
-        decoded, is_target, ptr = self.decode(views, z)
-        target = x[views.index[is_target]]
+        decoded, rows, ptr = self.decode(views, z)
+        target = x[views.index[rows]]
         if self.is_open:  # between what is measured of both
             is_missing = target.isnan()
             target, decoded = target.masked_fill(is_missing, 0), decoded.masked_fill(is_missing, 0)
@@ -250,14 +250,14 @@ class MAESTROModule(SampleModule):
         return self.student.head is None
 
     def decode(self, views: StudentViews, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Decoded cells (n, features), which cells of the views they answer to (bool), and their boundaries (views + 1,)."""
-        is_all = self.reconstruct == "all"
-        is_target = torch.ones_like(views.is_hidden) if is_all else views.is_hidden
-        sizes = views.ptr.diff()
-        ptr = ptr_from_sizes(sizes if is_all else views.n_hidden)
+        """Decoded cells (n, features), which cells of the views they answer to (n,), and their boundaries (views + 1,)."""
+        if self.reconstruct == "all":
+            rows, ptr = torch.arange(len(views.index), device=z.device), views.ptr
+        else:
+            rows, ptr = views.hidden, views.ptr_hidden
         n_hidden = views.n_hidden
-        decoded = self.decoder(z, views.slot[is_target], ptr, n_visible=sizes - n_hidden, n_hidden=n_hidden)
-        return decoded, is_target, ptr
+        decoded = self.decoder(z, views.slot[rows], ptr, n_visible=views.ptr.diff() - n_hidden, n_hidden=n_hidden)
+        return decoded, rows, ptr
 
     def encode_views(self, x: torch.Tensor, views: StudentViews, parts: Parts | None = None) -> torch.Tensor:
         """Vectors of views with hidden cells, of samples or of their parts, (views, n_latent)."""
@@ -272,9 +272,8 @@ class MAESTROModule(SampleModule):
             for k in range(self.n_kinds):
                 own = ... if parts is None else (parts.kind == k) & (self._weights(x, parts) > 0)
                 self._update_latent(first[own], ... if self.n_kinds == 1 else k)
-        is_visible = ~views.is_hidden
         kinds = None if kind is None else kind[views.sample_of_view]
-        return self._join(encoded, x[views.index[is_visible]], ptr_from_sizes(views.ptr.diff() - views.n_hidden), kinds)
+        return self._join(encoded, x[views.index[views.visible]], views.ptr_visible, kinds)
 
     def _join(
         self, encoded: torch.Tensor, x: torch.Tensor, ptr: torch.Tensor, kind: torch.Tensor | None = None
@@ -388,7 +387,7 @@ class MAESTROModule(SampleModule):
     def _encode_all(self, encoder: SetEncoder, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
         if len(x) <= MAX_TEACHER_CELLS.get(x.device.type, MAX_TEACHER_CELLS["cuda"]):
             return encoder(x, ptr)
-        sets = x.split(ptr.diff().tolist())
+        sets = x.split(host_sizes(ptr))
         return torch.cat([stream_embed(encoder, partial(_in_blocks, cells)) for cells in sets])
 
 

@@ -40,10 +40,10 @@ def reconstruct_samples(
             masking=masking,
         )
         x = module.standardize(batch)
-        decoded, is_target, _ = module.decode(views, module.encode_views(x, views))
+        decoded, rows, _ = module.decode(views, module.encode_views(x, views))
         mean, scale = module._location(batch)
         if mean.ndim == 2:  # location and scale of the batch of the cell that is predicted
-            mean, scale = mean[views.index[is_target]], scale[views.index[is_target]]
+            mean, scale = mean[views.index[rows]], scale[views.index[rows]]
         predicted = decoded.float() * scale + mean
         cells = cast("torch.Tensor", batch.x)[views.index]
         if module.reconstruct == "all":

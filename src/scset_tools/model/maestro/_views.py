@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -11,13 +12,17 @@ from scset_tools.nn import (
     block_mask,
     cell_uniform,
     farthest_point_view,
+    host_sizes,
     n_hidden_cells,
+    on_host,
     ptr_from_sizes,
     random_mask,
     random_view,
     rank_within_set,
+    rows_where,
     sample_of_cell,
     sample_uniform,
+    to_device,
 )
 
 LOG_OF_NONE = -1e4
@@ -48,6 +53,10 @@ class StudentViews:
         Position in the batch of the sample of each view, (views,), int64; the first ``n_samples`` views are one of each sample.
     n_samples
         Number of samples in the batch.
+    n_hidden
+        Number of hidden cells of each view, (views,), int64.
+    sizes, sizes_hidden
+        Number of cells, and of hidden cells, of each view as Python numbers.
     """
 
     index: torch.Tensor
@@ -56,12 +65,34 @@ class StudentViews:
     slot: torch.Tensor
     sample_of_view: torch.Tensor
     n_samples: int
+    n_hidden: torch.Tensor
+    sizes: list[int]
+    sizes_hidden: list[int]
+
+    @cached_property
+    def hidden(self) -> torch.Tensor:
+        """Places of the hidden cells among those of all views, ascending."""
+        return rows_where(self.is_hidden, sum(self.sizes_hidden))
+
+    @cached_property
+    def visible(self) -> torch.Tensor:
+        """Places of the cells in sight, ascending."""
+        return rows_where(~self.is_hidden, sum(self.sizes) - sum(self.sizes_hidden))
 
     @property
-    def n_hidden(self) -> torch.Tensor:
-        """Number of hidden cells of each view, (views,)."""
-        before = torch.cat([self.is_hidden.new_zeros(1, dtype=torch.int64), self.is_hidden.cumsum(0)])
-        return before[self.ptr[1:]] - before[self.ptr[:-1]]
+    def sizes_visible(self) -> list[int]:
+        """Number of cells in sight of each view."""
+        return [n - m for n, m in zip(self.sizes, self.sizes_hidden, strict=True)]
+
+    @cached_property
+    def ptr_hidden(self) -> torch.Tensor:
+        """Where the hidden cells of each view begin and end, (views + 1,)."""
+        return ptr_from_sizes(self.n_hidden, known=self.sizes_hidden)
+
+    @cached_property
+    def ptr_visible(self) -> torch.Tensor:
+        """Where the cells in sight of each view begin and end, (views + 1,)."""
+        return ptr_from_sizes(self.ptr.diff() - self.n_hidden, known=self.sizes_visible)
 
 
 def student_views(
@@ -99,18 +130,23 @@ def student_views(
     unmasked
         Whether the first view of each crop hides nothing.
     """
-    index, sizes, hidden, slots = [], [], [], []
+    index, sizes, sizes_hidden, hidden, slots = [], [], [], [], []
     stream = 0
+    own_seed = on_host(
+        seed
+    )  # how many cells are hidden is found on the host as well, which the shapes of a step are known to
     for crop in views:
         cells, ptr_crop = _crop(crop, x, ptr, seed, n_cells=n_cells, stream=stream)
         stream += 3
         rates: list[float | torch.Tensor] = list(mask_rates)
         if one_rate:
-            drawn = (sample_uniform(seed, stream=stream) * len(mask_rates)).long()
-            rates = [torch.tensor(mask_rates, dtype=torch.float64, device=ptr.device)[drawn]]
+            drawn = (sample_uniform(own_seed, stream=stream) * len(mask_rates)).long()
+            rates = [torch.tensor(mask_rates, dtype=torch.float64)[drawn]]
             stream += 1
+        of_crop = host_sizes(ptr_crop)
         for rate in [0.0, *rates] if unmasked else rates:
-            n_hidden = n_hidden_cells(ptr_crop, rate)
+            known = n_hidden_cells(ptr_from_sizes(of_crop), rate)
+            n_hidden = to_device(known, ptr.device)
             if masking == "block":
                 pivot = _position(sample_uniform(seed, stream=stream), ptr_crop)
                 is_hidden = block_mask(x[cells], ptr_crop, n_hidden, pivot=pivot)
@@ -119,16 +155,21 @@ def student_views(
             slots.append(rank_within_set(cell_uniform(seed, ptr_crop, stream=stream + 1), ptr_crop))
             stream += 2
             index.append(cells)
-            sizes.append(ptr_crop.diff())
+            sizes += of_crop
+            sizes_hidden.append(known)
             hidden.append(is_hidden)
     n_samples = len(ptr) - 1
+    all_hidden = torch.cat(sizes_hidden)
     return StudentViews(
         index=torch.cat(index),
-        ptr=ptr_from_sizes(torch.cat(sizes)),
+        ptr=ptr_from_sizes(sizes, device=ptr.device),
         is_hidden=torch.cat(hidden),
         slot=torch.cat(slots),
-        sample_of_view=torch.arange(n_samples, device=ptr.device).repeat(len(sizes)),
+        sample_of_view=torch.arange(n_samples, device=ptr.device).repeat(len(hidden)),
         n_samples=n_samples,
+        n_hidden=to_device(all_hidden, ptr.device),
+        sizes=sizes,
+        sizes_hidden=all_hidden.tolist(),
     )
 
 
@@ -154,16 +195,15 @@ def hide(
     Cells and tokens (n, features), boundaries (views + 1,), and log-weights (n,): 0 for a cell, log m for a token that
     stands for m cells.
     """
-    is_visible = ~views.is_hidden
     n_views = len(views.ptr) - 1
-    view_of_cell = sample_of_cell(views.ptr, n_cells=len(views.index))[is_visible]
+    view_of_cell = sample_of_cell(views.ptr_visible, n_cells=len(views.visible))
     view = torch.cat([view_of_cell, torch.arange(n_views, device=x.device)])
     order = torch.argsort(view, stable=True)
-    visible = x[views.index[is_visible]]
+    visible = x[views.index[views.visible]]
     tokens = hidden_token.to(x.dtype).expand(n_views, -1)
     log_weight = torch.cat([x.new_zeros(len(visible)), views.n_hidden.to(x.dtype).log().clamp_min(LOG_OF_NONE)])
-    sizes = views.ptr.diff() - views.n_hidden + 1
-    return torch.cat([visible, tokens])[order], ptr_from_sizes(sizes), log_weight[order]
+    ptr = ptr_from_sizes(views.ptr_visible.diff() + 1, known=[n + 1 for n in views.sizes_visible])
+    return torch.cat([visible, tokens])[order], ptr, log_weight[order]
 
 
 def _crop(

@@ -17,6 +17,7 @@ from scset_tools.nn import (
     SetEncoder,
     SumPool,
     TransformerBlock,
+    host_sizes,
     ptr_from_sizes,
     stream_attention,
     stream_embed,
@@ -59,12 +60,15 @@ class PoolAggregator(nn.Module):
         if self.n_slots is None or empty is None:
             return self.pool(h, ptr)[0]
         sizes = ptr.diff()
-        parts = [part for own in h.split(sizes.tolist()) for part in (own, empty[None].to(h.dtype))]
+        known = host_sizes(ptr)
+        parts = [part for own in h.split(known) for part in (own, empty[None].to(h.dtype))]
         n_missing = (self.n_slots - sizes).clamp_min(0)
         log_weight = torch.zeros(len(h) + len(sizes), device=h.device)
         last = ptr[1:] + torch.arange(len(sizes), device=h.device)
         log_weight[last] = n_missing.to(log_weight.dtype).log()
-        return self.pool(torch.cat(parts), ptr_from_sizes(sizes + 1), log_weight=log_weight)[0]
+        return self.pool(
+            torch.cat(parts), ptr_from_sizes(sizes + 1, known=[n + 1 for n in known]), log_weight=log_weight
+        )[0]
 
     def weights(self, h: Tensor, ptr: Tensor) -> Tensor:
         """Weight of each cell, (cells, 1); the mean over features where each feature has its own."""

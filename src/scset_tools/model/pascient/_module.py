@@ -16,7 +16,7 @@ from scset_tools.model.pascient._aggregators import PoolAggregator, make_aggrega
 from scset_tools.model.supervise._heads import Head, make_head
 from scset_tools.model.supervise._module import label_loss, metric_names
 from scset_tools.model.supervise._targets import Target
-from scset_tools.nn import SparseLinear, cell_uniform, hide_genes, log_normalize, thin_counts
+from scset_tools.nn import SparseLinear, cell_uniform, hide_genes, host_sizes, log_normalize, on_host, thin_counts
 from scset_tools.nn.loss import ContrastiveLoss
 
 CELL_TYPE_KEY = "cell_type"
@@ -108,12 +108,13 @@ class PaSCientModule(SampleModule):
         h = self.encode_cells(self.augmented(batch))
         z = self.encode_pooled(h, batch.ptr)
         heads = [cast("Head", head) for head in self.heads]
-        labels = [label_values(batch.labels, target) for target in self.targets]
-        total, metrics, n_labelled, is_any = label_loss(z, heads, labels, names=self._metric_names)
+        given = {key: on_host(values) for key, values in batch.labels.items()}
+        labels = [label_values(given, target) for target in self.targets]
+        total, metrics, n_labelled, n_any = label_loss(z, heads, labels, names=self._metric_names)
         if self.contrast is not None:
             metrics["contrastive"] = self._contrastive_loss(h, batch)
             total = total + self.contrastive_weight * metrics["contrastive"]
-        n_labelled["loss"] = batch.n_samples if self.contrast is not None else int(is_any.sum())
+        n_labelled["loss"] = batch.n_samples if self.contrast is not None else n_any
         return SampleLoss(loss=total, n_obs_minibatch=batch.n_samples, extra_metrics=metrics, weights=n_labelled)
 
     def _contrastive_loss(self, h: Tensor, batch: SampleBatch) -> Tensor:
@@ -121,8 +122,8 @@ class PaSCientModule(SampleModule):
         n_each = max(1, self.n_contrastive_cells // max(batch.n_samples, 1))
         order = cell_uniform(batch.seed, batch.ptr, stream=_CONTRAST_STREAM)
         rows = [
-            start + order[start:end].argsort()[:n_each]
-            for start, end in zip(batch.ptr[:-1].tolist(), batch.ptr[1:].tolist(), strict=True)
+            start + own.argsort()[:n_each]
+            for start, own in zip(batch.ptr[:-1], order.split(host_sizes(batch.ptr)), strict=True)
         ]
         chosen = torch.cat(rows)
         contrast = cast("ContrastiveLoss", self.contrast)  # called only where there is one

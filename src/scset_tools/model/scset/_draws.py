@@ -42,7 +42,7 @@ def tilted_half(
     Rows of the cells and their boundaries.
     """
     sample = sample_of_cell(ptr)
-    own = ptr_from_sizes([1] * (len(ptr) - 1)).to(ptr.device)
+    own = ptr_from_sizes([1] * (len(ptr) - 1), device=ptr.device)
     direction = cell_normal(seed, own, x.shape[1] + 1, stream=STREAM_TILT)  # and how far it tilts
     direction, strength = direction[:, 1:], direction[:, 0] * tilt
     direction = direction / direction.norm(dim=1, keepdim=True) * strength[:, None]
@@ -51,7 +51,8 @@ def tilted_half(
     score = side - torch.log(-torch.log(u.clamp(1e-300, 1 - 1e-16)))  # Gumbel: the largest are a draw with these odds
     n_kept = ((ptr.diff() + 1) // 2).clamp(min=2).minimum(ptr.diff())
     is_kept = rank_within_set(score, ptr, descending=True) < n_kept[sample]
-    return is_kept.nonzero().squeeze(1), ptr_from_sizes(n_kept)
+    known = [min(max((n + 1) // 2, 2), n) for n in host_sizes(ptr)]
+    return rows_where(is_kept, sum(known)), ptr_from_sizes(n_kept, known=known)
 
 
 def anchors_and_targets(

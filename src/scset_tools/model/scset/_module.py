@@ -32,6 +32,7 @@ from scset_tools.nn import (
     host_sizes,
     ptr_from_sizes,
     sample_of_cell,
+    scaled_ptr,
     segment_mean,
 )
 
@@ -166,7 +167,7 @@ class ScSetModule(SampleModule):
             parts = self.parts(x_anchors, anchor_ptr)
             x_anchors = x_anchors[parts.order]
             z = parts.pool(self._join(self.encoder(x_anchors, parts.ptr), x_anchors, parts.ptr, parts.kind))
-        ptr = target_ptr * self.n_times
+        ptr = scaled_ptr(target_ptr, self.n_times)
         clean = x[targets].repeat_interleave(self.n_times, 0)
         noise = cell_normal(batch.seed, ptr, x.shape[1], stream=STREAM_NOISE).to(x.dtype)
         u = self.times(batch.seed, target_ptr, ptr)
@@ -200,7 +201,7 @@ class ScSetModule(SampleModule):
         n_samples = len(target_ptr) - 1
         if not self.shared_times:
             return cell_uniform(seed, ptr, stream=STREAM_TIME)
-        own = ptr_from_sizes([self.n_times] * n_samples).to(target_ptr.device)
+        own = ptr_from_sizes([self.n_times] * n_samples, device=target_ptr.device)
         of_sample = cell_uniform(seed, own, stream=STREAM_TIME).reshape(n_samples, self.n_times)
         return of_sample[sample_of_cell(target_ptr)].flatten()
 

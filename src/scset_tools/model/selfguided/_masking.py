@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from scset_tools.model.selfguided._latents import n_used_latents
-from scset_tools.nn import cell_uniform, draw_without_replacement, n_hidden_genes, ptr_from_sizes
+from scset_tools.nn import cell_uniform, draw_without_replacement, n_hidden_genes, ptr_from_sizes, scaled_ptr
 
 if TYPE_CHECKING:
     from scset_tools.model.selfguided._tokens import Tokens
@@ -33,6 +33,8 @@ class HiddenGenes:
         True where a slot holds a hidden gene, (cells, hidden).
     is_expressed
         True where the hidden gene is an expressed one, (cells, hidden).
+    n_visible
+        Most expressed genes of a cell that stay in sight, if that does not depend on what was drawn.
     """
 
     is_visible: torch.Tensor
@@ -40,13 +42,14 @@ class HiddenGenes:
     value: torch.Tensor
     is_real: torch.Tensor
     is_expressed: torch.Tensor
+    n_visible: int | None = None
 
 
 def used_latents(seed: torch.Tensor, n_latents: int) -> torch.Tensor:
     """The random half of the latents that guides the mask of each cell, at least one: bool (cells, n_latents)."""
     u = _uniform(seed, n_latents, STREAM_LATENTS)
-    n_used = torch.full_like(seed, n_used_latents(n_latents))
-    index, is_drawn = draw_without_replacement(torch.ones_like(u), n_used, u)
+    n_used = n_used_latents(n_latents)
+    index, is_drawn = draw_without_replacement(torch.ones_like(u), torch.full_like(seed, n_used), u, n_most=n_used)
     return torch.zeros(len(seed), n_latents, dtype=torch.bool, device=seed.device).scatter_(1, index, is_drawn)
 
 
@@ -59,6 +62,7 @@ def hide_genes(
     rate: float,
     zero_rate: float,
     is_measured: torch.Tensor,
+    n_measured: int | None = None,
 ) -> HiddenGenes:
     """Draw the hidden genes of each cell from its own seed.
 
@@ -77,20 +81,30 @@ def hide_genes(
         Shares of the expressed and of the unexpressed genes that are hidden.
     is_measured
         True for the genes of the vocabulary that the data measure, (genes,): of the others a zero means nothing.
+    n_measured
+        Their number, all expressed genes among them, where the caller knows it: a GPU need not be asked for it.
     """
     n_hidden = n_hidden_genes(tokens.n_real, rate)
     is_zero = absent_genes(tokens, is_measured)
     # unlike an expressed gene, a hidden zero takes nothing from sight: all may go
-    n_hidden_zero = torch.floor(is_zero.sum(1).double() * zero_rate + 1e-9).long()
+    n_hidden_zero = _n_hidden_zeros(is_zero.sum(1), zero_rate)
+    most = _Most.of(tokens.sizes, n_measured, rate=rate, zero_rate=zero_rate)
     if candidates == "all":
-        return _hide_any(tokens, seed, n_hidden + n_hidden_zero, is_zero=is_zero, importance=importance)
+        return _hide_any(
+            tokens, seed, n_hidden + n_hidden_zero, is_zero=is_zero, importance=importance, n_most=most.together
+        )
     u = torch.ones(tokens.is_real.shape, dtype=torch.float64, device=seed.device)
-    u = u.masked_scatter(tokens.is_real, cell_uniform(seed, ptr_from_sizes(tokens.n_real), stream=STREAM_EXPRESSED))
+    ptr = ptr_from_sizes(tokens.n_real, known=tokens.sizes)
+    u = u.masked_scatter(tokens.is_real, cell_uniform(seed, ptr, stream=STREAM_EXPRESSED))
     weight = torch.ones_like(u) if importance is None else importance[0]
-    hidden, is_hidden = draw_without_replacement(weight, n_hidden, u, is_real=tokens.is_real)
+    hidden, is_hidden = draw_without_replacement(weight, n_hidden, u, is_real=tokens.is_real, n_most=most.expressed)
     is_visible = tokens.is_real.scatter(1, hidden, tokens.is_real.gather(1, hidden) & ~is_hidden)
     zero, is_hidden_zero = draw_without_replacement(
-        is_zero.double(), n_hidden_zero, _uniform(seed, is_zero.shape[1], STREAM_ZERO), is_real=is_zero
+        is_zero.double(),
+        n_hidden_zero,
+        _uniform(seed, is_zero.shape[1], STREAM_ZERO),
+        is_real=is_zero,
+        n_most=most.zero,
     )
     return HiddenGenes(
         is_visible=is_visible,
@@ -98,7 +112,34 @@ def hide_genes(
         value=torch.cat([tokens.value.gather(1, hidden), tokens.value.new_zeros(zero.shape)], 1),
         is_real=torch.cat([is_hidden, is_hidden_zero], 1),
         is_expressed=torch.cat([is_hidden, torch.zeros_like(is_hidden_zero)], 1),
+        n_visible=most.visible,
     )
+
+
+def _n_hidden_zeros(n_zero: torch.Tensor, rate: float) -> torch.Tensor:
+    return torch.floor(n_zero.double() * rate + 1e-9).long()
+
+
+@dataclass(frozen=True)
+class _Most:
+    """What the cell has of which most is hidden, or left in sight; None where the sizes are not known on the host."""
+
+    expressed: int | None = None
+    zero: int | None = None
+    together: int | None = None
+    visible: int | None = None
+
+    @classmethod
+    def of(cls, sizes: list[int] | None, n_measured: int | None, *, rate: float, zero_rate: float) -> _Most:
+        if not sizes:
+            return cls()
+        n = torch.tensor(sizes)
+        hidden = n_hidden_genes(n, rate)
+        expressed, visible = int(hidden.max()), int((n - hidden).max())
+        if n_measured is None:
+            return cls(expressed, None, None, visible)
+        zero = _n_hidden_zeros(n_measured - n, zero_rate)
+        return cls(expressed, int(zero.max()), int((hidden + zero).max()), visible)
 
 
 def _hide_any(
@@ -108,6 +149,7 @@ def _hide_any(
     *,
     is_zero: torch.Tensor,
     importance: tuple[torch.Tensor, torch.Tensor] | None,
+    n_most: int | None,
 ) -> HiddenGenes:
     """Draw among all genes at once; the expressed gene that would be drawn last stays in sight."""
     n_genes = is_zero.shape[1]
@@ -119,7 +161,7 @@ def _hide_any(
     is_expressed, value = spread(tokens.is_real), spread(tokens.value)
     weight = torch.ones_like(value) if importance is None else spread(importance[0]) + importance[1]
     gene, is_drawn = draw_without_replacement(
-        weight, n_hidden, _uniform(seed, n_genes, STREAM_ANY), is_real=is_zero | is_expressed
+        weight, n_hidden, _uniform(seed, n_genes, STREAM_ANY), is_real=is_zero | is_expressed, n_most=n_most
     )
     is_expressed_drawn = is_expressed.gather(1, gene) & is_drawn
     takes_all = (is_expressed_drawn.sum(1) == tokens.n_real) & (tokens.n_real > 0)
@@ -149,5 +191,5 @@ def absent_genes(tokens: Tokens, is_measured: torch.Tensor) -> torch.Tensor:
 
 def _uniform(seed: torch.Tensor, n: int, stream: int) -> torch.Tensor:
     """``n`` numbers of [0, 1) for each cell, (cells, n), float64."""
-    ptr = torch.arange(len(seed) + 1, device=seed.device) * n
+    ptr = scaled_ptr(ptr_from_sizes([1] * len(seed), device=seed.device), n)
     return cell_uniform(seed, ptr, stream=stream).view(len(seed), n)

@@ -20,6 +20,7 @@ from scset_tools.model.selfguided._latents import LatentCrossAttention, Zeros, o
 from scset_tools.model.selfguided._masking import HiddenGenes, absent_genes, hide_genes, used_latents
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS, attention_weights
 from scset_tools.model.selfguided._tokens import Tokens, front, pad
+from scset_tools.nn import host_sizes, ptr_from_sizes, sample_of_cell
 
 MAX_TOKENS = 2**15
 """Most padded tokens that are encoded at once at inference."""
@@ -78,6 +79,7 @@ class SelfGuidedMAEModule(SampleModule):
         is_measured = torch.zeros(n_genes, dtype=torch.bool)
         is_measured[gene_ids[gene_ids >= 0]] = True
         self.register_buffer("is_measured", is_measured)
+        self.n_measured = int(is_measured.sum())
         latents = None
         if n_latents:
             latents = LatentCrossAttention(
@@ -159,20 +161,18 @@ class SelfGuidedMAEModule(SampleModule):
         """Values of the expressed genes as the encoder reads them, (tokens,): ``log1p(x / sum(x) * target_sum)`` of counts."""
         if self.target_sum is None:
             return batch.value
-        total = self._totals(batch).repeat_interleave(batch.ptr.diff())
+        total = self._totals(batch)[sample_of_cell(batch.ptr, n_cells=len(batch.value))]
         return torch.log1p(batch.value / total.to(batch.value.dtype) * self.target_sum)
 
     def tokens(
         self, batch: CellBatch, cells: torch.Tensor | slice = slice(None), *, value: torch.Tensor | None = None
     ) -> Tokens:
         """Expressed genes of (some) cells, with their :meth:`values`, or others in their place, (tokens,)."""
-        sizes = batch.ptr.diff()
         value = self.values(batch) if value is None else value
-        gene = batch.gene
+        gene, ptr = batch.gene, batch.ptr
         if not isinstance(cells, slice):
-            at = _positions(batch.ptr, cells)
-            gene, value, sizes = gene[at], value[at], sizes[cells]
-        ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+            at = _positions(ptr, cells)
+            gene, value, ptr = gene[at], value[at], ptr_from_sizes(ptr.diff()[cells])
         return pad(gene, value, ptr, padding=self.encoder.padding)
 
     def depth_tokens(self, batch: CellBatch) -> torch.Tensor | None:
@@ -208,6 +208,7 @@ class SelfGuidedMAEModule(SampleModule):
             rate=self.mask_rate,
             zero_rate=self.zero_mask_rate,
             is_measured=self.is_measured,
+            n_measured=self.n_measured,
         )
 
     def _perplexity(self, tokens: Tokens, importance: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -233,7 +234,7 @@ class SelfGuidedMAEModule(SampleModule):
         self, tokens: Tokens, embedded: torch.Tensor, hidden: HiddenGenes, *, depth: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Predicted hidden values, and each latent's attention on the tokens in sight."""
-        index, is_real = front(hidden.is_visible)
+        index, is_real = front(hidden.is_visible, hidden.n_visible)
         visible = tokens.take(index, is_real, padding=self.encoder.padding)
         x = embedded.gather(1, index.unsqueeze(-1).expand(-1, -1, embedded.shape[-1]))
         if depth is not None:
@@ -261,7 +262,7 @@ class SelfGuidedMAEModule(SampleModule):
         return self._pool_cells(self.embed_cells(batch, value=value), batch)
 
     def _pool_cells(self, cells: torch.Tensor, batch: CellBatch) -> torch.Tensor:
-        parts = cells.split(batch.sample_ptr.diff().tolist())
+        parts = cells.split(host_sizes(batch.sample_ptr))
         pool = SAMPLE_POOLINGS[self.sample_pooling]
         return torch.cat([pool(partial(iter, [part])) for part in parts])
 
@@ -283,7 +284,7 @@ class SelfGuidedMAEModule(SampleModule):
 
     def attention(self, batch: CellBatch) -> torch.Tensor:
         """Weight of each cell in the pooling of its sample, (cells, 1)."""
-        parts = self.embed_cells(batch).split(batch.sample_ptr.diff().tolist())
+        parts = self.embed_cells(batch).split(host_sizes(batch.sample_ptr))
         return torch.cat([attention_weights(partial(iter, [part])) for part in parts])
 
     def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
@@ -328,7 +329,7 @@ class SelfGuidedMAEModule(SampleModule):
         """Tokens and their embeddings with the depth tokens last, padding moved behind them."""
         gene = self.n_genes + torch.arange(self.n_depth, device=x.device)
         longer = tokens.append(gene, depth)
-        index, is_real = front(longer.is_real)
+        index, is_real = front(longer.is_real, None if longer.sizes is None else max(longer.sizes, default=0))
         x = torch.cat([x, self.encoder.embed(Tokens(gene.expand(len(x), -1), depth, depth > -torch.inf))], 1)
         x = x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         return longer.take(index, is_real, padding=self.encoder.padding), x
@@ -337,7 +338,7 @@ class SelfGuidedMAEModule(SampleModule):
     def _totals(batch: CellBatch) -> torch.Tensor:
         """Sum of the values of each cell, (cells,), float32 or better."""
         value = batch.value.to(torch.promote_types(batch.value.dtype, torch.float32))
-        cell = torch.arange(batch.n_cells, device=value.device).repeat_interleave(batch.ptr.diff())
+        cell = sample_of_cell(batch.ptr, n_cells=len(value))
         # sums of counts below 2^24 are exact in any order
         return value.new_zeros(batch.n_cells).index_add_(0, cell, value)
 

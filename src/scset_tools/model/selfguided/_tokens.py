@@ -21,11 +21,14 @@ class Tokens:
         What the encoder reads, (cells, tokens); 0 for padding.
     is_real
         True where a slot holds a token, (cells, tokens).
+    sizes
+        Number of tokens of each cell as Python numbers, where they are known.
     """
 
     gene: torch.Tensor
     value: torch.Tensor
     is_real: torch.Tensor
+    sizes: list[int] | None = None
 
     @property
     def n_real(self) -> torch.Tensor:
@@ -44,22 +47,26 @@ class Tokens:
             torch.cat([self.gene, gene.expand(n_cells, -1)], 1),
             torch.cat([self.value, value.to(self.value.dtype)], 1),
             torch.cat([self.is_real, torch.ones_like(value, dtype=torch.bool)], 1),
+            None if self.sizes is None else [n + len(gene) for n in self.sizes],
         )
 
 
 def pad(gene: torch.Tensor, value: torch.Tensor, ptr: torch.Tensor, *, padding: int) -> Tokens:
     """Padded tokens of ragged ones: (tokens,), (tokens,) and boundaries (cells + 1,)."""
-    sizes = ptr.diff()
-    n_most = max(host_sizes(ptr), default=0)
-    is_real = torch.arange(n_most, device=ptr.device) < sizes[:, None]
+    sizes = host_sizes(ptr)
+    is_real = torch.arange(max(sizes, default=0), device=ptr.device) < ptr.diff()[:, None]
     padded_gene = gene.new_full(is_real.shape, padding).masked_scatter(is_real, gene)
     padded_value = value.new_zeros(is_real.shape).masked_scatter(is_real, value)
-    return Tokens(padded_gene, padded_value, is_real)
+    return Tokens(padded_gene, padded_value, is_real, sizes)
 
 
-def front(is_kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions of the kept tokens of each row, in order and without gaps, and where they are real: (cells, most kept)."""
+def front(is_kept: torch.Tensor, n_most: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions of the kept tokens of each row, in order and without gaps, and where they are real: (cells, most kept).
+
+    ``n_most`` is the most that a row keeps, where the caller knows it: a GPU need not be asked for it.
+    """
     n_kept = is_kept.sum(1)
-    n_most = int(n_kept.max()) if len(n_kept) else 0
+    if n_most is None:
+        n_most = int(n_kept.max()) if len(n_kept) else 0
     index = torch.argsort(is_kept, dim=1, descending=True, stable=True)[:, :n_most]
     return index, torch.arange(n_most, device=is_kept.device) < n_kept[:, None]

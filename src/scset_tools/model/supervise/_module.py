@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scset_tools.model._base_module import Batch, Pieces, SampleLoss, SampleModule
 from scset_tools.model.supervise._heads import Head
+from scset_tools.nn import on_host, to_device
 
 
 def metric_names(names: Sequence[str], heads: Sequence[Head]) -> list[tuple[str, str]]:
@@ -24,7 +25,7 @@ def metric_names(names: Sequence[str], heads: Sequence[Head]) -> list[tuple[str,
 
 def label_loss(
     z: Tensor, heads: Sequence[Head], labels: Sequence[Tensor], *, names: Sequence[tuple[str, str]]
-) -> tuple[Tensor, dict[str, Tensor], dict[str, int], Tensor]:
+) -> tuple[Tensor, dict[str, Tensor], dict[str, int], int]:
     """Sum over labels of the mean loss of those that have one.
 
     Parameters
@@ -32,36 +33,38 @@ def label_loss(
     z
         Vectors, (n, n_latent).
     heads, labels
-        Of each label: its head, and the labels of the vectors.
+        Of each label: its head, and the labels of the vectors, on the host: how many are known is a shape of the step.
     names
         Names of loss and quality of each.
 
     Returns
     -------
-    The sum, the metrics by name, how many samples each metric is of, and which samples have any label, (n,).
+    The sum, the metrics by name, how many samples each metric is of, and how many samples have any label.
     """
     total = 0 * z.sum(
         dtype=torch.float32
     )  # a batch without labels still has a gradient, which other processes wait for
     metrics: dict[str, Tensor] = {}
     weights: dict[str, int] = {}
-    is_any = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+    is_any = torch.zeros(len(z), dtype=torch.bool)
     for head, y, (loss_name, quality_name) in zip(heads, labels, names, strict=True):
         is_known = head.is_known(y)
         value = quality = torch.full((), torch.nan, device=z.device)
         n_loss = n_quality = 0
-        if bool(is_known.any()):
-            raw, known = head(z[is_known]), y[is_known]
+        rows = is_known.nonzero().squeeze(1)
+        if len(rows):
+            raw = head(z if len(rows) == len(z) else z.index_select(0, to_device(rows, z.device)))
+            known = to_device(y[rows], z.device)
             value, quality = head.loss(raw, known), head.quality(raw.detach(), known)
             total = total + value.to(total.dtype)
-            n_loss, n_quality = head.n_judged(known)
+            n_loss, n_quality = head.n_judged(y[rows])
             value = value if n_loss else torch.full_like(value, torch.nan)
         else:
             total = total + 0 * sum(p.sum() for p in head.parameters())
         is_any |= is_known
         metrics[loss_name], metrics[quality_name] = value, quality
         weights[loss_name], weights[quality_name] = n_loss, n_quality
-    return total, metrics, weights, is_any
+    return total, metrics, weights, int(is_any.sum())
 
 
 class SupervisedModule(SampleModule):
@@ -111,10 +114,10 @@ class SupervisedModule(SampleModule):
         z = batch.z if self._embed is None else self._embed(self.encoder, batch)
         heads = [cast("Head", head) for head in self.heads]
         z = z.to(heads[0].center.dtype)
-        self._labels = [values.to(number.device) for values in self._labels]
+        number = on_host(number)
         labels = [values[number] for values in self._labels]
-        total, metrics, weights, is_any = label_loss(z, heads, labels, names=self._names)
-        n_loss = weights[self._names[0][0]] if len(heads) == 1 else int(is_any.sum())
+        total, metrics, weights, n_any = label_loss(z, heads, labels, names=self._names)
+        n_loss = weights[self._names[0][0]] if len(heads) == 1 else n_any
         return SampleLoss(
             loss=total, n_obs_minibatch=len(number), extra_metrics=metrics, weights={**weights, "loss": n_loss}
         )

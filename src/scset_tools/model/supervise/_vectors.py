@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from scset_tools.data._batch import with_host
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._splitter import SampleDataSplitter
 
@@ -31,9 +32,8 @@ class VectorBatch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> VectorBatch:
         """The same batch on another device."""
-        return VectorBatch(
-            self.z.to(device, non_blocking=non_blocking), self.number.to(device, non_blocking=non_blocking)
-        )
+        number = self.number.to(device, non_blocking=non_blocking)
+        return VectorBatch(self.z.to(device, non_blocking=non_blocking), with_host(number, like=self.number))
 
     def pin_memory(self) -> VectorBatch:
         """The same batch in page-locked memory."""

@@ -92,7 +92,9 @@ class DistillationLoss(nn.Module):
         with torch.no_grad():
             centred = (_at_least_float(teacher_out) - self.center) / self.teacher_temperature
             log_p = F.log_softmax(centred, dim=-1)[sample_of_view]
-            n_views = torch.bincount(sample_of_view, minlength=len(teacher_out))
+            # bincount asks for its longest bin
+            n_views = torch.zeros(len(teacher_out), dtype=torch.int64, device=teacher_out.device)
+            n_views.index_add_(0, sample_of_view, torch.ones_like(sample_of_view))
         divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)  # (views,)
         return (divergence / n_views[sample_of_view]).sum() / (n_views > 0).sum().clamp_min(1)
 
@@ -110,11 +112,11 @@ class DistillationLoss(nn.Module):
         """
         teacher_out = _at_least_float(teacher_out)
         # Sum and count travel together: ranks may hold different numbers of samples.
-        total = torch.cat([teacher_out.sum(dim=0), teacher_out.new_tensor([len(teacher_out)])])
+        total = torch.cat([teacher_out.sum(dim=0), teacher_out.new_full((1,), len(teacher_out))])
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(total)
-        if total[-1] > 0:
-            self.center.lerp_((total[:-1] / total[-1]).to(self.center), 1 - self.center_momentum)
+        mean = (total[:-1] / total[-1].clamp_min(1)).to(self.center)
+        self.center.lerp_(mean, torch.where(total[-1] > 0, 1 - self.center_momentum, 0.0).to(self.center))
 
     def _require_shapes(self, student_out: Tensor, teacher_out: Tensor, sample_of_view: Tensor | None) -> None:
         n_out = len(self.center)

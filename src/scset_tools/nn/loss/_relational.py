@@ -61,7 +61,7 @@ class RelationalLoss(nn.Module):
         # a determinant of nearly dependent rows has no digits to spare
         z, teacher = _centred(z.double()), _centred(teacher.detach().double())
         target, gram = self._gram(teacher), self._gram(z)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(target))
+        inverse = torch.cholesky_inverse(_cholesky(target))
         stein = (inverse * gram).sum((-2, -1)) - torch.logdet(gram) + torch.logdet(target) - n
         disagreement = (z - teacher).square().sum((-2, -1)) / teacher.square().sum().clamp_min(1e-12)
         return (stein / n + disagreement).mean().float()
@@ -76,3 +76,11 @@ class RelationalLoss(nn.Module):
 
 def _centred(z: Tensor) -> Tensor:
     return z - z.mean(dim=-2, keepdim=True)
+
+
+def _cholesky(matrix: Tensor) -> Tensor:
+    """The factor of a matrix. Of one that has none: an error on a CPU, NaN on a GPU, which would have to be waited for to see it."""
+    if matrix.device.type == "cpu":
+        return torch.linalg.cholesky(matrix)
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    return torch.where(info == 0, factor, torch.nan)

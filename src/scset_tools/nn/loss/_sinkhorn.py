@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from scset_tools.nn import _ragged
 from scset_tools.nn.loss._sinkhorn_exact import exact_targets
+from scset_tools.nn.loss._sinkhorn_sets import Behind, Cells, Now, Side, groups_of
 from scset_tools.nn.loss._sinkhorn_solver import Plan, solve_log, solve_scaling
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _SOLVERS = ("auto", "scaling", "log", "exact")
 # Pairs of cells up to which, on a CPU, the network simplex is quicker than scaling to the same accuracy (benchmarks/sinkhorn.py).
@@ -156,8 +154,7 @@ class SinkhornLoss(nn.Module):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        n_x = torch.tensor(x_bounds).diff().to(x.device)
-        n_y = torch.tensor(y_bounds).diff().to(x.device)
+        n_x, n_y = (_ragged.to_device(torch.tensor(bounds).diff(), x.device) for bounds in (x_bounds, y_bounds))
         return _AtFixedPlan.apply(x, y, result.value, result.x_gradient, result.y_gradient, n_x, n_y)
 
     def _worst_of(self, marginal_error: Tensor) -> float:
@@ -171,30 +168,30 @@ class SinkhornLoss(nn.Module):
     def _solve_all(self, x: Tensor, y: Tensor, x_bounds: list[int], y_bounds: list[int]) -> _Result:
         value = x.new_zeros(len(x_bounds) - 1)
         result = _Result(value, torch.zeros_like(x), torch.zeros_like(y), torch.zeros_like(value))
-        for samples in _equal_sizes(x_bounds, y_bounds, limit=_GPU_ENTRIES if x.is_cuda else _CPU_ENTRIES):
-            of_x = [slice(x_bounds[i], x_bounds[i + 1]) for i in samples]
-            of_y = [slice(y_bounds[i], y_bounds[i + 1]) for i in samples]
-            part = self._solve(torch.stack([x[cells] for cells in of_x]), torch.stack([y[cells] for cells in of_y]))
-            value[samples] = part.value.to(value)
-            result.marginal_error[samples] = part.marginal_error.to(value)
-            for cells, gradient in zip(of_x, part.x_gradient, strict=True):
-                result.x_gradient[cells] = gradient
-            for cells, gradient in zip(of_y, part.y_gradient, strict=True):
-                result.y_gradient[cells] = gradient
+        way = _way(x.device)
+        is_padded = way.is_padded and self.solver in ("auto", "scaling")
+        for samples in groups_of(x_bounds, y_bounds, limit=way.limit, is_padded=is_padded):
+            of_x, of_y = (Side(bounds, samples, x.device) for bounds in (x_bounds, y_bounds))
+            part = self._solve(of_x.gather(x), of_y.gather(y), of_x.cells, of_y.cells)
+            which = _ragged.to_device(torch.tensor(samples), x.device)
+            value.index_copy_(0, which, part.value.to(value))
+            result.marginal_error.index_copy_(0, which, part.marginal_error.to(value))
+            of_x.scatter(result.x_gradient, part.x_gradient)
+            of_y.scatter(result.y_gradient, part.y_gradient)
         return result
 
-    def _solve(self, x: Tensor, y: Tensor) -> _Result:
-        """Values and gradients of sets of the same sizes, (b, n, d) and (b, m, d)."""
+    def _solve(self, x: Tensor, y: Tensor, of_x: Cells, of_y: Cells) -> _Result:
+        """Values and gradients of sets, (b, n, d) and (b, m, d)."""
         # A shift changes the cost by a constant and not the plan, so each set is brought to its own centre; in double precision,
         # for far from the origin a mean of floats is off by more than the cells are apart.
-        x_center, y_center = (points.double().mean(dim=1, keepdim=True) for points in (x, y))
+        x_center, y_center = of_x.mean(x.double()), of_y.mean(y.double())
         shift = x_center - y_center
-        x, y = (x.double() - x_center).to(x), (y.double() - y_center).to(y)
-        unit = _spread(x, y).sqrt()[:, None, None]
+        x, y = of_x.only((x.double() - x_center).to(x)), of_y.only((y.double() - y_center).to(y))
+        unit = _spread(x, y, of_x, of_y).sqrt()[:, None, None]
         x, y = x / unit, y / unit
-        result = self._transport(x, y)
+        result = self._transport(x, y, of_x, of_y)
         if self.debiased:
-            for_x, for_y = self._transport(x, x), self._transport(y, y)
+            for_x, for_y = self._transport(x, x, of_x, of_x), self._transport(y, y, of_y, of_y)
             result = _Result(
                 (result.value - for_x.value / 2 - for_y.value / 2).clamp_min(0),
                 result.x_gradient - (for_x.x_gradient + for_x.y_gradient) / 2,
@@ -203,21 +200,22 @@ class SinkhornLoss(nn.Module):
             )
         return _Result(
             result.value * unit.double().flatten() ** 2 + shift.square().sum(dim=(1, 2)),
-            result.x_gradient * unit + (2 * shift / x.shape[1]).to(x),
-            result.y_gradient * unit - (2 * shift / y.shape[1]).to(y),
+            result.x_gradient * unit + (2 * shift / of_x.n).to(x),
+            result.y_gradient * unit - (2 * shift / of_y.n).to(y),
             result.marginal_error,
         )
 
-    def _transport(self, x: Tensor, y: Tensor) -> _Result:
+    def _transport(self, x: Tensor, y: Tensor, of_x: Cells, of_y: Cells) -> _Result:
         """Values and gradients in the coordinates of the solver."""
-        dual = None
-        is_small = not x.is_cuda and not self.debiased and x.shape[1] * y.shape[1] <= _EXACT_PAIRS
+        dual, way = None, _way(x.device)
+        is_small = way.is_exact and not self.debiased and x.shape[1] * y.shape[1] <= _EXACT_PAIRS
         if self.solver == "exact" or (self.solver == "auto" and is_small):
             pairs = [exact_targets(*pair) for pair in zip(x, y, strict=True)]
             x_target, y_target = (torch.stack(targets) for targets in zip(*pairs, strict=True))
             error = x.new_zeros(len(x))
         else:
-            solve = solve_log if self.solver == "log" else solve_scaling
+            more: dict[str, Any] = {"cells": (of_x, of_y), "look": way.look}
+            solve: Any = solve_log if self.solver == "log" else partial(solve_scaling, **more)
             plan = solve(
                 x,
                 y,
@@ -227,15 +225,17 @@ class SinkhornLoss(nn.Module):
                 tolerance=self.tolerance,
             )
             error = plan.marginal_error
-            x_target, y_target = _targets(plan, x, y)
-            dual = (plan.f.double().mean(dim=1) + plan.g.double().mean(dim=1)) if self.debiased else None
+            x_target, y_target = _targets(plan, x, y, of_x, of_y)
+            if self.debiased:
+                f, g = (of_x.fill(plan.f, 0.0), of_y.fill(plan.g, 0.0))
+                dual = (of_x.mean(f.double()[..., None]) + of_y.mean(g.double()[..., None])).flatten()
         # sum P |x - y|^2 with the marginals at hand; in double precision because the three terms nearly cancel where x = y.
-        cost = x.double().square().sum(dim=2).mean(dim=1) + y.double().square().sum(dim=2).mean(dim=1)
-        cost = (cost - 2 * (y.double() * y_target).sum(dim=2).mean(dim=1)).clamp_min(0)
+        cost = of_x.mean(_squared(x.double())) + of_y.mean(_squared(y.double()))
+        cost = (cost - 2 * of_y.mean((y.double() * y_target).sum(dim=2, keepdim=True))).clamp_min(0).flatten()
         return _Result(
             cost if dual is None else dual,
-            2 * (x - x_target) / x.shape[1],
-            2 * (y - y_target) / y.shape[1],
+            2 * (x - x_target) / of_x.n,
+            2 * (y - y_target) / of_y.n,
             error,
         )
 
@@ -270,14 +270,14 @@ class _AtFixedPlan(torch.autograd.Function):
         return (*gradients, None, None, None, None, None)
 
 
-def _targets(plan: Plan, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _targets(plan: Plan, x: Tensor, y: Tensor, of_x: Cells, of_y: Cells) -> tuple[Tensor, Tensor]:
     """Mean partner of each point of x (b, n, d) and of y (b, m, d) under the plan, rounded to exact marginals.
 
     The rounding of Altschuler et al. (2017): rows, then columns that hold too much are scaled down, and what is missing
     is spread as the product of the two lacks.
     """
     kernel, u, v = plan.kernel, plan.u, plan.v
-    n, m = kernel.shape[1:]
+    n, m = of_x.n, of_y.n
     transposed = kernel.transpose(1, 2)
 
     def along_rows(values: Tensor) -> Tensor:
@@ -289,7 +289,8 @@ def _targets(plan: Plan, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     x_one, y_one = torch.ones_like(u).unsqueeze(2), torch.ones_like(v).unsqueeze(2)
     u = u / along_rows(y_one).squeeze(2).clamp_min(1)
     v = v / along_columns(x_one).squeeze(2).clamp_min(1)
-    x_lack, y_lack = (1 - along_rows(y_one)).clamp_min(0), (1 - along_columns(x_one)).clamp_min(0)
+    x_lack = of_x.only((1 - along_rows(y_one)).clamp_min(0))
+    y_lack = of_y.only((1 - along_columns(x_one)).clamp_min(0))
     # Without a lack there is nothing to spread, and both quotients are 0.
     tiny = torch.finfo(u.dtype).tiny
     x_extra = (x_lack * x).sum(dim=1, keepdim=True) / x_lack.sum(dim=1, keepdim=True).clamp_min(tiny)
@@ -297,16 +298,15 @@ def _targets(plan: Plan, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return along_rows(y) + x_lack * y_extra, along_columns(x) + y_lack * x_extra
 
 
-def _spread(x: Tensor, y: Tensor) -> Tensor:
+def _spread(x: Tensor, y: Tensor, of_x: Cells, of_y: Cells) -> Tensor:
     """Squared distance at which the sets scatter, (b,): medians, so that outliers do not blur everybody else.
 
     At least a hundredth of the mean squared distance, and 1 where all cells of each set coincide.
     """
     mean, median = x.new_zeros(len(x)), x.new_zeros(len(x))
-    for points in (x, y):
-        mean += points.square().sum(dim=2).mean(dim=1)
-        from_middle = points - points.median(dim=1, keepdim=True).values
-        median += from_middle.square().sum(dim=2).median(dim=1).values
+    for points, cells in ((x, of_x), (y, of_y)):
+        mean += cells.mean(_squared(points)).flatten()
+        median += cells.median(_squared(points - cells.median(points))).flatten()
     spread = torch.maximum(median, mean / 100)
     return torch.where(spread > 0, spread, 1.0)
 
@@ -321,18 +321,29 @@ def _bounds(x: Tensor, ptr: Tensor | None, *, name: str) -> list[int]:
     return bounds
 
 
-def _equal_sizes(x_bounds: list[int], y_bounds: list[int], *, limit: int) -> Iterator[list[int]]:
-    """Samples without an empty side in groups of equal sizes, whose kernels have at most ``limit`` entries (or one set)."""
-    groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    n_x = (high - low for low, high in itertools.pairwise(x_bounds))
-    n_y = (high - low for low, high in itertools.pairwise(y_bounds))
-    for sample, size in enumerate(zip(n_x, n_y, strict=True)):
-        if min(size) > 0:
-            groups[size].append(sample)
-    for (n, m), samples in groups.items():
-        n_together = max(1, limit // (n * m))
-        for start in range(0, len(samples), n_together):
-            yield samples[start : start + n_together]
+def _squared(points: Tensor) -> Tensor:
+    """Squared length of each point, (b, n, 1)."""
+    return points.square().sum(dim=2, keepdim=True)
+
+
+class _Way(NamedTuple):
+    """How sets are solved on a kind of device.
+
+    A CPU takes sets of equal sizes together, as many as its cache holds, and looks after each round whether they are done. A GPU
+    pads sets of all sizes to as few batches as memory allows, since each operation costs the same whatever it works on, and
+    is left with a round's work when the host looks.
+    """
+
+    limit: int  # entries of the kernel
+    is_padded: bool
+    is_exact: bool
+    look: type[Now | Behind]
+
+
+def _way(device: torch.device) -> _Way:
+    if device.type == "cuda":
+        return _Way(_GPU_ENTRIES, is_padded=True, is_exact=False, look=Behind)
+    return _Way(_CPU_ENTRIES, is_padded=False, is_exact=True, look=Now)
 
 
 def _at_least_float(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-r"""Entropic transport between equally large clouds, batched.
+r"""Entropic transport between clouds, batched; clouds of several sizes are padded to the largest.
 
 Both solvers look for potentials :math:`f, g` with which the plan relative to the product of the uniform marginals,
 
@@ -19,6 +19,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from scset_tools.nn.loss._sinkhorn_sets import Behind, Cells, Now
+
+# The mean squared distance of what :class:`SinkhornLoss` solves is at most 200 units, of a set and itself.
+_LARGEST_FIRST = 50.0
 # At this share of the mean squared distance a single sweep is nearly converged, wherever the potentials start.
 _FIRST_TEMPERATURE = 0.25
 # A Newton step may change the logarithm of a scaling by this much: within it the quadratic model holds well enough.
@@ -45,7 +49,16 @@ class Plan(NamedTuple):
 
 
 def solve_scaling(
-    x: Tensor, y: Tensor, *, epsilon: float, annealing: float, n_iterations: int, tolerance: float, n_cg: int = 8
+    x: Tensor,
+    y: Tensor,
+    *,
+    epsilon: float,
+    annealing: float,
+    n_iterations: int,
+    tolerance: float,
+    n_cg: int = 8,
+    cells: tuple[Cells, Cells] | None = None,
+    look: type[Now | Behind] = Now,
 ) -> Plan:
     """Scale the rows and columns of a kernel matrix, with Newton steps between the sweeps.
 
@@ -70,26 +83,59 @@ def solve_scaling(
         Marginal error at which the last temperature is left.
     n_cg
         Iterations of conjugate gradients per round; 0 for plain sweeps.
+    cells
+        Which slots of ``x`` and ``y`` hold cells, where the clouds are padded; zeros elsewhere.
+    look
+        When it is looked whether all clouds are done: at once, or a round later, so that a GPU is not left without work. The
+        result is the same: a cloud that is done waits for the others.
     """
-    f, g = x.new_zeros(x.shape[:2]), y.new_zeros(y.shape[:2])
+    of_x, of_y = cells or (Cells(x.shape[1]), Cells(y.shape[1]))
+    f, g = of_x.potential(x), of_y.potential(y)
     kernel = x.new_empty(x.shape[0], x.shape[1], y.shape[1])
-    temperatures = _temperatures(x, y, epsilon=epsilon, annealing=annealing)
+    first = _first_temperature(x, y, of_x, of_y, epsilon=epsilon)
+    n_stages = 1 + _n_steps(first.max().item() if look is Now else _LARGEST_FIRST, epsilon, annealing)
+    temperatures: list[Tensor] = []
     change_f, change_g = torch.zeros_like(f), torch.zeros_like(g)
-    for stage, temperature in enumerate(temperatures):
+    stages = look()
+    # what clouds that have been at the last temperature came with and left with
+    done: tuple[Tensor, ...] | None = None
+    for stage in range(n_stages):
+        is_end = stage == n_stages - 1
+        temperature = torch.full_like(first, epsilon) if is_end else (first * annealing**stage).clamp_min(epsilon)
+        temperatures.append(temperature)
         before_f, before_g = f, g
         # The potentials are nearly linear in the temperature.
         ratio = _ratio_of_changes(temperatures, stage)
         f, g = f + ratio * change_f, g + ratio * change_g
-        log_u = _absorb(x, y, f, g, temperature=temperature, kernel=kernel)
+        was_last = None if stage == 0 else temperatures[stage - 1] == epsilon  # (b, 1)
+        if done is not None:  # the kernel of a cloud that waits comes out as it was
+            f, g = torch.where(was_last, done[0], f), torch.where(was_last, done[1], g)
+        came = f, g
+        f, g = f.clone(), g.clone()
+        log_u = _absorb(x, y, f, g, temperature=temperature, kernel=kernel, of_x=of_x, of_y=of_y)
         is_last = temperature.squeeze(1) == epsilon
-        scaling = _Scaling(kernel, log_u)
+        stages.tell(is_last)
+        scaling = _Scaling(kernel, log_u, of_x, of_y)
         scaling.fit(
-            n_iterations, tolerance=torch.where(is_last, tolerance, max(tolerance, _STAGE_TOLERANCE)), n_cg=n_cg
+            n_iterations,
+            tolerance=torch.where(is_last, tolerance, max(tolerance, _STAGE_TOLERANCE)),
+            n_cg=n_cg,
+            look=look(),
+            waits=None if was_last is None else was_last.squeeze(1),
         )
-        u, v = scaling.u.squeeze(2), scaling.v.squeeze(2)
-        f, g = f + temperature * u.log(), g + temperature * v.log()
+        u, v, error = scaling.u.squeeze(2), scaling.v.squeeze(2), scaling.error
+        f, g = f + temperature * of_x.fill(u, 1.0).log(), g + temperature * of_y.fill(v, 1.0).log()
+        left = (*came, u, v, error, f, g)
+        if done is not None:
+            left = tuple(
+                torch.where(was_last if new.ndim == 2 else was_last.squeeze(1), old, new)
+                for old, new in zip(done, left, strict=True)
+            )
+        done, (u, v, error, f, g) = left, left[2:]
+        if stages.answer():  # of the flags from before the rounds
+            break
         change_f, change_g = f - before_f, g - before_g
-    return Plan(kernel, u, v, f, g, scaling.error)
+    return Plan(kernel, u, v, f, g, error)
 
 
 def solve_log(x: Tensor, y: Tensor, *, epsilon: float, annealing: float, n_iterations: int, tolerance: float) -> Plan:
@@ -101,7 +147,12 @@ def solve_log(x: Tensor, y: Tensor, *, epsilon: float, annealing: float, n_itera
     f, g = x.new_zeros(x.shape[:2]), y.new_zeros(y.shape[:2])
     kernel = x.new_empty(x.shape[0], x.shape[1], y.shape[1])
     is_done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    for temperature in _temperatures(x, y, epsilon=epsilon, annealing=annealing):
+    first = _first_temperature(x, y, Cells(x.shape[1]), Cells(y.shape[1]), epsilon=epsilon)
+    n_steps = _n_steps(first.max().item(), epsilon, annealing)
+    for step in range(n_steps + 1):
+        temperature = (
+            (first * annealing**step).clamp_min(epsilon) if step < n_steps else torch.full_like(first, epsilon)
+        )
         has_arrived = (temperature == epsilon).squeeze(1)
         is_last = bool(has_arrived.all())
         for iteration in range(n_iterations if is_last else 1):
@@ -121,17 +172,19 @@ def solve_log(x: Tensor, y: Tensor, *, epsilon: float, annealing: float, n_itera
     return Plan(kernel, torch.ones_like(f), torch.ones_like(g), f, g, _row_error(kernel.mean(dim=2)))
 
 
-def _temperatures(x: Tensor, y: Tensor, *, epsilon: float, annealing: float) -> list[Tensor]:
-    """Temperatures of each set, (b, 1) per stage, from a share of its mean squared distance down to ``epsilon``.
+def _first_temperature(x: Tensor, y: Tensor, of_x: Cells, of_y: Cells, *, epsilon: float) -> Tensor:
+    """The first temperature of each set, a share of its mean squared distance, (b, 1).
 
-    Each set has its own first temperature, whatever its batch mates: where outliers cost a hundred times the usual, the
-    potentials have as much further to go. Sets that arrive early stay at ``epsilon``.
+    Its own, whatever its batch mates: where outliers cost a hundred times the usual, the potentials have as much further to go.
+    Sets that arrive early stay at ``epsilon``.
     """
-    spread = x.square().sum(dim=2).mean(dim=1) + y.square().sum(dim=2).mean(dim=1)
-    first = (_FIRST_TEMPERATURE * spread).clamp_min(epsilon).unsqueeze(1)
-    largest = first.max().item()
-    n_steps = math.ceil(math.log(epsilon / largest) / math.log(annealing)) if math.isfinite(largest) else 0
-    return [(first * annealing**step).clamp_min(epsilon) for step in range(n_steps)] + [torch.full_like(first, epsilon)]
+    spread = of_x.mean(x.square().sum(dim=2, keepdim=True)) + of_y.mean(y.square().sum(dim=2, keepdim=True))
+    return (_FIRST_TEMPERATURE * spread.squeeze(2)).clamp_min(epsilon)
+
+
+def _n_steps(largest: float, epsilon: float, annealing: float) -> int:
+    """Steps from the largest first temperature of all sets down to ``epsilon``."""
+    return math.ceil(math.log(epsilon / largest) / math.log(annealing)) if math.isfinite(largest) else 0
 
 
 def _ratio_of_changes(temperatures: list[Tensor], stage: int) -> Tensor | float:
@@ -166,7 +219,9 @@ def _products_are_exact() -> bool:
         return False
 
 
-def _absorb(x: Tensor, y: Tensor, f: Tensor, g: Tensor, *, temperature: Tensor, kernel: Tensor) -> Tensor:
+def _absorb(
+    x: Tensor, y: Tensor, f: Tensor, g: Tensor, *, temperature: Tensor, kernel: Tensor, of_x: Cells, of_y: Cells
+) -> Tensor:
     """Write the kernel of the potentials, moving ``f`` and ``g`` in place so that 1 is its largest entry everywhere.
 
     Rows first, then columns: a column only rises, and nowhere above 1, so each row and each column ends with a largest
@@ -174,10 +229,11 @@ def _absorb(x: Tensor, y: Tensor, f: Tensor, g: Tensor, *, temperature: Tensor, 
     scaling of the rows that undoes their move, (b, n).
     """
     _exponents(x, y, f, g, temperature=temperature, out=kernel)
-    largest_of_rows = kernel.amax(dim=2)
+    # of an empty slot nothing is taken away: its entries stay far below all others
+    largest_of_rows = of_x.fill(kernel.amax(dim=2), 0.0)
     kernel -= largest_of_rows.unsqueeze(2)
     f -= temperature * largest_of_rows
-    largest_of_columns = kernel.amax(dim=1)
+    largest_of_columns = of_y.fill(kernel.amax(dim=1), 0.0)
     kernel -= largest_of_columns.unsqueeze(1)
     g -= temperature * largest_of_columns
     kernel.clamp_min_(_LEAST_EXPONENT).exp_()
@@ -187,19 +243,32 @@ def _absorb(x: Tensor, y: Tensor, f: Tensor, g: Tensor, *, temperature: Tensor, 
 class _Scaling:
     """Scalings ``u, v`` of the rows and columns of a kernel; the columns have mean one after each method.
 
-    Vectors are kept as single columns, (b, n, 1) and (b, m, 1): small sets spend their time on the number of calls.
+    Vectors are kept as single columns, (b, n, 1) and (b, m, 1): small sets spend their time on the number of calls. The scaling
+    of an empty slot is 0, which keeps it out of all products.
     """
 
-    def __init__(self, kernel: Tensor, log_u: Tensor) -> None:
+    def __init__(self, kernel: Tensor, log_u: Tensor, of_x: Cells, of_y: Cells) -> None:
         self.kernel, self.transposed = kernel, kernel.transpose(1, 2)
-        self.n, self.m = kernel.shape[1:]
+        self.of_x, self.of_y = of_x, of_y
+        self.n, self.m = of_x.n, of_y.n
+        # the sum of a column that is fitted, and the mean of an empty row, which counts as fitted
+        self.n_of_column = self.n if of_y.real is None else of_y.real * self.n
+        self.of_empty_row = None if of_x.real is None else 1 - of_x.real
+        self.least = 1 / _LARGEST_SCALING if of_x.real is None else of_x.real / _LARGEST_SCALING
+        self.most = _LARGEST_SCALING if of_x.real is None else of_x.real * _LARGEST_SCALING
         self.radius = kernel.new_full((len(kernel), 1, 1), _LARGEST_STEP)
-        self._move_to((log_u - log_u.mean(dim=1, keepdim=True)).exp().unsqueeze(2))
+        log_u = log_u.unsqueeze(2)
+        self._move_to((log_u - of_x.mean(log_u)).exp())
 
-    def fit(self, n_rounds: int, *, tolerance: Tensor, n_cg: int) -> None:
+    def fit(
+        self, n_rounds: int, *, tolerance: Tensor, n_cg: int, look: Now | Behind, waits: Tensor | None = None
+    ) -> None:
+        """Rounds until all sets are as good as ``tolerance`` (b,), or at most so many; those that ``waits`` (b,) names stay as they are."""
         for _ in range(n_rounds):
             is_done = self.error < tolerance
-            if bool(is_done.all()):  # the one place of the loop that waits for the device
+            if waits is not None:
+                is_done = is_done | waits
+            if look.asked(is_done):
                 return
             before = self._state()
             # Newton's model is good near fitted rows, and its step leaves single rows that one more sweep repairs.
@@ -211,10 +280,16 @@ class _Scaling:
             self._go_back(before, where=is_done)
 
     def _move_to(self, u: Tensor) -> None:
-        self.u = u.clamp(1 / _LARGEST_SCALING, _LARGEST_SCALING)
-        self.v = self.n / torch.bmm(self.transposed, self.u).clamp_min(1 / _LARGEST_SCALING)
+        self.u = u.clamp(self.least, self.most)
+        self.v = self.n_of_column / torch.bmm(self.transposed, self.u).clamp_min(1 / _LARGEST_SCALING)
         self.row_mean = self.u * torch.bmm(self.kernel, self.v) / self.m
-        self.error = _row_error(self.row_mean.squeeze(2))
+        if self.of_empty_row is not None:
+            self.row_mean = self.row_mean + self.of_empty_row
+
+    @property
+    def error(self) -> Tensor:
+        """Share of the mass that lies in a wrong row, (b,)."""
+        return self.of_x.mean((self.row_mean - 1).abs()).flatten() / 2
 
     def _sweep(self) -> None:
         self._move_to(self.u / self.row_mean)
@@ -226,19 +301,25 @@ class _Scaling:
         self._move_to(self.u * step.exp())
         # With fitted columns the dual is the mean of the potentials. A set whose step lowers it, or is no number, stays
         # where it was and tries a shorter one next time.
-        gain = (self.u / before[0]).log().mean(dim=(1, 2)) + (self.v / before[1]).log().mean(dim=(1, 2))
+        gain = self._mean_log(self.of_x, self.u / before[0]) + self._mean_log(self.of_y, self.v / before[1])
         is_worse = ~(gain >= 0)
         self._go_back(before, where=is_worse)
         self.radius = torch.where(is_worse[:, None, None], self.radius / 4, 2 * self.radius).clamp_max(_LARGEST_STEP)
 
+    @staticmethod
+    def _mean_log(cells: Cells, ratio: Tensor) -> Tensor:
+        if cells.real is not None:
+            ratio = torch.where(cells.real > 0, ratio, 1.0)
+        return cells.mean(ratio.log()).flatten()
+
     def _state(self) -> tuple[Tensor, ...]:
-        return self.u, self.v, self.row_mean, self.error
+        return self.u, self.v, self.row_mean
 
     def _go_back(self, state: tuple[Tensor, ...], *, where: Tensor) -> None:
         """Take the earlier state of the sets named by ``where`` (b,)."""
-        self.u, self.v, self.row_mean, self.error = (
-            torch.where(where if old.ndim == 1 else where[:, None, None], old, new)
-            for old, new in zip(state, self._state(), strict=True)
+        where = where[:, None, None]
+        self.u, self.v, self.row_mean = (
+            torch.where(where, old, new) for old, new in zip(state, self._state(), strict=True)
         )
 
     def _newton_step(self, n_cg: int) -> Tensor:
@@ -255,13 +336,15 @@ class _Scaling:
         step = torch.zeros_like(root)
         residual = direction = (1 - self.row_mean) / root
         product = _dot(residual, residual)
-        for _ in range(n_cg):
+        for iteration in range(n_cg):
             through = torch.bmm(self.kernel, of_columns * torch.bmm(self.transposed, of_rows * direction))
             image = torch.addcmul(direction, of_rows, through, value=-1)
             curvature = _dot(direction, image)
             # Where a set has converged there is only rounding left, and curvature of either sign: its step stays.
             length = torch.where(curvature > precision * product, product / curvature, 0.0)
             step = torch.addcmul(step, length, direction)
+            if iteration == n_cg - 1:
+                break
             residual = torch.addcmul(residual, length, image, value=-1)
             last_product, product = product, _dot(residual, residual)
             direction = torch.addcmul(residual, product / last_product.clamp_min(tiny), direction)
