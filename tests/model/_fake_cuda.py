@@ -123,7 +123,8 @@ class _Functions(TorchFunctionMode):
             return None
         if func is torch.Tensor.copy_ and isinstance(args[0], FakeTensor) and isinstance(args[1], FakeTensor):
             return args[0]
-        if func in (torch.cholesky_inverse, torch.logdet) and isinstance(args[0], FakeTensor):  # torch has no fakes of them
+        # torch has no fakes of these
+        if func in (torch.cholesky_inverse, torch.logdet) and isinstance(args[0], FakeTensor):
             return self.gpu.empty(args[0].shape[: -2 if func is torch.logdet else None], args[0].dtype)
         if func is torch.Tensor.__invert__ and isinstance(args[0], FakeTensor):
             return torch.bitwise_not(args[0])

@@ -126,7 +126,7 @@ def test_a_fake_gpu_tells_on_what_waits():
     with FakeCuda() as fake:
         x = fake.empty((4, 2), torch.float32)
         for asks in WAITS:
-            with pytest.raises(Waits):
+            with pytest.raises(Waits, match=r"\w"):
                 asks(x)
         assert not fake.waits
         torch.tensor([1, 2]).to(CUDA)

@@ -21,6 +21,7 @@ from torch import nn
 
 from scset_tools.nn._packed import PackedSets
 from scset_tools.nn._ragged import accumulation_dtype
+from scset_tools.nn._varlen import attend_packed, can_fuse, compute_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,9 @@ class MultiHeadAttention(nn.Module):
         ``x_sets`` None means that every sample asks the same queries ``x`` (m, d); -> (b * m, d).
         """
         d, h = x.shape[-1], self.n_heads
+        of_x = PackedSets.of([len(x)] * len(y_sets.sizes), x.device) if x_sets is None else x_sets
+        if can_fuse(compute_dtype(x), d // h, of_x, y_sets, device=x.device):
+            return self._fused(x, x_sets, of_x, y, y_sets, log_weight)
         n_samples, n_keys = len(y_sets.sizes), sum(y_sets.sizes)
         n_queries = n_samples * len(x) if x_sets is None else sum(x_sets.sizes)
         if x_sets is None:
@@ -71,9 +75,24 @@ class MultiHeadAttention(nn.Module):
             if n_keys <= n_queries and x_sets is not None and y_sets.is_uniform:
                 return self._few_keys(x, x_sets, y, y_sets, log_weight)
         if x_sets is None:
-            x_sets = PackedSets.of([len(x)] * n_samples, x.device)
             x = x.expand(n_samples, *x.shape).flatten(0, 1)
-        return self._plain(x, x_sets, y, y_sets, log_weight)
+        return self._plain(x, of_x, y, y_sets, log_weight)
+
+    def _fused(
+        self,
+        x: torch.Tensor,
+        x_sets: PackedSets | None,
+        of_x: PackedSets,
+        y: torch.Tensor,
+        y_sets: PackedSets,
+        log_weight: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Without any padding or matrix of scores: what projecting each cell costs more is less than these would."""
+        q = self.query(x)
+        if x_sets is None:
+            q = q.expand(len(of_x.sizes), *q.shape).flatten(0, 1)
+        q, k, v = (rows.unflatten(-1, (self.n_heads, -1)) for rows in (q, self.key(y), self.value(y)))
+        return self.output(attend_packed(q, k, v, q_sets=of_x, k_sets=y_sets, log_weight=log_weight).flatten(-2))
 
     def fold_queries(self, x: torch.Tensor) -> torch.Tensor:
         """Queries (..., m, d) carried through W_Q and back through W_K: (..., h * m, d), scaled, to meet raw cells."""
@@ -131,7 +150,7 @@ class MultiHeadAttention(nn.Module):
 
         if x_sets.layout == "uniform":
             return read(x_sets.dense(x), keys, values, bias).flatten(0, 1)
-        if x_sets.layout == "padded":
+        if x_sets.is_padded:
             return x_sets.from_padded(read(x_sets.to_padded(x)[0], keys, values, bias))
         n_samples, (rows,) = x_sets.runs()
         biases = [None] * len(n_samples) if bias is None else bias.split(n_samples)
@@ -153,7 +172,7 @@ class MultiHeadAttention(nn.Module):
 
         if x_sets.is_uniform:
             heads = _over_keys(attend, x_sets.dense(q), kv, y_sets, log_weight).flatten(0, 1)
-        elif x_sets.layout == "padded":
+        elif x_sets.is_padded:
             padded = PackedSets.of(y_sets.sizes, q.device, "padded")
             heads = x_sets.from_padded(_over_keys(attend, x_sets.to_padded(q)[0], kv, padded, log_weight))
         else:
@@ -179,7 +198,7 @@ def _over_keys(
     """Call ``attend(queries (b, m, d), keys (b, n, d), bias (b, n))`` on ragged keys in the layout of ``sets``."""
     if sets.layout == "uniform":
         return attend(queries, sets.dense(y), None if log_weight is None else sets.dense(log_weight))
-    if sets.layout == "padded":
+    if sets.is_padded:
         dense, is_real = sets.to_padded(y)
         bias = torch.zeros(is_real.shape, device=y.device) if log_weight is None else sets.to_padded(log_weight)[0]
         # An empty sample keeps one zero row as its only key: its value is zero, and no row of the softmax is empty.

@@ -17,12 +17,13 @@ class PackedSets:
 
     sizes: list[int]
     # "uniform": all sizes equal, one batched call. "loop": one call per run of equal sizes. "padded": one call on padded rows.
+    # "fused": one call of the kernel for packed rows, or where it does not take them (:func:`can_fuse`) on padded ones.
     layout: str
 
     @classmethod
     def of(cls, sizes: list[int], device: torch.device, layout: str | None = None) -> PackedSets:
         if layout is None:
-            ragged = "padded" if device.type == "cuda" else "loop"
+            ragged = "fused" if device.type == "cuda" else "loop"
             layout = "uniform" if len(set(sizes)) <= 1 else ragged
         return cls(sizes, layout)
 
@@ -38,6 +39,11 @@ class PackedSets:
         return n_samples, [
             [n * size[i] for n, size in zip(n_samples, sizes, strict=True)] for i in range(len(others) + 1)
         ]
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether what is not fused is padded."""
+        return self.layout in ("padded", "fused")
 
     @property
     def is_uniform(self) -> bool:

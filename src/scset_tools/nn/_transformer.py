@@ -16,6 +16,7 @@ from torch import nn
 from scset_tools.nn._multi_head import _over_keys, _softmax
 from scset_tools.nn._packed import PackedSets, pack
 from scset_tools.nn._ragged import accumulation_dtype, ptr_from_sizes, segment_softmax
+from scset_tools.nn._varlen import attend_packed, can_fuse
 
 __all__ = ["TransformerBlock", "TransformerEncoder", "TransformerPool"]
 
@@ -123,7 +124,10 @@ class TransformerBlock(nn.Module):
 
         if not len(qkv):
             return qkv[:, : qkv.shape[1] // 3]
-        if sets.layout == "padded" and not sets.is_uniform:
+        if not sets.is_uniform and can_fuse(qkv.dtype, qkv.shape[1] // 3 // self.n_heads, sets, device=qkv.device):
+            q, k, v = qkv.unflatten(-1, (3, self.n_heads, -1)).unbind(1)
+            return attend_packed(q, k, v, q_sets=sets, k_sets=sets).flatten(-2)
+        if sets.is_padded and not sets.is_uniform:
             dense, is_real = sets.to_padded(qkv)
             # an empty sample attends to its padding, which nobody reads, so that no row of the softmax is empty
             return sets.from_padded(attend(dense, is_real | ~is_real.any(1, keepdim=True)))
