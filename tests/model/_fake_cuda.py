@@ -187,6 +187,6 @@ class _Dispatch(TorchDispatchMode):
             out = func(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise Waits(str(func)) from error
-        if isinstance(out, FakeTensor):
+        if isinstance(out[0] if isinstance(out, tuple) and out else out, FakeTensor):
             self.gpu.operators[str(func.overloadpacket)] += 1
         return out

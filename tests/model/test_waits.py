@@ -9,7 +9,7 @@ from _fake_cuda import CUDA, FakeCuda, Waits
 from _waits import HostWaits
 from test_contract import MODELS
 
-from scset_tools.nn import _ragged, host_sizes, ptr_from_sizes, rows_where, to_device
+from scset_tools.nn import _ragged, _varlen, host_sizes, ptr_from_sizes, rows_where, to_device
 from scset_tools.nn.loss import _sinkhorn
 from scset_tools.nn.loss._sinkhorn_sets import Behind, Now
 
@@ -83,6 +83,20 @@ def test_a_step_does_not_wait_for_the_gpu(kind, monkeypatch):
         plan.module.after_step(1)
     assert out.loss.device == CUDA
     assert sum(fake.operators.values()) > 50
+    assert not fake.waits, fake.waits
+
+
+def test_half_precision_takes_the_fused_attention(monkeypatch):
+    """All of MAESTRO's attention on ragged sets, but for views that hide nothing, of which no cell is decoded."""
+    plan, batches = plan_and_batches("maestro", {"n_hidden": 32, "unmasked_view": False})
+    way = _sinkhorn._way(torch.device("cuda"))
+    monkeypatch.setattr(_sinkhorn, "_way", lambda _: way._replace(look=TwoRounds))
+    monkeypatch.setattr(_varlen, "_is_new_enough", lambda _: True)
+    with FakeCuda() as fake:
+        batch = batches[-1].to(CUDA, non_blocking=True)
+        fake.module(plan.module, torch.bfloat16).loss(batch)
+    # three layers of two reads and the pool, of the student; unpooling and three layers of the decoder
+    assert fake.operators["torch_attn._varlen_attn"] == 11
     assert not fake.waits, fake.waits
 
 

@@ -101,6 +101,13 @@ def test_weights_keep_their_digits_in_half_precision(kernel):
     assert kernel.calls == 1
 
 
+def test_empty_sets_take_no_part(kernel):
+    block = SAB(16, 2).double()
+    x, ptr = rows([3, 0, 5, 0])
+    torch.testing.assert_close(block(x, ptr, _layout="fused"), block(x, ptr, _layout="loop"))
+    assert kernel.calls == 1
+
+
 def sets(sizes, layout="fused"):
     return PackedSets.of(sizes, torch.device("cpu"), layout)
 
@@ -109,14 +116,16 @@ def test_what_the_kernel_does_not_take_is_padded(monkeypatch):
     monkeypatch.setattr(_varlen, "_is_new_enough", lambda _: True)
     half = torch.bfloat16
     assert _varlen.can_fuse(half, 64, sets([3, 4]), sets([2, 2], "uniform"), device=CUDA)
-    assert not _varlen.can_fuse(torch.float32, 64, sets([3, 4]), device=CUDA)
-    assert not _varlen.can_fuse(half, 12, sets([3, 4]), device=CUDA)  # no multiple of 8
-    assert not _varlen.can_fuse(half, 192, sets([3, 4]), device=CUDA)  # too wide with a weight
-    assert not _varlen.can_fuse(half, 64, sets([3, 0]), device=CUDA)  # an empty set
-    assert not _varlen.can_fuse(half, 64, sets([3, 3], "uniform"), device=CUDA)
-    assert not _varlen.can_fuse(half, 64, sets([3, 4]), device=torch.device("cpu"))
+    assert not _varlen.can_fuse(torch.float32, 64, sets([3, 4]), sets([5, 1]), device=CUDA)
+    assert not _varlen.can_fuse(half, 12, sets([3, 4]), sets([5, 1]), device=CUDA)  # no multiple of 8
+    assert not _varlen.can_fuse(half, 192, sets([3, 4]), sets([5, 1]), device=CUDA)  # too wide with a weight
+    assert not _varlen.can_fuse(half, 64, sets([3, 0]), sets([3, 2]), device=CUDA)  # keys without queries
+    assert _varlen.can_fuse(half, 64, sets([3, 0]), sets([3, 0]), device=CUDA)
+    assert not _varlen.can_fuse(half, 64, sets([0, 0]), sets([0, 0]), device=CUDA)
+    assert not _varlen.can_fuse(half, 64, sets([3, 3], "uniform"), sets([3, 3], "uniform"), device=CUDA)
+    assert not _varlen.can_fuse(half, 64, sets([3, 4]), sets([5, 1]), device=torch.device("cpu"))
     monkeypatch.setattr(_varlen, "_is_new_enough", lambda _: False)
-    assert not _varlen.can_fuse(half, 64, sets([3, 4]), device=CUDA)
+    assert not _varlen.can_fuse(half, 64, sets([3, 4]), sets([5, 1]), device=CUDA)
 
 
 def test_the_layout_is_chosen_by_the_device():

@@ -124,7 +124,9 @@ class TransformerBlock(nn.Module):
 
         if not len(qkv):
             return qkv[:, : qkv.shape[1] // 3]
-        if not sets.is_uniform and can_fuse(qkv.dtype, qkv.shape[1] // 3 // self.n_heads, sets, device=qkv.device):
+        if not sets.is_uniform and can_fuse(
+            qkv.dtype, qkv.shape[1] // 3 // self.n_heads, sets, sets, device=qkv.device
+        ):
             q, k, v = qkv.unflatten(-1, (3, self.n_heads, -1)).unbind(1)
             return attend_packed(q, k, v, q_sets=sets, k_sets=sets).flatten(-2)
         if sets.is_padded and not sets.is_uniform:

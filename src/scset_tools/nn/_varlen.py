@@ -41,10 +41,13 @@ def _is_new_enough(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device)[0] >= _OLDEST_CARD
 
 
-def can_fuse(dtype: torch.dtype, dim_head: int, *sets: PackedSets, device: torch.device) -> bool:
+def can_fuse(
+    dtype: torch.dtype, dim_head: int, q_sets: PackedSets, k_sets: PackedSets, *, device: torch.device
+) -> bool:
     """Whether the fused attention takes these sets: half precision on a CUDA card of the Ampere generation or later.
 
-    Sets without a row are left to the padded way: kernels of several versions fail on them, in the backward pass above all.
+    Queries without keys, and keys without queries, are left to the padded way: kernels of several versions fail on them, in the
+    backward pass above all. Sets without either take no part.
 
     Parameters
     ----------
@@ -52,10 +55,12 @@ def can_fuse(dtype: torch.dtype, dim_head: int, *sets: PackedSets, device: torch
         Of queries, keys and values.
     dim_head
         Width of a head.
-    *sets
+    q_sets, k_sets
         Of queries and of keys.
     """
-    if not any(s.layout == "fused" for s in sets) or min((min(s.sizes, default=0) for s in sets), default=0) < 1:
+    if "fused" not in (q_sets.layout, k_sets.layout) or not any(q_sets.sizes):
+        return False
+    if any((n > 0) != (m > 0) for n, m in zip(q_sets.sizes, k_sets.sizes, strict=True)):
         return False
     if dtype not in _HALF or dim_head + _MULTIPLE > _WIDEST_HEAD or dim_head % _MULTIPLE:
         return False
@@ -97,17 +102,22 @@ def attend_packed(
     scale = width**-0.5
     if log_weight is not None:
         q, k, v = _with_weight(q, k, v, log_weight.float().clamp_min(_LOWEST_WEIGHT) / scale)
+    q_sets, k_sets = _without_empty(q_sets), _without_empty(k_sets)
     attended = kernel()(
         q,
         k,
         v,
         q_sets.ptr(q.device).to(torch.int32),
         k_sets.ptr(q.device).to(torch.int32),
-        max(q_sets.sizes, default=0),
-        max(k_sets.sizes, default=0),
+        max(q_sets.sizes),
+        max(k_sets.sizes),
         scale=scale,
     )
     return attended[..., :width]
+
+
+def _without_empty(sets: PackedSets) -> PackedSets:
+    return sets if min(sets.sizes) > 0 else PackedSets([n for n in sets.sizes if n > 0], "fused")
 
 
 def _with_weight(
