@@ -119,7 +119,7 @@ def filled(x: Any) -> Any:
     """A masked value is a missing one, whatever lies under the mask."""
     if not isinstance(x, np.ma.MaskedArray):
         return x
-    return x.astype(np.float64).filled(np.nan) if np.ma.is_masked(x) else np.asarray(x)
+    return np.ma.filled(x.astype(np.float64), np.nan) if np.ma.is_masked(x) else np.asarray(x)
 
 
 def dense(values: Any, name: str) -> np.ndarray:

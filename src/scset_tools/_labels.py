@@ -98,7 +98,7 @@ def read_classes(column: pd.Series, *, kind: str = "class") -> Classes:
     if kind == "ordinal":
         _refuse_times(column)
     codes, unique = _factorize(column)
-    order = range(len(unique))  # that of the categories
+    order: Sequence[int] = range(len(unique))  # that of the categories
     if not is_ordered(column):
         order = _order(unique) if kind == "class" else _order_of_levels(unique, column)
         unique = [unique[i] for i in order]

@@ -16,7 +16,7 @@ def is_mudata(data: object) -> Any:
     return any(base.__name__ == "MuData" for base in type(data).__mro__)
 
 
-def modality_of(mdata: MuData, modality: str, *, caller: str = "The model") -> AnnData:
+def modality_of(mdata: MuData, modality: Any, *, caller: str = "The model") -> AnnData:
     """The AnnData of a modality, or an error that says what there is."""
     if not is_mudata(mdata):
         msg = f"{caller} takes a MuData, but was given {type(mdata).__name__}. An AnnData goes to setup_anndata."

@@ -8,7 +8,7 @@ import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -25,20 +25,17 @@ class Number:
     high: float = math.inf
     holds: Callable[[float], bool] = math.isfinite
 
-    def refuse(self, name: str, value: object) -> None:
+    def refuse(self, name: str, value: Any) -> None:
         """Raise TypeError for what is no number of this kind, ValueError for one out of range."""
-        kind = numbers.Integral if self.whole else numbers.Real
-        if isinstance(value, kind) and not isinstance(value, (bool, np.bool_)):
-            number = float(value)  # type: ignore[arg-type]
+        kind: type = numbers.Integral if self.whole else numbers.Real
+        is_truth = type(value) in (bool, np.bool_)  # which Python counts among the numbers
+        if isinstance(value, kind) and not is_truth:
+            number = float(cast("float", value))
             if self.low <= number <= self.high and self.holds(number):
                 return
             msg = f"{name}={value!r} must be {self.text}."
             raise ValueError(msg)
-        if (
-            isinstance(value, numbers.Real)
-            and not isinstance(value, (bool, np.bool_))
-            and not math.isfinite(float(value))
-        ):
+        if isinstance(value, numbers.Real) and not is_truth and not math.isfinite(float(cast("float", value))):
             msg = f"{name}={value!r} must be {self.text}."
             raise ValueError(msg)
         msg = f"{name}={value!r} must be {self.text}, but is of type {type(value).__name__}."

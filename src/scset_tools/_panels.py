@@ -44,7 +44,9 @@ class PanelCount:
         for sample in np.unique(codes):
             self.n_missing[sample] += is_missing[codes == sample].sum(axis=0)
 
-    def measured(self, samples: Sequence[Any], markers: Sequence[Any], *, where: str) -> np.ndarray:
+    def measured(
+        self, samples: Sequence[Any] | np.ndarray, markers: Sequence[Any] | np.ndarray, *, where: str
+    ) -> np.ndarray:
         """Whether each marker is measured in each sample, (samples, markers).
 
         Parameters
@@ -108,7 +110,7 @@ def panels_entry(x: np.ndarray, *, samples: np.ndarray, markers: Iterable[str], 
     return {"sample": names, "marker": markers, "measured": count.measured(names, markers, where="The matrix")}
 
 
-def panels_of(uns: Any, samples: Sequence[Any], markers: Sequence[Any]) -> np.ndarray:
+def panels_of(uns: Any, samples: Sequence[Any] | np.ndarray, markers: Sequence[Any] | np.ndarray) -> np.ndarray:
     """What ``uns["panels"]`` says of these samples and markers, (samples, markers); True for what it does not know.
 
     Parameters

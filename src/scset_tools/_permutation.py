@@ -6,7 +6,6 @@ import math
 import warnings
 from collections import Counter
 from itertools import permutations
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -109,4 +108,4 @@ def _members(codes: np.ndarray, groups: np.ndarray, order: np.ndarray | None = N
     """Positions of each group, by label, then by ``order``; groups by their code."""
     group_codes = np.unique(np.asarray(groups), return_inverse=True)[1]
     rows = np.lexsort((np.arange(len(group_codes)) if order is None else order, codes, group_codes))
-    return cast("list[np.ndarray]", np.split(rows, np.flatnonzero(np.diff(group_codes[rows])) + 1))
+    return np.split(rows, np.flatnonzero(np.diff(group_codes[rows])) + 1)

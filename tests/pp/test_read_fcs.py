@@ -183,7 +183,7 @@ def test_other_messages(folder):
         pp.read_fcs(folder / "empty")
     with pytest.raises(FileNotFoundError, match="No FCS files were given"):
         pp.read_fcs([])
-    with pytest.raises(ValueError, match="n_cells=0 must be 1 or more"):
+    with pytest.raises(ValueError, match="n_cells=0 must be a whole number of 1 or more"):
         pp.read_fcs(folder, n_cells=0)
     with pytest.raises(ValueError, match="cofactor='mass' is not one of"):
         pp.read_fcs(folder, cofactor="mass")

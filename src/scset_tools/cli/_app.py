@@ -184,9 +184,8 @@ def embed(
     with session("embed", arguments, log=log, quiet=quiet, debug=debug) as run:
         from scset_tools.cli import _commands
 
-        given = {"n_cells": n_cells, "batch_size": batch_size}
-        how = {"is_backed": backed, "overwrite": overwrite, "trust": trust, "modalities": modality}
-        _commands.embed(model, cells, session=run, out=output, **how, **given)
+        how: dict[str, Any] = {"is_backed": backed, "overwrite": overwrite, "trust": trust, "modalities": modality}
+        _commands.embed(model, cells, session=run, out=output, **how, n_cells=n_cells, batch_size=batch_size)
 
 
 @app.command(epilog=EPILOG)

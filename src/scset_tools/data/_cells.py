@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from scset_tools import _checks
 from scset_tools.data._batch import with_host, with_numbers
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._manager import SampleManager
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that the seeds of the cells of a sample are all different."""
@@ -173,7 +176,9 @@ class GeneDataset(SampleDataset):
         expect_counts: bool = False,
     ) -> None:
         super().__init__(manager, n_cells=n_cells, seed=seed)
-        self.genes = ExpressedGenes(self, gene_ids, expect_counts=expect_counts, cells=manager.adata.obs_names)
+        self.genes = ExpressedGenes(
+            self, gene_ids, expect_counts=expect_counts, cells=cast("AnnData", manager.adata).obs_names
+        )
         self._sample_and_place: tuple[np.ndarray, np.ndarray] | None = None
         self._seeds_of: tuple[int, np.ndarray] | None = None
 

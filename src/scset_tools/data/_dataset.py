@@ -163,7 +163,8 @@ class RepeatedDraws(SampleDataset):
 
 def _order_by_name(manager: SampleManager) -> np.ndarray:
     """The order of the cells of a manager, remembered for as long as they have the same names."""
-    names = manager.adata.obs_names
+    adata: Any = manager.adata
+    names = adata.obs_names
     known: tuple[Any, np.ndarray] | None = getattr(manager, "_order_by_name", None)
     if known is None or known[0] is not names:
         known = names, order_by_name(names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from scvi import REGISTRY_KEYS
@@ -80,7 +80,7 @@ class SampleManager(AnnDataManager):
             If a column or an array that was registered is gone.
         """
         self._assert_anndata_registered()
-        adata = self.adata
+        adata: Any = self.adata
         way_out = (
             f"Set the data up again as they are now ({self._registry.get('model_name') or 'Model'}.setup_anndata) and build "
             "the model anew; a trained model takes changed data as a copy: adata.copy()."
@@ -121,7 +121,7 @@ class SampleManager(AnnDataManager):
         if codes is not None:
             sample_of = SampleNames(codes, self._state(REGISTRY_KEYS.SAMPLE_KEY)["categorical_mapping"])
         features = self._state(REGISTRY_KEYS.X_KEY)["column_names"]
-        return Named(field.where, self.adata.obs_names, features, sample_of)
+        return Named(field.where, cast("AnnData", self.adata).obs_names, features, sample_of)
 
     def samples_of(self, rows: np.ndarray) -> list[str]:
         """Names of the samples of some rows, each once."""

@@ -36,8 +36,8 @@ class Named:
     """
 
     array: str = "The array"
-    cells: Sequence[Any] | None = None
-    features: Sequence[Any] | None = None
+    cells: Sequence[Any] | np.ndarray | None = None
+    features: Sequence[Any] | np.ndarray | None = None
     sample_of: Callable[[int], str] | None = None
 
     def place(self, row: int, column: int) -> str:
@@ -229,7 +229,8 @@ def not_finite(x: Any) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the values of a block, dense or sparse, that are NaN or infinite."""
     if all_finite(x.data if sparse.issparse(x) else x):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    return np.nonzero(~np.isfinite(x.toarray() if sparse.issparse(x) else x))
+    rows, columns = np.nonzero(~np.isfinite(x.toarray() if sparse.issparse(x) else x))
+    return rows, columns
 
 
 def all_finite(values: np.ndarray) -> bool:

@@ -30,5 +30,5 @@ def batch_moments(model: SampleModelClass, *, standardize: bool) -> tuple[torch.
         return torch.zeros(n_batches, n_input), torch.ones(n_batches, n_input)
     reader = model.adata_manager.reader()
     of = panel_moments if isinstance(reader, PanelReader) else feature_moments
-    mean, scale = of(reader, batch_codes(model), n_batches)  # type: ignore[arg-type]
+    mean, scale = of(reader, batch_codes(model), n_batches)
     return torch.from_numpy(mean), torch.from_numpy(scale)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch.distributed as dist
+from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]  # public, though not marked so
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def _join() -> None:
     A closed group leaves its addresses in the store; a second one under the same keys would at times read them, and
     knock where nobody listens any more.
     """
-    store, rank, world = next(dist.rendezvous("env://"))
-    store = dist.PrefixStore(f"share_inference/{next(_BLOCKS)}", store)
+    store, rank, world = next(rendezvous("env://"))
+    store = PrefixStore(f"share_inference/{next(_BLOCKS)}", store)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
 
 

@@ -8,7 +8,7 @@ size, and recomputed from the input for the others.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -89,7 +89,7 @@ class _Stream:
     def __init__(self, encoder: SetEncoder, chunks: Callable[[], Iterable[torch.Tensor]], cache_bytes: int) -> None:
         self._encoder = encoder
         self._chunks = chunks
-        weight = encoder.lift.weight
+        weight = cast("torch.Tensor", encoder.lift.weight)
         self._n_cached = max(cache_bytes, 0) // (_BLOCK * weight.shape[0] * weight.element_size())  # blocks
         self._cache: list[torch.Tensor] = []
         self._is_complete = False  # the cache holds every cell

@@ -163,7 +163,9 @@ def _write_numbers(grid: sns.matrix.ClusterGrid, numbers: list[np.ndarray | None
     tree = grid.dendrogram_row
     order = np.arange(n) if tree is None else np.asarray(tree.reordered_ind)
     for x, texts in enumerate(numbers):
-        for y, row in enumerate(order if texts is not None else []):
+        if texts is None:
+            continue
+        for y, row in enumerate(order):
             color = grid.row_colors[x][row]
             grid.ax_row_colors.text(
                 x + 0.5,

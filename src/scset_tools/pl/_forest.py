@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,7 +111,7 @@ def _row_names(table: pd.DataFrame, names: list[str] | None) -> list[str]:
 
 
 def _title(table: pd.DataFrame, value: str) -> str:
-    kinds = next((table[c].astype(str).unique() for c in ("metric", "effect_name") if c in table), [])
+    kinds: Sequence[str] = next((table[c].astype(str).unique() for c in ("metric", "effect_name") if c in table), [])
     what = f"{value} in {kinds[0]}" if len(kinds) == 1 and value != "effect" else kinds[0] if len(kinds) == 1 else value
     if "baseline" in table and table["baseline"].nunique() == 1:
         what = f"{what}, to {table['baseline'].iloc[0]}"

@@ -6,13 +6,16 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
 from scset_tools.pl._palette import with_palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 P = ParamSpec("P")
 
@@ -54,7 +57,7 @@ def habits(*, palette: bool = True) -> Callable[[Callable[P, Any]], Callable[...
             if given["title"] is not None:
                 _set_title(drawn, axes, given["title"], where)
             if given["save"] is not None:
-                axes[0].figure.savefig(given["save"], dpi=150, bbox_inches="tight")
+                cast("Figure", axes[0].figure).savefig(given["save"], dpi=150, bbox_inches="tight")
             if given["show"]:
                 plt.show()
             return drawn

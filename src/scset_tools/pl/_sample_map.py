@@ -87,7 +87,7 @@ def sample_map(
     """
     xy, labels = _coordinates(samples, basis, use_rep=use_rep, rng=rng)
     if color is None or isinstance(color, str):
-        target = axes_or_new(None if ax is None else np.ravel(ax)[0], size=(6.0, 4.2))
+        target = axes_or_new(None if ax is None else np.ravel(np.asarray(ax))[0], size=(6.0, 4.2))
         return _draw(target, samples, xy, labels=labels, color=color, style=style, size=size)
     panels = _panels(list(color), ax)
     for panel, key in zip(panels, color, strict=True):

@@ -17,7 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
-from scset_tools.pl._palette import OKABE_ITO, background, colors_for, colors_of, ink, turns  # noqa: F401  (one place to import a look from)
+from scset_tools.pl._palette import OKABE_ITO as OKABE_ITO
+from scset_tools.pl._palette import background as background
+from scset_tools.pl._palette import colors_for as colors_for
+from scset_tools.pl._palette import colors_of as colors_of
+from scset_tools.pl._palette import ink as ink
+from scset_tools.pl._palette import turns as turns
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d")
 """Past eight categories the shape changes as well: 104 pairs of colour and shape."""

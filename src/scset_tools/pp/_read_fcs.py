@@ -114,7 +114,8 @@ def read_fcs(
     wanted = _wanted(opened, markers, synonyms)
     names = list(wanted.values())
     place = {key: i for i, key in enumerate(wanted)}
-    values, tables, apart = [], [], {"scatter": [], "technical": []}
+    values, tables = [], []
+    apart: dict[str, list[np.ndarray]] = {"scatter": [], "technical": []}
     for file, row in zip(opened, rows, strict=True):
         own = _own(file, place)
         events = read_events(file)
@@ -287,7 +288,12 @@ def _table(files: list[FcsFile]) -> pd.DataFrame:
     for file in files:
         within = conflicts_of(file)
         for c in file.channels:
-            row = {"file": file.path.name, "channel": c.name, "description": c.description, "kind": c.kind}
+            row: dict[str, Any] = {
+                "file": file.path.name,
+                "channel": c.name,
+                "description": c.description,
+                "kind": c.kind,
+            }
             row |= {"marker": c.marker, "is_known": c.is_known, "cofactor": file.cofactor}
             rows.append({**row, "has_spillover": file.has_spillover, "conflict": within.get(c.number, "")})
     table = pd.DataFrame(rows)

@@ -10,7 +10,7 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -84,7 +84,8 @@ class StoreRun:
         self.panels = PanelCount(len(samples), d) if is_open else None
         said = [panels_of(s.panels, samples, s.features) for s in sources] if is_open else []
         self.unsaid = [None if m.all() else ~m for m in said]
-        self.n_learned, self.mean, self.square, self.least = 0, np.zeros(d), np.zeros(d), np.float32(0)
+        self.n_learned, self.mean, self.square = 0, np.zeros(d), np.zeros(d)
+        self.least: np.floating = np.float32(0)
 
     @property
     def sd(self) -> np.ndarray:
@@ -103,7 +104,7 @@ class StoreRun:
         if state is not None:
             done = int(state["done"])
             self.is_counts, self.mean, self.square = bool(state["is_counts"]), state["mean"], state["square"]
-            self.least = state["least"][()]
+            self.least = np.float32(state["least"][()])
             if self.panels is not None:
                 self.panels.n_missing, self.panels.n_cells = state["n_missing"], state["n_cells"]
             self.n_learned = n_done = len(state["total"])
@@ -172,13 +173,13 @@ class StoreRun:
         self.n_features[lo:hi] = np.asarray((x != 0).sum(axis=1)).ravel()
         values = x.data if self.is_sparse else x
         self.is_counts = self.is_counts and bool(((values >= 0) & (values == np.round(values))).all())
-        self.least = min(self.least, np.min(values, initial=0))
+        self.least = np.minimum(self.least, np.min(values, initial=0))
         # sums of squares about the mean, of this block and then merged: those about zero would lose the digits of a feature
         # that hardly varies
         n, d = hi - lo, len(self.features)
         if self.is_sparse:
             mean = np.bincount(x.indices, x.data, minlength=d) / n  # scipy's own sum is one of float32
-            square = np.bincount(x.indices, (x.data - mean[x.indices]) ** 2, minlength=d)
+            square: np.ndarray = np.bincount(x.indices, (x.data - mean[x.indices]) ** 2, minlength=d)
             square += (n - np.bincount(x.indices, minlength=d)) * mean**2
         else:
             mean = x.mean(axis=0, dtype=np.float64)
@@ -205,7 +206,8 @@ class StoreRun:
     def _write_state(self, done: int, rows: slice) -> None:
         self._progress.mkdir(exist_ok=True)
         # of its cells alone: all of them with every block would make the writing of a large cohort quadratic
-        np.savez(self._block_file(done), total=self.total[rows], n_features=self.n_features[rows], **self.writer.last())
+        arrays: dict[str, Any] = {"total": self.total[rows], "n_features": self.n_features[rows], **self.writer.last()}
+        np.savez(self._block_file(done), **arrays)
         new = self._progress / "state.new.npz"
         np.savez(
             new,
@@ -216,7 +218,7 @@ class StoreRun:
             mean=self.mean,
             square=self.square,
             **({} if self.panels is None else {"n_missing": self.panels.n_missing, "n_cells": self.panels.n_cells}),
-            **self.writer.state(),
+            **cast("dict[str, Any]", self.writer.state()),
         )
         os.replace(new, self._progress / "state.npz")
 

@@ -266,7 +266,7 @@ def _run_fold(
             variants = {name: cast("np.ndarray", x)}
             if correction is not None and not entry.is_distance:
                 variants[f"{name}{CORRECTED}"] = correction(variants[name], fold.train, name=name)
-            run = {"groups": groups, "tune": tune, "is_distance": entry.is_distance, "seed": seed}
+            run: dict[str, Any] = {"groups": groups, "tune": tune, "is_distance": entry.is_distance, "seed": seed}
             found = [
                 (probe, variant, fit_fold(label, fold, x=vectors, probe=probe, **run))
                 for probe in own

@@ -121,7 +121,7 @@ def counterfactual_shifts(
     indicator = sparse.csr_array((np.ones(len(group)), (group, np.arange(len(group)))), shape=(counts.size, len(group)))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (indicator @ x).reshape(*shape, -1) / counts[..., None]
-    is_enough = (counts >= min_cells).all(axis=(0, 1))  # (samples, types)
+    is_enough = np.all(counts >= min_cells, axis=(0, 1))  # (samples, types)
     if not is_enough.any():
         msg = f"No sample has min_cells={min_cells} cells of any type in both arms of every draw: generate more (n_cells=) or lower min_cells."
         raise ValueError(msg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ def design_table(
     out["effect_name"], out["highest"] = effect, ""
     if n_permutations:
         out["p_permutation"] = np.nan
-    options = {"level": level, "n_permutations": n_permutations, "seed": seed}
+    options: dict[str, Any] = {"level": level, "n_permutations": n_permutations, "seed": seed}
     run = _fill_paired if design.paired_by else _fill_linear
     run(out, samples, values, label, classes, design, **options)
     head = [

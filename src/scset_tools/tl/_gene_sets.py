@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from warnings import warn
 
 import pandas as pd
@@ -19,10 +19,10 @@ from scset_tools._labels import name_of
 _WEIGHTED = re.compile(r".+,[+-]?[0-9.]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 """A gene with a weight, as Enrichr's libraries have them."""
 
-GeneSets = Mapping[str, Iterable[str]] | pd.DataFrame | str | PathLike[str]
+GeneSets: TypeAlias = Mapping[str, Iterable[str]] | pd.DataFrame | str | PathLike[str]
 
 
-def read_gene_sets(gene_sets: GeneSets) -> dict[str, list[str]]:
+def read_gene_sets(gene_sets: GeneSets | object) -> dict[str, list[str]]:
     """Names to genes, each gene once and without missing names.
 
     Raises

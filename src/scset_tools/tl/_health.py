@@ -210,10 +210,10 @@ def _measure(
     kept = by_chance = share = np.nan
     if draws is not None:
         n_neighbors = min(n_neighbors, len(draws[0]) - 1)
-        share, kept = share_between(*draws), _neighbors_kept(*draws, n_neighbors)
+        share, kept = share_between(*draws), _neighbors_kept(draws[0], draws[1], n_neighbors)
         by_chance = n_neighbors / (len(draws[0]) - 1)
     leakage = {str(name): _r2(x, nuisances[name].to_numpy(dtype=float), rng) for name in nuisances}
-    return RepresentationHealth(effective_rank(x), *x.shape, share, kept, by_chance, leakage, n_cells)
+    return RepresentationHealth(effective_rank(x), x.shape[0], x.shape[1], share, kept, by_chance, leakage, n_cells)
 
 
 def _neighbors_kept(first: np.ndarray, second: np.ndarray, k: int) -> float:

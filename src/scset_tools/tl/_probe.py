@@ -152,7 +152,12 @@ def probe(
     covariates = [covariates] if isinstance(covariates, str) else list(covariates or ())
     known = None
     if covariates:
-        used = {"label_key": label_key, "event_key": event_key, "obsp_key": obsp_key, "n_permutations": n_permutations}
+        used: dict[str, Any] = {
+            "label_key": label_key,
+            "event_key": event_key,
+            "obsp_key": obsp_key,
+            "n_permutations": n_permutations,
+        }
         known = read_covariates(samples, labels, covariates, **used)
         x, name = np.column_stack([x, known]), f"{name} + {' + '.join(covariates)}"
     groups = read_groups(samples, groups_key, labels.rows)

@@ -169,7 +169,7 @@ def spare(
         for covariate, (kind, task, y) in covariates.items():
             use = np.flatnonzero(~np.isnan(y))
             part, values = d[np.ix_(use, use)], y[use].astype(int) if task == "classification" else y[use]
-            shared = {"task": task, "n_neighbors": n_neighbors}
+            shared: dict[str, Any] = {"task": task, "n_neighbors": n_neighbors}
             theirs = published_score(part, values, **shared)
             ours = corrected_score(
                 part,

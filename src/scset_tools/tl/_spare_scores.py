@@ -102,7 +102,7 @@ def corrected_score(
     ``raw`` (macro F1 or rho), ``chance`` (its mean over permuted labels), ``corrected`` = (raw - chance) / (1 - chance), ``ci_low`` and ``ci_high``
     of that (donors redrawn among the predictions), and ``p_value`` (one-sided).
     """
-    weights = neighbor_weights(distances, n_neighbors, is_candidate=is_candidate, names=names)  # type: ignore[arg-type]
+    weights = neighbor_weights(distances, n_neighbors, is_candidate=is_candidate, names=names)
     weights /= weights.sum(axis=1, keepdims=True)
     codes = np.unique(y, return_inverse=True)[1]
     rng = np.random.default_rng(seed)

@@ -98,8 +98,9 @@ def usable_cv(target: Target, groups: np.ndarray, cv: int) -> int:
 
 
 def _groups_with_events(target: Target, groups: np.ndarray) -> tuple[int, str]:
-    n = len(np.unique(groups[target.is_event]))
-    events = f"the {int(np.sum(target.is_event))} seen events of samples.obs[{target.key!r}]"
+    is_event = np.asarray(target.is_event)
+    n = len(np.unique(groups[is_event]))
+    events = f"the {int(is_event.sum())} seen events of samples.obs[{target.key!r}]"
     if n < 2:
         msg = (
             f"All of {events} are in one group: with it held out there is no event to learn from. Choose other groups, or follow "

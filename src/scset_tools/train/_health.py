@@ -54,7 +54,9 @@ class WatchHealth(pl.Callback):
         if self.every_epoch or is_last or not n_done & (n_done - 1):
             values = self._look(n_done - 1)
             if self.every_epoch:
-                self.log_dict(dict(zip(METRICS, values, strict=True)), on_step=False, on_epoch=True)
+                self.log_dict(  # type: ignore[attr-defined]  # Lightning gives callbacks its own
+                    dict(zip(METRICS, values, strict=True)), on_step=False, on_epoch=True
+                )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the final weights, and say if they have collapsed."""

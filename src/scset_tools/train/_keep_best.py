@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+
+
+def _module_of(plan: pl.LightningModule) -> torch.nn.Module:
+    """The module that a plan trains."""
+    return cast("torch.nn.Module", plan.module)
 
 
 class KeepBest(pl.Callback):
@@ -33,12 +38,12 @@ class KeepBest(pl.Callback):
         sign = -1.0 if self.mode == "max" else 1.0
         if self.value is None or sign * float(value) < sign * self.value:
             self.value, self.epoch = float(value), int(trainer.current_epoch)
-            named = dict(pl_module.module.named_parameters())
+            named = dict(_module_of(pl_module).named_parameters())
             self.weights = {k: p.detach().clone() for k, p in named.items() if p.requires_grad}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put them back."""
-        named = dict(pl_module.module.named_parameters())
+        named = dict(_module_of(pl_module).named_parameters())
         with torch.no_grad():
             for name, value in self.weights.items():
                 named[name].copy_(value)

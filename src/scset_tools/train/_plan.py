@@ -128,7 +128,7 @@ class SampleTrainingPlan(pl.LightningModule):
     def _step(self, batch: Any, part: str) -> torch.Tensor:
         try:
             out = self.module.loss(batch)
-        except torch.linalg.LinAlgError as error:  # of a matrix that is no longer finite
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # of a matrix that is no longer finite
             raise ValueError(
                 self._complaint(f"The loss cannot be computed in step {self.global_step} ({part}): {error}", batch)
             ) from error

@@ -13,10 +13,9 @@ from typing import Any
 from scset_tools import _checks
 from scset_tools._whole import unwritable
 
-try:
+fcntl: Any = None
+with suppress(ImportError):  # Windows: no lock
     import fcntl
-except ImportError:  # Windows: no lock
-    fcntl = None  # type: ignore[assignment]
 
 SHOWN = 3
 """How many differences a message lists."""

@@ -15,7 +15,7 @@ from scset_tools._samples import as_text
 from scset_tools.data._splitter import sample_loader
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._processes import is_shared, shared
-from scset_tools.model.explain._scorer import Head, Probe, Scorer
+from scset_tools.model.explain._scorer import Probe, Scorer
 from scset_tools.nn import sample_of_cell
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class Question:
             )
             raise ValueError(msg)
         self.head_name = "probe" if own is None else "finetuned"
+        module: torch.nn.Module
+        self.head: Any
         module, self.head = (model.module, self._probe()) if own is None else own
         self.module = module.eval()
         self.labels = self._labels_of_samples()
@@ -98,7 +100,7 @@ class Question:
         column = _checks.require_constant_within_sample(self.adata, self.label_key, self.model._sample_key)
         return column.iloc[self.dataset.index.first(np.arange(self.adata.n_obs))]
 
-    def _probe(self) -> Head:
+    def _probe(self) -> Probe:
         """A linear probe, fitted to all labelled samples with all their cells."""
         column = self._column()
         kind = "continuous" if _labels.guess_kind(column) == "continuous" else "class"

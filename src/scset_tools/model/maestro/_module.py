@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -262,7 +262,7 @@ class MAESTROModule(SampleModule):
     def encode_views(self, x: torch.Tensor, views: StudentViews, parts: Parts | None = None) -> torch.Tensor:
         """Vectors of views with hidden cells, of samples or of their parts, (views, n_latent)."""
         kind = None if parts is None else parts.kind
-        token = self.hidden_token
+        token: torch.Tensor = self.hidden_token
         if self.is_open:  # a hidden cell lacks the markers that its sample lacks
             token = torch.where(x[views.index[views.ptr[:-1]]].isnan(), torch.nan, token)
         rows, ptr, log_weight = hide(x, views, token)
@@ -374,7 +374,8 @@ class MAESTROModule(SampleModule):
 
     def as_given(self, batch: SampleBatch) -> torch.Tensor:
         """Features by whose cosine similarity cells are hidden together: as registered, without those that are missing."""
-        return batch.x.nan_to_num(0.0) if self.is_open else batch.x
+        x = cast("torch.Tensor", batch.x)
+        return x.nan_to_num(0.0) if self.is_open else x
 
     def _location(self, batch: SampleBatch) -> tuple[torch.Tensor, torch.Tensor]:
         codes = batch.covariates.get(REGISTRY_KEYS.BATCH_KEY)

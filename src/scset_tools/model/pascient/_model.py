@@ -15,6 +15,7 @@ from scvi import REGISTRY_KEYS
 from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools.data._fields import CellTypeField
+from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._setup import label_values, read_labels_key, targets_of
@@ -348,9 +349,9 @@ class PaSCient(PublishedModel):
         if self._standardize and not self.is_trained_:
             fit_scale(module, splitter)
 
-    def _default_steps(self, splitter: PaSCientSplitter) -> int:
+    def _default_steps(self, splitter: SampleDataSplitter) -> int:
         """As many as for the samples as they are, resampled or not."""
-        return min(10_000, max(400, 20 * splitter.n_plain_batches()))
+        return min(10_000, max(400, 20 * cast("PaSCientSplitter", splitter).n_plain_batches()))
 
     def _see_split(self, splitter: PaSCientSplitter, *, balance: bool, best: KeepBest | None = None) -> None:
         """Refuse a split that leaves a class without training samples; give the heads the training labels."""

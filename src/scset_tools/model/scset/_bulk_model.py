@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -92,7 +92,7 @@ class ReadsBulk(DecodesGenes):
                         kept, ptr = module.tilted(x, batch.ptr, batch.seed + mixture, tilt=TILT)
                     part = replace(
                         batch,
-                        x=batch.x[kept],
+                        x=cast("torch.Tensor", batch.x)[kept],
                         ptr=ptr,
                         rows=batch.rows[kept],
                         covariates={k: v[kept] for k, v in batch.covariates.items()},

@@ -124,7 +124,7 @@ class AsksForSamples(GeneratesCells):
         covariate = next(c for c in self._covariates if c.name == key)
         self._require_change(own[key], told[key], key, to, is_of_cell=covariate.kind == "cell")
         arms = {ARMS[0]: own, ARMS[1]: told}
-        out = []
+        out: list[AnnData] = []
         for draw in range(n_draws):
             moved = self._moved(own, told, rng=np.random.default_rng((seed, draw)))
             for arm, values in arms.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CellCovariates = Sequence[str] | str | Mapping[str, str]
 """Columns of ``obs``, or columns with their kind."""
 
-Asked = Mapping[str, Any] | pd.DataFrame
+Asked: TypeAlias = Mapping[str, Any] | pd.DataFrame
 """Values by covariate: one for all samples, one for each, or a table (samples, covariates)."""
 
 KINDS = ("class", "continuous", "cell")

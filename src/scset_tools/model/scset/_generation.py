@@ -59,8 +59,9 @@ def generate(
     """
     ptr = torch.arange(len(z) + 1, device=z.device) * n_cells
     n_features, denoiser = module.mean.shape[1], module.denoiser
-    of_sample = denoiser.of_sample(z if told is None else z + module.conditions(told))
-    bare = denoiser.of_sample(z + module.conditions(untold)) if guidance and untold is not None else None
+    conditions: Any = module.conditions  # told values come from a module that has them
+    of_sample = denoiser.of_sample(z if told is None else z + conditions(told))
+    bare = denoiser.of_sample(z + conditions(untold)) if guidance and untold is not None else None
 
     def draw(stream: int) -> torch.Tensor:
         return cell_normal(seed, ptr, n_features, stream=stream).to(z.dtype)

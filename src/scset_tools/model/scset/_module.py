@@ -133,7 +133,7 @@ class ScSetModule(SampleModule):
         self.token_weight = token_weight
         self.schedule = NoiseSchedule(schedule, n_steps) if decoder == "diffusion" else None
         self.covariates, self.batch_weights = tuple(covariates), tuple(batch_weights)
-        self.conditions = None
+        self.conditions: Conditions | None = None
         if covariates:
             moments = torch.tensor([[0.0, 1.0]] * len(covariates)) if moments is None else moments
             n_classes = [n for _, n, _ in covariates]
@@ -247,7 +247,7 @@ class ScSetModule(SampleModule):
             if weight:
                 found.append((weight, dependence(z.float(), values[:, i], n_classes)))
         each = torch.stack([s for _, s in found])
-        return each.mean(), sum(weight * s for weight, s in found)
+        return each.mean(), torch.stack([weight * s for weight, s in found]).sum()
 
     def tilted(
         self, x: torch.Tensor, ptr: torch.Tensor, seed: torch.Tensor, *, tilt: float | None = None

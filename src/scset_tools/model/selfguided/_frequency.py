@@ -47,7 +47,7 @@ class MaskingCounts(nn.Module):
     def add(self, tokens: Tokens, hidden: HiddenGenes, *, n_cells: int) -> None:
         """Count what a training step hides, in all processes that take it."""
         value = (hidden.value.double() * SCALE).round().long()
-        parts = (
+        parts: tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor | int], ...] = (
             (hidden.gene, hidden.is_real, 1),
             (hidden.gene, hidden.is_expressed, 1),
             (tokens.gene, tokens.is_real, 1),

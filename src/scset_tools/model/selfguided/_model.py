@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -220,7 +220,7 @@ class SelfGuidedMAE(PublishedModel):
                 dropout_rate=dropout_rate,
             )
         if self.adata is not None:
-            self._dataset(self.adata).genes.counts()  # culprits come to light now, not in epoch 3
+            cast("GeneDataset", self._dataset(self.adata)).genes.counts()  # culprits come to light now, not in epoch 3
         self._model_summary_string = (
             f"SelfGuidedMAE with n_hidden: {n_hidden}, n_layers: {n_layers}, masking: {masking} of {mask_rate} of the expressed "
             f"and {zero_mask_rate} of the other genes, candidates: {mask_candidates}; {self.summary_stats['n_sample']} samples, {self._n_input} genes."

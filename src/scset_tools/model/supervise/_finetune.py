@@ -294,6 +294,7 @@ class FineTuning:
             plan_kwargs={k: use[k] for k in ("lr", "lr_backbone", "weight_decay", "lr_schedule")} | plan_kwargs,
             trainer_kwargs=trainer_kwargs,
         )
+        part: Any
         for part in (*self.heads, *([] if self.encoder is None else [self.encoder])):
             part.eval()
         self.history = trained.history_
@@ -339,6 +340,6 @@ def set_trainable(module: Any, mode: str, *, embed: Any, batch: Batch) -> None:
         msg = f"freeze={list(module.frozen)} leaves nothing to train with mode={mode!r}: free a part (freeze), or use mode='frozen'."
         raise ValueError(msg)
     used = [p for p in used if id(p) not in frozen]
-    module.requires_grad_(requires_grad=False)
+    module.requires_grad_(False)  # noqa: FBT003
     for p in used:
-        p.requires_grad_(requires_grad=True)
+        p.requires_grad_(True)  # noqa: FBT003

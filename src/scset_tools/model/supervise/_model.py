@@ -126,7 +126,8 @@ class SupervisedModel(LearnsLabels):
             If samples were trained on: of these it measures memory.
         """
         one = _predict.chosen_heads(self.heads, label_key, model=type(self).__name__, several=False)[0]
-        tables, n_known = [], 0
+        tables: list[pd.DataFrame] = []
+        n_known = 0
         for seed in range(1 if n_cells is None else n_draws):
             found, index = self._outputs(
                 adata, [one], samples=samples, n_cells=n_cells, seed=seed, batch_size=batch_size
