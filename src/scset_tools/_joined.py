@@ -143,7 +143,7 @@ def cells_of(
     """
     names = [modalities] if isinstance(modalities, str) else list(modalities)
     if len(names) != 1:
-        how = {"use_rep": use_rep, "layer": layer, "keep_incomplete": keep_incomplete, "caller": caller}
+        how: dict[str, Any] = {"use_rep": use_rep, "layer": layer, "keep_incomplete": keep_incomplete, "caller": caller}
         columns = [str(c) for c in mdata.obs.columns if ":" not in str(c)] if hasattr(mdata, "obs") else []
         own = [str(c) for name in names for c in getattr(mdata, "mod", {}).get(name, mdata).obs.columns]
         keys = [c for c in dict.fromkeys([*columns, *own]) if c != sample_key and ":" not in c]

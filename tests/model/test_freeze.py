@@ -27,19 +27,19 @@ def made(request):
 def test_a_frozen_part_does_not_learn(made):
     model, part = made
     model.freeze([part])
-    frozen = [p.clone() for p in model.module.parts()[part].parameters()]
-    others = {n: [p.clone() for p in c.parameters()] for n, c in model.module.parts().items() if n != part}
+    frozen = [p.clone() for p in model.module.named_parts()[part].parameters()]
+    others = {n: [p.clone() for p in c.parameters()] for n, c in model.module.named_parts().items() if n != part}
     model.train(**{**FIT, "max_epochs": 1})
-    for now, before in zip(model.module.parts()[part].parameters(), frozen, strict=True):
+    for now, before in zip(model.module.named_parts()[part].parameters(), frozen, strict=True):
         assert torch.equal(now, before)
     moved = [
         n
         for n, before in others.items()
-        if any(not torch.equal(p, b) for p, b in zip(model.module.parts()[n].parameters(), before, strict=True))
+        if any(not torch.equal(p, b) for p, b in zip(model.module.named_parts()[n].parameters(), before, strict=True))
     ]
     assert moved
     model.freeze([])
-    assert all(p.requires_grad for p in model.module.parts()[part].parameters())
+    assert all(p.requires_grad for p in model.module.named_parts()[part].parameters())
 
 
 def test_parts_that_there_are_not(made):
@@ -50,5 +50,5 @@ def test_parts_that_there_are_not(made):
     ):
         model.freeze(["tail"])
     with pytest.raises(ValueError, match="leaves nothing to learn"):
-        model.freeze(list(model.module.parts()))
+        model.freeze(list(model.module.named_parts()))
     assert model.module.frozen == ()

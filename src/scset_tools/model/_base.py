@@ -277,7 +277,7 @@ class SampleModelClass(ExplainedModel):
         Parameters
         ----------
         parts
-            Names of parts, those of ``model.module.parts()``: of MAESTRO ``"markers"``, ``"block_1"``, ``"block_2"``, ..., ``"pooling"``,
+            Names of parts, those of ``model.module.named_parts()``: of MAESTRO ``"markers"``, ``"block_1"``, ``"block_2"``, ..., ``"pooling"``,
             ``"projection"`` and ``"decoder"``. An empty list frees all.
 
         Raises

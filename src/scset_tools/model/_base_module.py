@@ -132,7 +132,7 @@ class SampleModule(BaseModuleClass):
         """The last part of the encoder, which ``finetune(mode="partial")`` trains beside the head; none by default."""
         return ()
 
-    def parts(self) -> dict[str, torch.nn.Module]:
+    def named_parts(self) -> dict[str, torch.nn.Module]:
         """Parts that can be frozen, by the name that users give them: those that the module is made of, if they learn."""
         children = self.named_children()
         return {n: c for n, c in children if n in self.frozen or any(p.requires_grad for p in c.parameters())}
@@ -150,7 +150,7 @@ class SampleModule(BaseModuleClass):
         ValueError
             If there is no such part, or nothing is left to learn.
         """
-        known = self.parts()
+        known = self.named_parts()
         absent = [name for name in names if name not in known]
         if absent or isinstance(names, str):
             msg = f"freeze={names!r} must be a list of parts of {type(self).__name__}, which are {_checks.first(known, 50)}."

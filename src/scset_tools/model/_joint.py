@@ -66,7 +66,8 @@ def recipe_of(
         msg = f"{caller} was given modalities={_checks.first(names)}: two at least. One alone is `modality`."
         raise ValueError(msg)
     for given in (use_rep, layer):
-        for name, key in (given or {}).items() if isinstance(given, Mapping) else ():
+        named: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+        for name, key in named.items():
             if not isinstance(key, str):
                 msg = f"{caller} was given {key!r} for the modality {name!r}, which is no name."
                 raise TypeError(msg)

@@ -131,9 +131,9 @@ class MuDataSetup:
             msg = f"paired={paired} says how several modalities belong together, but {caller} was given one."
             raise ValueError(msg)
         reads = {name: value for name, value in (("use_rep", use_rep), ("layer", layer)) if value is not None}
-        cells = modality_of(mdata, modality, caller=caller)  # type: ignore[arg-type]
+        cells = modality_of(mdata, modality, caller=caller)
         for key in obs_keys({"sample_key": sample_key, **kwargs}):
-            if not lift_column(mdata, modality, key):  # type: ignore[arg-type]
+            if not lift_column(mdata, modality, key):
                 columns = [c for c in mdata.obs.columns if ":" not in str(c)]
                 msg = (
                     f"{key!r} is a column of neither mdata.obs {_checks.first(columns, 20)} nor mdata[{modality!r}].obs "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import fill
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from weakref import WeakSet
 
 import matplotlib.pyplot as plt
@@ -92,7 +92,7 @@ def wrapped(names: Sequence[Any], inches: float) -> list[str]:
 def color_bar(ax: Axes | Sequence[Axes], mappable: Any, label: str, **kwargs: Any) -> Colorbar:
     """A colour scale beside the axes, about three inches long however tall they are."""
     first = ax if isinstance(ax, Axes) else ax[0]
-    height = float(first.figure.get_figheight())
+    height = float(cast("Figure", first.figure).get_figheight())
     shrink = min(0.7, 3.0 / height)
     return first.figure.colorbar(
         mappable, ax=ax, label=label, shrink=shrink, aspect=20 * min(1.0, height / 6), **kwargs
@@ -150,7 +150,7 @@ def legend_columns(n: int) -> dict[str, Any]:
 
 def _make_room(ax: Axes, legend: Legend, *, is_tall: bool) -> None:
     """Let a figure of ours grow by what its legend is wider and taller than the room that there is."""
-    figure = ax.figure
+    figure = cast("Figure", ax.figure)
     if figure not in _OURS:
         return
     box = legend.get_window_extent()

@@ -308,7 +308,7 @@ class MAESTROModule(SampleModule):
         encoder = self.encoder
         return encoder.layers[-1], encoder.pool, encoder.project, *([self.tokens] if self.tokens is not None else [])
 
-    def parts(self) -> dict[str, nn.Module]:
+    def named_parts(self) -> dict[str, nn.Module]:
         """What embeds markers, the blocks of the encoder, its pooling and the map to vectors, and the decoder."""
         if (
             self.represent_with == "teacher"

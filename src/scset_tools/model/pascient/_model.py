@@ -344,10 +344,10 @@ class PaSCient(PublishedModel):
             raise ValueError(msg)
         return KeepBest(name, mode="max" if name.startswith(("accuracy", "concordance")) else "min")
 
-    def _before_training(self, module: PaSCientModule, splitter: PaSCientSplitter) -> None:
+    def _before_training(self, module: PaSCientModule, splitter: SampleDataSplitter) -> None:
         """Find location and scale of the features, once: a model that is trained further keeps those of its weights."""
         if self._standardize and not self.is_trained_:
-            fit_scale(module, splitter)
+            fit_scale(module, cast("PaSCientSplitter", splitter))
 
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         """As many as for the samples as they are, resampled or not."""

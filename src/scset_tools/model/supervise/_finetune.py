@@ -335,7 +335,7 @@ def set_trainable(module: Any, mode: str, *, embed: Any, batch: Batch) -> None:
             )
             raise ValueError(msg)
         used = [p for p in used if id(p) in of_parts]
-    frozen = {id(p) for name in module.frozen for p in module.parts()[name].parameters()}
+    frozen = {id(p) for name in module.frozen for p in module.named_parts()[name].parameters()}
     if frozen and all(id(p) in frozen for p in used):
         msg = f"freeze={list(module.frozen)} leaves nothing to train with mode={mode!r}: free a part (freeze), or use mode='frozen'."
         raise ValueError(msg)
