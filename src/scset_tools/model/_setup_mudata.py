@@ -117,6 +117,17 @@ class MuDataSetup:
         -----
         UserWarning
             If one modality has ten times as many features as another.
+
+        Examples
+        --------
+        >>> import mudata, scset_tools as sst
+        >>> cells = sst.datasets.perturbation_cohort(n_samples=6, n_cells=40)
+        >>> mdata = mudata.MuData({"rna": cells[:, :8].copy(), "adt": cells[:, 8:].copy()})
+        >>> sst.MAESTRO.setup_mudata(mdata, "sample", modalities=["rna", "adt"])
+        >>> model = sst.MAESTRO(mdata, n_hidden=16, n_latent=4, n_inducing=4)
+        >>> model.train(max_epochs=1, enable_progress_bar=False, accelerator="cpu")
+        >>> sorted(model.to_sample_adata().obsm)
+        ['X_maestro', 'X_maestro_adt', 'X_maestro_rna']
         """
         caller = f"{cls.__name__}.setup_mudata"
         if (modality is None) == (modalities is None):

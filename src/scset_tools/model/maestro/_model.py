@@ -295,7 +295,7 @@ class MAESTRO(SampleModelClass):
 
     def _before_training(self, module: MAESTROModule, splitter: SampleDataSplitter) -> None:
         """Fit the kinds of cells to the training samples, once: a model that is trained further keeps them."""
-        fit_tokens_once(module.tokens, splitter, module.standardize, parts=module.parts)
+        fit_tokens_once(module.tokens, splitter, module.standardize, parts=module.modality_parts)
 
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         """120 steps, or 10 passes over the samples where these are more, and 10,000 at most."""

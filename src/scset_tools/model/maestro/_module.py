@@ -103,8 +103,10 @@ class MAESTROModule(SampleModule):
         super().__init__()
         n_input = mean.shape[1]
         self.modality_dropout_rate = modality_dropout_rate
-        self.parts: Any = None if modality is None else ModalityParts(modality, is_paired=is_paired)
-        self.n_kinds = n_kinds = 1 if modality is None else self.parts.n_kinds  # of sets, each centred by itself
+        self.modality_parts: Any = None if modality is None else ModalityParts(modality, is_paired=is_paired)
+        self.n_kinds = n_kinds = (
+            1 if modality is None else self.modality_parts.n_kinds
+        )  # of sets, each centred by itself
         own = (n_kinds,) if n_kinds > 1 else ()
         self.is_open, self.marker_dropout_rate = is_open, marker_dropout_rate
         self.register_buffer("mean", mean)
@@ -176,15 +178,15 @@ class MAESTROModule(SampleModule):
     def loss(self, batch: SampleBatch) -> LossOutput:
         r"""``reconstruction_weight * L_rec + distillation_weight * L_SD`` (Algorithm 3, steps 2-9), mean over views."""
         x, given, ptr, seed, parts = self.standardize(batch), self.as_given(batch), batch.ptr, batch.seed, None
-        if self.parts is not None:
-            parts = self.parts(x, ptr)
+        if self.modality_parts is not None:
+            parts = self.modality_parts(x, ptr)
             x, given, ptr, seed = x[parts.order], given[parts.order], parts.ptr, parts.seeds(seed)
         how = {"masking": self.masking, "views": self.views, "one_rate": self.one_rate, "unmasked": self.unmasked_view}
         views = student_views(given, ptr, seed, n_cells=self.n_cells, mask_rates=self.mask_rates, **how)
         shown = x  # the student may see fewer modalities and markers than the teacher, and than it is to reconstruct
         if parts is not None and self.training and self.modality_dropout_rate:
             rate = self.modality_dropout_rate
-            shown = self.parts.drop(shown, batch.ptr, batch.seed, rate=rate, stream=STREAM_MODALITIES)
+            shown = self.modality_parts.drop(shown, batch.ptr, batch.seed, rate=rate, stream=STREAM_MODALITIES)
         if self.is_open and self.training and self.marker_dropout_rate:
             shown = drop_markers(shown, ptr, seed, rate=self.marker_dropout_rate, stream=STREAM_MARKERS)
         z = self.encode_views(shown, views, parts)
@@ -211,8 +213,8 @@ class MAESTROModule(SampleModule):
 
     def _weights(self, shown: torch.Tensor, parts: Parts) -> torch.Tensor:
         """Weight of each part in the vector of its sample, of what is shown of it, (parts,)."""
-        code = self.parts.codes(shown[parts.ptr[:-1]])
-        return self.parts.weights(code, parts.sample, n_cells=parts.ptr.diff(), n_samples=parts.n_samples)
+        code = self.modality_parts.codes(shown[parts.ptr[:-1]])
+        return self.modality_parts.weights(code, parts.sample, n_cells=parts.ptr.diff(), n_samples=parts.n_samples)
 
     def _distillation_loss(
         self,
@@ -329,9 +331,9 @@ class MAESTROModule(SampleModule):
     def represent(self, batch: SampleBatch) -> torch.Tensor:
         """One vector per sample, from all its cells, (samples, n_latent)."""
         x = self.standardize(batch)
-        if self.parts is None:
+        if self.modality_parts is None:
             return self._join(self.encoder(x, batch.ptr), x, batch.ptr)
-        parts = self.parts(x, batch.ptr)
+        parts = self.modality_parts(x, batch.ptr)
         x = x[parts.order]
         return parts.pool(self._join(self.encoder(x, parts.ptr), x, parts.ptr, parts.kind))
 
@@ -342,9 +344,11 @@ class MAESTROModule(SampleModule):
     def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The vector of one sample of any size, in bounded memory, (1, n_latent)."""
         whole = partial(self._standardized, pieces)
-        if self.parts is None:
+        if self.modality_parts is None:
             return self._embed_pieces(whole)
-        return torch.stack([w * self._embed_pieces(rows, kind) for kind, w, rows in self.parts.in_pieces(whole)]).sum(0)
+        return torch.stack(
+            [w * self._embed_pieces(rows, kind) for kind, w, rows in self.modality_parts.in_pieces(whole)]
+        ).sum(0)
 
     def _embed_pieces(self, rows: Any, kind: torch.Tensor | None = None) -> torch.Tensor:
         encoded = self._scaled(stream_embed(self.encoder, rows), kind)
@@ -355,17 +359,17 @@ class MAESTROModule(SampleModule):
     def attention(self, batch: SampleBatch) -> torch.Tensor:
         """Weight of each cell in the pooling of its sample, (cells, n_heads)."""
         x = self.standardize(batch)
-        if self.parts is None:
+        if self.modality_parts is None:
             return self.encoder.get_attention(x, batch.ptr)
-        parts = self.parts(x, batch.ptr)
+        parts = self.modality_parts(x, batch.ptr)
         return parts.spread(self.encoder.get_attention(x[parts.order], parts.ptr))
 
     def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The same for one sample of any size."""
         whole = partial(self._standardized, pieces)
-        if self.parts is None:
+        if self.modality_parts is None:
             return stream_attention(self.encoder, whole)
-        return self.parts.attention_in_pieces(whole, partial(stream_attention, self.encoder))
+        return self.modality_parts.attention_in_pieces(whole, partial(stream_attention, self.encoder))
 
     def standardize(self, batch: SampleBatch) -> torch.Tensor:
         """Cells as ``(x - mean) / scale`` of their batch, in the type of the weights, (cells, features)."""

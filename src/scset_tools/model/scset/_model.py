@@ -289,7 +289,7 @@ class ScSet(ReadsBulk):
 
     def _before_training(self, module: ScSetModule, splitter: SampleDataSplitter) -> None:
         """Fit the kinds of cells to the training samples, once: a model that is trained further keeps them."""
-        fit_tokens_once(module.tokens, splitter, module.read, parts=module.parts)
+        fit_tokens_once(module.tokens, splitter, module.read, parts=module.modality_parts)
 
     def _finetune_defaults(self, mode: str, level: str) -> dict[str, Any]:
         # as many as the encoder reads at once: more would be the mean of several groups

@@ -36,8 +36,7 @@ from scset_tools.nn import (
     segment_mean,
 )
 
-STREAM_TIME, STREAM_NOISE, STREAM_START, STREAM_STEP = 21, 22, 23, 100
-STREAM_MARKERS, STREAM_MODALITIES = 25, 26
+STREAM_TIME, STREAM_NOISE, STREAM_START, STREAM_MARKERS, STREAM_MODALITIES, STREAM_STEP = 21, 22, 23, 25, 26, 100
 """Sequences of a sample's seed: what is drawn for its cells in training, and in generation (one more for each step)."""
 
 DECODERS = ("diffusion", "flow")
@@ -107,7 +106,7 @@ class ScSetModule(SampleModule):
         super().__init__()
         n_input = mean.shape[1]
         self.modality_dropout_rate = modality_dropout_rate
-        self.parts: Any = None if modality is None else ModalityParts(modality, is_paired=is_paired)
+        self.modality_parts: Any = None if modality is None else ModalityParts(modality, is_paired=is_paired)
         self.is_open, self.marker_dropout_rate = is_open, marker_dropout_rate
         for name, value in (("mean", mean), ("scale", scale), ("low", low), ("high", high)):
             self.register_buffer(name, value)
@@ -124,12 +123,10 @@ class ScSetModule(SampleModule):
         lift = MarkerEmbedding(n_input, n_hidden) if is_open else None
         self.denoiser = Denoiser(n_input, n_latent, n_hidden=n_hidden, n_blocks=n_blocks, lift=lift)
         # after the rest, so that a model without tokens has the same first weights
-        self.tokens: Any = None
+        n_kinds = 1 if modality is None else self.modality_parts.n_kinds
+        self.tokens: Any = TokenPool(n_input, n_tokens, n_latent) if n_tokens and not is_open else None
         if n_tokens and is_open:
-            n_kinds = 1 if modality is None else self.parts.n_kinds
             self.tokens = MarginalTokenPool(n_input, n_tokens * n_kinds, n_latent, n_groups=n_kinds)
-        elif n_tokens:
-            self.tokens = TokenPool(n_input, n_tokens, n_latent)
         self.token_weight = token_weight
         self.schedule = NoiseSchedule(schedule, n_steps) if decoder == "diffusion" else None
         self.covariates, self.batch_weights = tuple(covariates), tuple(batch_weights)
@@ -154,19 +151,19 @@ class ScSetModule(SampleModule):
             ptr = batch.ptr
         anchors, anchor_ptr, targets, target_ptr = self.split(ptr, batch.seed)
         seen = x[anchors]
-        if self.parts is not None and self.training and self.modality_dropout_rate:
+        if self.modality_parts is not None and self.training and self.modality_dropout_rate:
             rate = self.modality_dropout_rate
-            seen = self.parts.drop(seen, anchor_ptr, batch.seed, rate=rate, stream=STREAM_MODALITIES)
+            seen = self.modality_parts.drop(seen, anchor_ptr, batch.seed, rate=rate, stream=STREAM_MODALITIES)
         if self.is_open and self.training and self.marker_dropout_rate:
             # the encoder may see fewer markers than are to be denoised
             seen = drop_markers(seen, anchor_ptr, batch.seed, rate=self.marker_dropout_rate, stream=STREAM_MARKERS)
         x_anchors = self._cut_off(seen)
-        if self.parts is None:
-            z = self._join(self.encoder(x_anchors, anchor_ptr), x_anchors, anchor_ptr)
-        else:
-            parts = self.parts(x_anchors, anchor_ptr)
-            x_anchors = x_anchors[parts.order]
-            z = parts.pool(self._join(self.encoder(x_anchors, parts.ptr), x_anchors, parts.ptr, parts.kind))
+        parts = None if self.modality_parts is None else self.modality_parts(x_anchors, anchor_ptr)
+        if parts is not None:
+            x_anchors, anchor_ptr = x_anchors[parts.order], parts.ptr
+        kind = None if parts is None else parts.kind
+        z = self._join(self.encoder(x_anchors, anchor_ptr), x_anchors, anchor_ptr, kind)
+        z = z if parts is None else parts.pool(z)
         ptr = scaled_ptr(target_ptr, self.n_times)
         clean = x[targets].repeat_interleave(self.n_times, 0)
         noise = cell_normal(batch.seed, ptr, x.shape[1], stream=STREAM_NOISE).to(x.dtype)
@@ -300,9 +297,9 @@ class ScSetModule(SampleModule):
     def _represent(self, x: torch.Tensor, batch: SampleBatch) -> torch.Tensor:
         """The vectors of cells ``x``, in the groups of those of the batch."""
         given = self.read(batch)
-        if self.parts is None:
+        if self.modality_parts is None:
             return self._encode(x, batch.ptr, group_cells(given, batch.ptr, self.n_cells))
-        parts = self.parts(given, batch.ptr)
+        parts = self.modality_parts(given, batch.ptr)
         groups = group_cells(given[parts.order], parts.ptr, self.n_cells)
         return parts.pool(self._encode(x[parts.order], parts.ptr, groups, parts))
 
@@ -313,9 +310,11 @@ class ScSetModule(SampleModule):
     def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The vector of one sample of any size, in bounded memory, (1, n_latent)."""
         whole = partial(self._read_pieces, pieces)
-        if self.parts is None:
+        if self.modality_parts is None:
             return self._embed_pieces(whole)
-        return torch.stack([w * self._embed_pieces(rows, kind) for kind, w, rows in self.parts.in_pieces(whole)]).sum(0)
+        return torch.stack(
+            [w * self._embed_pieces(rows, kind) for kind, w, rows in self.modality_parts.in_pieces(whole)]
+        ).sum(0)
 
     def _embed_pieces(self, rows: Any, kind: torch.Tensor | None = None) -> torch.Tensor:
         total: Any = 0
@@ -331,9 +330,9 @@ class ScSetModule(SampleModule):
     def attention(self, batch: SampleBatch) -> torch.Tensor:
         """Weight of each cell in what represents its sample, (cells, n_heads); the weights of a sample sum to 1."""
         x = self.read(batch)
-        if self.parts is None:
+        if self.modality_parts is None:
             return self._attention(x, batch.ptr)
-        parts = self.parts(x, batch.ptr)
+        parts = self.modality_parts(x, batch.ptr)
         return parts.spread(self._attention(x[parts.order], parts.ptr))
 
     def _attention(self, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
@@ -347,9 +346,9 @@ class ScSetModule(SampleModule):
     def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
         """The same for one sample of any size."""
         whole = partial(self._read_pieces, pieces)
-        if self.parts is None:
+        if self.modality_parts is None:
             return self._attention_in_pieces(whole)
-        return self.parts.attention_in_pieces(whole, self._attention_in_pieces)
+        return self.modality_parts.attention_in_pieces(whole, self._attention_in_pieces)
 
     def _attention_in_pieces(self, rows: Any) -> torch.Tensor:
         parts, positions, n_groups = [], [], 0
