@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, LossOutput
 
 from scset_tools import _checks
@@ -73,6 +74,12 @@ class SampleModule(BaseModuleClass):
         pieces
             Gives the sample in pieces; each call starts over.
         """
+
+    def _location(self, batch: SampleBatch) -> tuple[Any, Any]:
+        """``mean`` and ``scale`` of a module that keeps them by batch: (features,), or of the batch of each cell, (cells, features)."""
+        module: Any = self
+        codes = batch.covariates.get(REGISTRY_KEYS.BATCH_KEY)
+        return (module.mean[0], module.scale[0]) if codes is None else (module.mean[codes], module.scale[codes])
 
     # ---- what is explained of it
 
@@ -143,7 +150,7 @@ class SampleModule(BaseModuleClass):
         Parameters
         ----------
         names
-            Of :meth:`parts`.
+            Of :meth:`named_parts`.
 
         Raises
         ------

@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 
 from scset_tools.data._batch import SampleBatch
 from scset_tools.model.maestro import MAESTROModule
-from scset_tools.model.maestro._module import MAX_TEACHER_CELLS
+from scset_tools.model.maestro._teacher import MAX_TEACHER_CELLS
 from scset_tools.model.maestro._views import student_views
 from scset_tools.nn import ptr_from_sizes
 

@@ -1,4 +1,4 @@
-"""Covariates that ScSet's decoder is told: registration, the loss against a slow loop, guidance, and what is refused."""
+"""Covariates that ScSet's decoder is told: the loss against a slow loop, guidance, and what is refused. Registration: ``test_covariates``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from _cohort import FIT, make_cohort
 
 import scset_tools as sst
-from scset_tools.model.scset._conditions import Conditions, dependence
+from scset_tools.model._conditions import Conditions, dependence, values_in
 from scset_tools.model.scset._generation import generate
 from scset_tools.nn import cell_normal, ddim_steps, ptr_from_sizes
 
@@ -29,67 +29,6 @@ def model():
     model = build()
     model.train(**FIT)
     return model
-
-
-# ---- registration
-
-
-def test_kinds_are_read_and_kept():
-    adata = make_cohort()
-    sst.ScSet.setup_anndata(adata, "sample", covariate_keys=["condition", "age", "study"])
-    model = sst.ScSet(adata, **SMALL)
-    assert [(c.name, c.kind, c.classes) for c in model._covariates] == [
-        ("condition", "class", ("case", "control")),
-        ("age", "continuous", ()),
-        ("study", "class", ("study0", "study1", "study2")),
-    ]
-    assert model.covariate_ranges_ == {"age": [20.0, 27.0]}
-    np.testing.assert_allclose(model.module.conditions.moments[1], [23.5, np.std(np.arange(8))], rtol=1e-6)
-    assert "Told: condition, age, study" in model._model_summary_string
-
-
-@pytest.mark.parametrize(
-    ("keys", "error", "message"),
-    [
-        ("nope", KeyError, "'nope' is not a column of adata.obs"),
-        (
-            "batch",
-            ValueError,
-            r"must have one value per sample, but varies within 8 of 8 samples.*covariate_keys=.'batch': 'cell'",
-        ),
-        ({"condition": "ordinal"}, ValueError, r"covariate_keys\['condition'\]='ordinal' is not one of"),
-        (["one"], ValueError, r"The covariate adata.obs\['one'\] has 1 value"),
-    ],
-)
-def test_what_is_no_covariate_is_refused(keys, error, message):
-    adata = make_cohort()
-    adata.obs["one"] = "same"
-    with pytest.raises(error, match=message):
-        sst.ScSet.setup_anndata(adata, "sample", covariate_keys=keys)
-
-
-@pytest.mark.parametrize(
-    ("keys", "arguments", "message"),
-    [
-        (None, {"batch_weight": 1.0}, "name them in setup_anndata"),
-        (
-            ["condition"],
-            {"batch_weight": {"age": 1.0}},
-            r"batch_weight names \['age'\], but the covariates of samples are",
-        ),
-        (["condition"], {"batch_weight": {"condition": -1.0}}, "must be a finite number of 0 or more"),
-        (["condition"], {"covariate_dropout": 1.0}, "must be a number of 0 or more and below 1"),
-    ],
-)
-def test_arguments_are_checked(keys, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        build(keys=keys, **arguments)
-
-
-def test_without_covariates_nothing_is_added():
-    model = build(keys=None)
-    assert model.module.conditions is None
-    assert not [name for name in model.module.state_dict() if "condition" in name]
 
 
 # ---- network and loss
@@ -125,7 +64,7 @@ def test_the_loss_tells_each_cell_what_it_is_told(model):
         z = torch.randn(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         _, _, targets, ptr = module.split(batch.ptr, batch.seed)
         told, which = module._told(batch, targets, z, ptr)
-        values = module.conditions.drop(module.values(batch), batch.seed)
+        values = module.conditions.drop(values_in(batch, module.covariates), batch.seed)
         hides_type = module.conditions.drop(torch.zeros(3, 3, dtype=torch.float64), batch.seed)[:, 2].isnan()
         obs = model.adata.obs.iloc[batch.rows[targets].numpy()]
         sample = np.repeat([0, 1, 2], ptr.diff())

@@ -8,7 +8,7 @@ import pytest
 from _cohort import FIT, make_cohort
 
 import scset_tools as sst
-from scset_tools.model.scset._covariates import Covariate
+from scset_tools.model._covariates import Covariate
 from scset_tools.model.scset._prior import VectorPrior
 
 SMALL = {"n_hidden": 16, "n_latent": 6, "n_cells": 20, "n_heads": 2, "random_state": 0}

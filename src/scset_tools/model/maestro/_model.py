@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from anndata import AnnData
 
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
+from scset_tools._samples import as_text
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._base import SampleModelClass
+from scset_tools.model._covariate_setup import TakesCovariates
+from scset_tools.model._covariates import Asked, asked_values, values_of_samples, weights_of
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._moments import batch_moments
 from scset_tools.model._tokens import fit_tokens_once
@@ -23,7 +26,7 @@ from scset_tools.model.maestro._reconstruction import reconstruct_samples
 from scset_tools.model.maestro._views import MASKINGS, VIEWS
 
 
-class MAESTRO(SampleModelClass):
+class MAESTRO(TakesCovariates):
     """Masked set transformer with self-distillation: one vector per sample, learned without labels.
 
     A student encoder sees crops of each sample, one whole and one with a part of its cells hidden. It learns to reconstruct what is
@@ -89,6 +92,13 @@ class MAESTRO(SampleModelClass):
     standardize
         Whether features are centred and scaled by their mean and standard deviation over the training cells; within each
         batch if ``batch_key`` was given. Without it cells enter as they are.
+    covariate_dropout
+        With ``covariate_keys``: share of the samples of a step of which the decoder is told no covariate, and share of the others in which
+        each one is left unsaid, so that cells are decoded as well where it is not known.
+    batch_weight
+        With ``covariate_keys``: weight of a term that takes covariates out of the vectors, for all of them or by name
+        (``{"batch": 1.0}``): how much the vectors of a step depend on it (normalised HSIC, 0 to 1; ``history["dependence_train"]``). Of the
+        geometry by which a relational student is held to its teacher, their linear effects are left out. 1 is a strong one; 0: none.
     represent_with
         Whether samples are represented by the ``"student"`` or the ``"teacher"``.
     marker_dropout_rate
@@ -116,6 +126,7 @@ class MAESTRO(SampleModelClass):
     _module_cls = MAESTROModule
     _presets = PRESETS
     _panels = ("fixed", "open")
+    _covariate_kinds = ("class", "continuous")  # the decoder makes a set of cells, none of which is told apart
     _forbid_zero_cells = True  # blocks of similar cells are found by cosine similarity
     _plan_defaults = {"lr": 1e-3, "lr_min": 1e-6, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
 
@@ -151,6 +162,8 @@ class MAESTRO(SampleModelClass):
         dropout_rate: float = 0.0,
         standardize: bool = True,
         represent_with: Literal["student", "teacher"] = "student",
+        covariate_dropout: float = 0.1,
+        batch_weight: float | Mapping[str, float] = 0.0,
         marker_dropout_rate: float = 0.5,
         modality_dropout_rate: float = 0.2,
         random_state: int | None = None,
@@ -171,6 +184,17 @@ class MAESTRO(SampleModelClass):
             raise ValueError(msg)
         if represent_with == "teacher" and not distillation_weight:
             msg = "represent_with='teacher' needs distillation_weight > 0: without distillation there is no teacher."
+            raise ValueError(msg)
+        covariates = self._covariates
+        weights = weights_of(batch_weight, covariates)
+        if covariates and not reconstruction_weight and not any(weights):
+            msg = (
+                f"covariate_keys={[c.name for c in covariates]} are told to the decoder, which reconstruction_weight=0 leaves out: give it a "
+                "weight, or take the covariates out of the vectors with batch_weight."
+            )
+            raise ValueError(msg)
+        if any(weights) and represent_with == "teacher":
+            msg = "batch_weight takes covariates out of the student's vectors, which represent_with='teacher' does not give."
             raise ValueError(msg)
         mean, scale = batch_moments(self, standardize=standardize)
         with self._seeded(random_state):
@@ -203,15 +227,20 @@ class MAESTRO(SampleModelClass):
                 ema_decay=ema_decay,
                 dropout_rate=dropout_rate,
                 represent_with=represent_with,
+                covariates=[c.in_batch for c in covariates],
+                moments=self._moments_of_covariates(),
+                covariate_dropout=covariate_dropout,
+                batch_weights=weights,
                 is_open=self._is_open,
                 marker_dropout_rate=marker_dropout_rate,
                 modality_dropout_rate=modality_dropout_rate,
                 **self._modality_arguments,
             )
+        told = f" Told: {', '.join(c.name for c in covariates)}." if covariates else ""
         self._model_summary_string = (
             f"MAESTRO with n_hidden: {n_hidden}, n_latent: {n_latent}, n_inducing: {n_inducing}, masking: {masking} at "
             f"{tuple(mask_rates)}, loss: {reconstruction_weight} x reconstruction + {distillation_weight} x distillation; "
-            f"{self.summary_stats['n_sample']} samples, {self._n_input} features."
+            f"{self.summary_stats['n_sample']} samples, {self._n_input} features.{told}"
         )
 
     @classmethod
@@ -309,6 +338,7 @@ class MAESTRO(SampleModelClass):
         adata: AnnData | None = None,
         mask_rate: float = 0.5,
         masking: Literal["block", "random"] | None = None,
+        covariates: Asked | None = None,
         seed: int = 0,
     ) -> AnnData:
         """Hide cells of samples and predict them from the rest (the paper's Figure 2).
@@ -322,6 +352,10 @@ class MAESTRO(SampleModelClass):
             Share of the cells that is hidden.
         masking
             How they are chosen. Default: as in training.
+        covariates
+            What the decoder is told in the place of what the samples have (``setup_anndata(covariate_keys=)``): values by covariate, one for
+            all samples or one for each, or a table indexed by sample; None, for a covariate, leaves it unsaid. The vector, read from the
+            visible cells, stays as it is.
         seed
             Seed of the crop and of what is hidden.
 
@@ -329,6 +363,13 @@ class MAESTRO(SampleModelClass):
         -------
         AnnData of input, hidden and predicted cells in the units of the data: ``obs["role"]`` (``"input"``, ``"hidden"``,
         ``"predicted"``) and ``obs["sample"]``.
+
+        Raises
+        ------
+        ValueError
+            If there is no decoder, or a covariate has a value that no training sample has.
+        KeyError
+            If there is no such sample or covariate.
         """
         if self.module.decoder is None:
             msg = "This MAESTRO has no decoder: it was built with reconstruction_weight=0."
@@ -338,10 +379,15 @@ class MAESTRO(SampleModelClass):
         require_choice("masking", chosen, MASKINGS)
         with self._reading(adata) as cells:
             dataset = self._dataset(cells)
+            positions = dataset.index.positions([samples] if isinstance(samples, str) else samples)
+            names = as_text(dataset.index.names[positions])
+            own = values_of_samples(self._manager_of(cells), self._covariates, names)
+            told, _ = asked_values(covariates, self._covariates, own, ranges=self._covariate_ranges)
             return reconstruct_samples(
                 self.module,
                 dataset,
-                dataset.index.positions([samples] if isinstance(samples, str) else samples),
+                positions,
+                told=told.to_numpy(),
                 mask_rate=mask_rate,
                 masking=chosen,
                 seed=seed,

@@ -8,14 +8,15 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput
 from torch import nn
 
 from scset_tools.data._batch import SampleBatch
 from scset_tools.model._base_module import Pieces, SampleModule
+from scset_tools.model._conditions import InBatch, conditions_of, dependences, values_in, without_effects
 from scset_tools.model.maestro._decoder import SetDecoder
 from scset_tools.model.maestro._latent import move_towards
+from scset_tools.model.maestro._teacher import Student, encode_all
 from scset_tools.model.maestro._views import StudentViews, hide, student_views
 from scset_tools.nn import (
     MarginalTokenPool,
@@ -28,25 +29,13 @@ from scset_tools.nn import (
     drop_markers,
     ema_decay_at,
     ema_update,
-    host_sizes,
     stream_attention,
     stream_embed,
 )
 from scset_tools.nn.loss import DistillationLoss, RelationalLoss, SinkhornLoss
 
-MAX_TEACHER_CELLS = {"cpu": 8_192, "cuda": 131_072}
-"""Most cells that the teacher encodes in one piece; a larger batch is streamed sample by sample, which on a CPU is quicker
-because a block of cells stays in its cache from layer to layer."""
 STREAM_MARKERS, STREAM_MODALITIES = 90, 91
 """Sequences of a sample's seed: which markers, and which modalities, it loses."""
-
-
-class Student(nn.Module):
-    """What learns, and what the teacher averages: encoder and, for distillation, projection head."""
-
-    def __init__(self, encoder: SetEncoder, head: nn.Module | None) -> None:
-        super().__init__()
-        self.encoder, self.head = encoder, head
 
 
 class MAESTROModule(SampleModule):
@@ -60,6 +49,12 @@ class MAESTROModule(SampleModule):
         Number of the modality of each feature, (features,), if there are several.
     is_paired
         Whether cells have several modalities.
+    covariates
+        Key in a batch, number of classes (0: a number) and whether it is one of cells, of each covariate that the decoder is told.
+    moments
+        Mean and standard deviation of each covariate that is a number, (covariates, 2).
+    batch_weights
+        Weight of the term that takes each covariate out of the vectors.
         The other parameters are those of :class:`~scset_tools.model.MAESTRO`.
     """
 
@@ -99,6 +94,10 @@ class MAESTROModule(SampleModule):
         modality: torch.Tensor | None = None,
         is_paired: bool = True,
         modality_dropout_rate: float = 0.0,
+        covariates: InBatch = (),
+        moments: torch.Tensor | None = None,
+        covariate_dropout: float = 0.1,
+        batch_weights: Sequence[float] = (),
     ) -> None:
         super().__init__()
         n_input = mean.shape[1]
@@ -124,14 +123,13 @@ class MAESTROModule(SampleModule):
             self.tokens = MarginalTokenPool(n_input, n_tokens * n_kinds, n_latent, n_groups=n_kinds)
         elif n_tokens:
             self.tokens = TokenPool(n_input, n_tokens, n_latent)
+        attention: Any = {"n_heads": n_heads, "n_inducing": n_inducing, "dropout_rate": dropout_rate}
         encoder = SetEncoder(
             n_input,
             n_hidden,
             n_latent,
             n_layers=n_layers,
-            n_heads=n_heads,
-            n_inducing=n_inducing,
-            dropout_rate=dropout_rate,
+            **attention,
             lift=MarkerEmbedding(n_input, n_hidden) if is_open else None,
         )
         # parts without a share in the loss are not made: several processes would wait for their gradients
@@ -142,29 +140,22 @@ class MAESTROModule(SampleModule):
         # None where the loss that they serve has no weight
         self.decoder: Any = None
         if reconstruction_weight:
-            self.decoder = SetDecoder(
-                n_latent,
-                n_hidden,
-                n_input,
-                n_cells=n_cells,
-                n_heads=n_heads,
-                kind=decoder,
-                n_inducing=n_inducing,
-                dropout_rate=dropout_rate,
-            )
+            self.decoder = SetDecoder(n_latent, n_hidden, n_input, n_cells=n_cells, kind=decoder, **attention)
             self.transport = SinkhornLoss()
         self.teacher: Any = None
         if distillation_weight:
             self.teacher = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
             self.distillation: Any = RelationalLoss()
             if head is not None:
-                self.distillation = DistillationLoss(
-                    n_prototypes,
-                    student_temperature=student_temperature,
-                    teacher_temperature=teacher_temperature,
-                    center_momentum=center_momentum,
-                )
-        self.metrics = (*(["reconstruction"] if self.decoder else []), *(["distillation"] if self.teacher else []))
+                temperatures = {"student_temperature": student_temperature, "teacher_temperature": teacher_temperature}
+                self.distillation = DistillationLoss(n_prototypes, center_momentum=center_momentum, **temperatures)
+        self.covariates, self.batch_weights = tuple(covariates), tuple(batch_weights)
+        self._weighed: Any = {"covariates": self.covariates, "weights": self.batch_weights}
+        self.conditions: Any = None
+        if self.decoder is not None:  # after the rest, so that a model without covariates has the same first weights
+            self.conditions = conditions_of(covariates, n_latent, moments=moments, dropout_rate=covariate_dropout)
+        parts = {"reconstruction": self.decoder, "distillation": self.teacher, "dependence": any(self.batch_weights)}
+        self.metrics = tuple(name for name, part in parts.items() if part)
 
     def train(self, mode: bool = True) -> MAESTROModule:  # noqa: FBT001, FBT002  (torch's signature)
         """Set the mode of training; the teacher has no dropout in either."""
@@ -190,15 +181,26 @@ class MAESTROModule(SampleModule):
         if self.is_open and self.training and self.marker_dropout_rate:
             shown = drop_markers(shown, ptr, seed, rate=self.marker_dropout_rate, stream=STREAM_MARKERS)
         z = self.encode_views(shown, views, parts)
+        values = values_in(batch, self.covariates) if self.covariates else None
         total = z.new_zeros((), dtype=torch.float32)
         metrics = {}
         if self.decoder is not None:
-            metrics["reconstruction"] = self._reconstruction_loss(x, views, z)
+            said = values if values is None or self.conditions is None else self.conditions.drop(values, batch.seed)
+            if said is not None and parts is not None:
+                said = said[parts.sample]
+            metrics["reconstruction"] = self._reconstruction_loss(x, views, self.told(z, views, said))
             total = total + self.reconstruction_weight * metrics["reconstruction"]
         if self.teacher is not None:
             weight = None if parts is None else self._weights(shown, parts)
-            metrics["distillation"] = self._distillation_loss(x, ptr, views, z, parts=parts, weight=weight)
+            more: Any = {"parts": parts, "weight": weight, "values": values}
+            metrics["distillation"] = self._distillation_loss(x, ptr, views, z, **more)
             total = total + self.distillation_weight * metrics["distillation"]
+        if values is not None and any(self.batch_weights):
+            first = z[: views.n_samples]  # the first view of each sample, which hides nothing if one does
+            if parts is not None:
+                first = parts.pool(first, self._weights(shown, parts))
+            metrics["dependence"], weighted = dependences(first, values, **self._weighed)
+            total = total + weighted
         return LossOutput(loss=total, n_obs_minibatch=batch.n_samples, extra_metrics=metrics)
 
     def _reconstruction_loss(self, x: torch.Tensor, views: StudentViews, z: torch.Tensor) -> torch.Tensor:
@@ -225,11 +227,12 @@ class MAESTROModule(SampleModule):
         *,
         parts: Parts | None = None,
         weight: torch.Tensor | None = None,
+        values: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Disagreement of the student's views with the teacher, who sees all cells: of geometry, or of prototypes (eq. 11-14)."""
         with torch.no_grad():
             kind = None if parts is None else parts.kind
-            target = self._join(self._encode_all(self.teacher.encoder, x, ptr), x, ptr, kind)
+            target = self._join(encode_all(self.teacher.encoder, x, ptr), x, ptr, kind)
         sample_of_view = views.sample_of_view
         if parts is not None:  # of views of parts views of samples
             target = parts.pool(target)
@@ -239,6 +242,9 @@ class MAESTROModule(SampleModule):
             by_view = z.unflatten(0, (-1, len(target)))  # (views of a sample, samples, n_latent)
             if self.unmasked_view:  # a view with hidden cells is not to look like the whole sample
                 by_view = by_view[:: len(by_view) // len(self.views)]
+            if values is not None and any(self.batch_weights):
+                # the teacher sees what is to leave the vectors; a student held to its whole geometry would keep it
+                by_view, target = (without_effects(v, values, **self._weighed) for v in (by_view, target))
             return self.distillation(by_view, target)
         with torch.no_grad():
             target = self.teacher.head(target)  # (samples, n_prototypes)
@@ -250,6 +256,15 @@ class MAESTROModule(SampleModule):
     @property
     def _is_relational(self) -> bool:
         return self.student.head is None
+
+    def told(self, z: torch.Tensor, views: StudentViews, values: torch.Tensor | None) -> torch.Tensor:
+        """What the decoder is given of each view: its vector and the covariates of its sample, (views, n_latent).
+
+        ``values`` are those of the samples, or parts of samples, of which there are views, (samples, covariates), NaN where unsaid.
+        """
+        if self.conditions is None or values is None:
+            return z
+        return z + self.conditions(values)[views.sample_of_view].to(z.dtype)
 
     def decode(self, views: StudentViews, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Decoded cells (n, features), which cells of the views they answer to (n,), and their boundaries (views + 1,)."""
@@ -312,9 +327,7 @@ class MAESTROModule(SampleModule):
 
     def named_parts(self) -> dict[str, nn.Module]:
         """What embeds markers, the blocks of the encoder, its pooling and the map to vectors, and the decoder."""
-        if (
-            self.represent_with == "teacher"
-        ):  # the teacher follows the student, and fine-tuning would start from the teacher
+        if self.represent_with == "teacher":  # it follows the student, and fine-tuning would start from the teacher
             return {}
         encoder = self.student.encoder
         blocks = {f"block_{i}": block for i, block in enumerate(encoder.layers, start=1)}
@@ -381,20 +394,6 @@ class MAESTROModule(SampleModule):
         x = cast("torch.Tensor", batch.x)
         return x.nan_to_num(0.0) if self.is_open else x
 
-    def _location(self, batch: SampleBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        codes = batch.covariates.get(REGISTRY_KEYS.BATCH_KEY)
-        return (self.mean[0], self.scale[0]) if codes is None else (self.mean[codes], self.scale[codes])
-
     def _standardized(self, pieces: Pieces) -> Iterator[torch.Tensor]:
         for piece in pieces():
             yield self.standardize(piece)
-
-    def _encode_all(self, encoder: SetEncoder, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
-        if len(x) <= MAX_TEACHER_CELLS.get(x.device.type, MAX_TEACHER_CELLS["cuda"]):
-            return encoder(x, ptr)
-        sets = x.split(host_sizes(ptr))
-        return torch.cat([stream_embed(encoder, partial(_in_blocks, cells)) for cells in sets])
-
-
-def _in_blocks(cells: torch.Tensor) -> Iterator[torch.Tensor]:
-    return iter(cells.split(32_768))

@@ -59,6 +59,10 @@ def start_from(
             "pp.standardize_markers(adata, batch_key), in training as here."
         )
         raise ValueError(msg)
+    if own.get("covariate_keys") or theirs.get("covariate_keys"):
+        whose = "adata was" if own.get("covariate_keys") else f"the pretrained {cls.__name__} was"
+        msg = f"A decoder that is told covariates fits no other cohort, whose values are others, and {whose} set up with covariate_keys: leave them out."
+        raise ValueError(msg)
     known = source.get_var_names()
     extra = _unknown(adata, known, is_open=panels[0] == "open")
     learned = extra if new_markers == "learn" else extra[:0]

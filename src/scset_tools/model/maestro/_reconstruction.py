@@ -21,15 +21,19 @@ def reconstruct_samples(
     dataset: SampleDataset,
     positions: np.ndarray,
     *,
+    told: np.ndarray,
     mask_rate: float,
     masking: str,
     seed: int,
     var_names: np.ndarray,
 ) -> AnnData:
-    """Hide cells of each numbered sample and predict them; see :meth:`MAESTRO.reconstruct`."""
+    """Hide cells of each numbered sample and predict them; see :meth:`MAESTRO.reconstruct`.
+
+    ``told`` are the covariates of these samples, (samples, covariates), NaN where unsaid.
+    """
     module.eval()
     blocks, roles, samples = [], [], []
-    for position in positions.tolist():
+    for position, values in zip(positions.tolist(), told, strict=True):
         batch = dataset[0, [position]].to(module.device)
         views = student_views(
             module.as_given(batch),
@@ -40,7 +44,8 @@ def reconstruct_samples(
             masking=masking,
         )
         x = module.standardize(batch)
-        decoded, rows, _ = module.decode(views, module.encode_views(x, views))
+        said = torch.from_numpy(values[None]).to(x.device)
+        decoded, rows, _ = module.decode(views, module.told(module.encode_views(x, views), views, said))
         mean, scale = module._location(batch)
         if mean.ndim == 2:  # location and scale of the batch of the cell that is predicted
             mean, scale = mean[views.index[rows]], scale[views.index[rows]]

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
-from scset_tools.model.scset._covariates import asked_values
+from scset_tools.model._covariates import asked_values
 from scset_tools.model.scset._sampling import GeneratesCells
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scset_tools.model.scset._covariates import Asked
+    from scset_tools.model._covariates import Asked
 
 ARMS = ("own", "asked")
 """Cells of the sample as it is, and as it would be."""
@@ -55,8 +55,7 @@ class AsksForSamples(GeneratesCells):
         self._require_generation()
         names = pd.Index([f"new_{i}" for i in range(n)])
         bare = pd.DataFrame(np.nan, index=names, columns=[c.name for c in self._covariates])
-        ranges = {k: (low, high) for k, (low, high) in (getattr(self, "covariate_ranges_", None) or {}).items()}
-        values, _ = asked_values(covariates, self._covariates, bare, ranges=ranges)
+        values, _ = asked_values(covariates, self._covariates, bare, ranges=self._covariate_ranges)
         drawn = self._prior().draw(values, self._covariates, np.random.default_rng(seed))
         return pd.DataFrame(drawn.astype(np.float32), index=names)
 
@@ -119,8 +118,7 @@ class AsksForSamples(GeneratesCells):
         names = [samples] if isinstance(samples, str) else list(samples)
         vectors = self.get_sample_representation(adata, samples=names)
         own = self._own_values(adata, names)
-        ranges = {k: (low, high) for k, (low, high) in (getattr(self, "covariate_ranges_", None) or {}).items()}
-        told, _ = asked_values({key: to}, self._covariates, own, ranges=ranges)
+        told, _ = asked_values({key: to}, self._covariates, own, ranges=self._covariate_ranges)
         covariate = next(c for c in self._covariates if c.name == key)
         self._require_change(own[key], told[key], key, to, is_of_cell=covariate.kind == "cell")
         arms = {ARMS[0]: own, ARMS[1]: told}

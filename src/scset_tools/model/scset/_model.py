@@ -10,23 +10,15 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools.data._index import SampleIndex
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._base import SampleModelClass
+from scset_tools.model._covariates import weights_of
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._moments import batch_codes, batch_moments
 from scset_tools.model._tokens import fit_tokens_once
 from scset_tools.model.scset._bulk_model import ReadsBulk
-from scset_tools.model.scset._covariates import (
-    CellCovariates,
-    Covariate,
-    covariates_of,
-    fields_of_covariates,
-    read_kinds,
-    values_of_samples,
-)
 from scset_tools.model.scset._encoders import ENCODERS, OPEN_ENCODERS
 from scset_tools.model.scset._module import DECODERS, ScSetModule
 from scset_tools.model.scset._presets import PRESETS
@@ -129,7 +121,6 @@ class ScSet(ReadsBulk):
 
     _module_cls = ScSetModule
     _presets = PRESETS
-    _own_keys = ("covariate_keys",)
     _panels = ("fixed", "open")
     _plan_defaults = {"lr": 2e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
 
@@ -168,7 +159,7 @@ class ScSet(ReadsBulk):
         require_choice("decoder", decoder, DECODERS)
         require_choice("schedule", schedule, NoiseSchedule.kinds)
         covariates = self._covariates
-        weights = _weights_of(batch_weight, covariates)
+        weights = weights_of(batch_weight, covariates)
         if self._is_open:
             require_choice("encoder (with panel='open')", encoder, OPEN_ENCODERS)
         mean, scale, low, high = self._moments(standardize=standardize)
@@ -196,8 +187,8 @@ class ScSet(ReadsBulk):
                 dropout_rate=dropout_rate,
                 n_tokens=n_tokens,
                 token_weight=token_weight,
-                covariates=[(c.key, len(c.classes), c.kind == "cell") for c in covariates],
-                moments=self._moments_of_covariates(covariates),
+                covariates=[c.in_batch for c in covariates],
+                moments=self._moments_of_covariates(),
                 covariate_dropout=covariate_dropout,
                 batch_weights=weights,
                 is_open=self._is_open,
@@ -210,48 +201,6 @@ class ScSet(ReadsBulk):
             f"ScSet with n_latent: {n_latent}, encoder: {encoder} ({n_layers} layers, {n_cells} cells at once), decoder: "
             f"{decoder} ({n_blocks} blocks of {n_hidden}); {self.summary_stats['n_sample']} samples, {self._n_input} features.{told}"
         )
-
-    @classmethod
-    @with_arguments_of(SampleModelClass.setup_anndata.__func__)
-    def setup_anndata(
-        cls, adata: AnnData, sample_key: str, *, covariate_keys: CellCovariates | None = None, **kwargs: Any
-    ) -> None:
-        """Register an AnnData for this model. ``obs`` and ``X`` are not touched; ``uns`` gets scvi-tools' own entries.
-
-        Parameters
-        ----------
-        adata
-            Annotated data matrix of cells x features. Rows are cells.
-        sample_key
-            Column of ``adata.obs`` with the sample of each cell: the set that is embedded as one vector. Must be complete.
-        covariate_keys
-            What the decoder is told of a sample beside its vector (treatment, batch, age, time): a column of ``adata.obs``, several, or
-            columns with their kind, ``"class"``, ``"continuous"``, or ``"cell"`` for a class of the single cell, such as its type. Without
-            a kind, numbers of more than two values are continuous, and all else classes. Those of samples have one value per sample; what
-            is missing, or absent from new data, is not told.
-        %(others)s
-
-        Raises
-        ------
-        KeyError
-            If a key is not in ``adata``.
-        ValueError
-            As for the other models; and if a covariate varies within a sample that must not, or has one value only.
-        TypeError
-            If given anything but an AnnData.
-        """
-        _checks.require_anndata(adata, caller=f"{cls.__name__}.setup_anndata")
-        kinds = read_kinds(adata, covariate_keys, sample_key, is_new="source_registry" not in kwargs)
-        super().setup_anndata(adata, sample_key, covariate_keys=kinds or None, **kwargs)
-
-    @classmethod
-    def _other_fields(cls, sample_key: str, *, covariate_keys: Mapping[str, str] | None = None) -> tuple[Any, ...]:
-        return fields_of_covariates(covariate_keys or {}, sample_key)
-
-    @property
-    def _covariates(self) -> list[Covariate]:
-        """What the decoder is told, as it was registered."""
-        return covariates_of(self.registry)
 
     @with_arguments_of(SampleModelClass.train)
     def train(
@@ -307,25 +256,6 @@ class ScSet(ReadsBulk):
             "trained model embeds samples of any size."
         )
 
-    covariate_ranges_: dict[str, list[float]] | None = None
-    """Smallest and largest value of each covariate that is a number; saved with the model."""
-
-    def _moments_of_covariates(self, covariates: list[Covariate]) -> torch.Tensor | None:
-        """Mean and standard deviation of each number over the registered samples, 0 and 1 for classes, (covariates, 2)."""
-        if not covariates:
-            return None
-        moments = torch.tensor([[0.0, 1.0]] * len(covariates))
-        if self.adata is None:  # the values come with the saved weights
-            return moments
-        table = values_of_samples(self.adata_manager, covariates, self.sample_names)
-        self.covariate_ranges_ = {}
-        for i, c in enumerate(covariates):
-            if c.kind == "continuous":
-                values = table[c.name]
-                moments[i] = torch.tensor([values.mean(), values.std(ddof=0)])
-                self.covariate_ranges_[c.name] = [float(values.min()), float(values.max())]
-        return moments
-
     def _moments(self, *, standardize: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Location and scale of each feature in each batch, and the range of each feature after that."""
         mean, scale = batch_moments(self, standardize=standardize)
@@ -340,23 +270,3 @@ class ScSet(ReadsBulk):
             low = torch.minimum(low, x.masked_fill(missing, torch.inf).amin(0))
             high = torch.maximum(high, x.masked_fill(missing, -torch.inf).amax(0))
         return mean, scale, low, high
-
-
-def _weights_of(batch_weight: float | Mapping[str, float], covariates: list[Covariate]) -> list[float]:
-    """Weight of each covariate; one of cells has none."""
-    of_samples = [c.name for c in covariates if c.kind != "cell"]
-    by_name = (
-        {str(k): float(v) for k, v in batch_weight.items()}
-        if isinstance(batch_weight, Mapping)
-        else dict.fromkeys(of_samples, float(batch_weight))
-        if batch_weight
-        else {}
-    )
-    if batch_weight and not of_samples:
-        msg = f"batch_weight={batch_weight} takes covariates of samples out of the vectors: name them in setup_anndata(covariate_keys=[...])."
-        raise ValueError(msg)
-    unknown = [name for name in by_name if name not in of_samples]
-    if unknown:
-        msg = f"batch_weight names {_checks.first(unknown)}, but the covariates of samples are {_checks.first(of_samples)}."
-        raise ValueError(msg)
-    return [by_name.get(c.name, 0.0) for c in covariates]

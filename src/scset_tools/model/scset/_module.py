@@ -8,12 +8,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput
 
 from scset_tools.data._batch import SampleBatch
 from scset_tools.model._base_module import Pieces, SampleModule
-from scset_tools.model.scset._conditions import Conditions, dependence
+from scset_tools.model._conditions import conditions_of, dependences, values_in
 from scset_tools.model.scset._draws import anchors_and_targets, tilted_half
 from scset_tools.model.scset._encoders import ENCODERS, last_modules
 from scset_tools.model.scset._groups import Groups, group_cells, stream_groups
@@ -130,11 +129,7 @@ class ScSetModule(SampleModule):
         self.token_weight = token_weight
         self.schedule = NoiseSchedule(schedule, n_steps) if decoder == "diffusion" else None
         self.covariates, self.batch_weights = tuple(covariates), tuple(batch_weights)
-        self.conditions: Conditions | None = None
-        if covariates:
-            moments = torch.tensor([[0.0, 1.0]] * len(covariates)) if moments is None else moments
-            n_classes = [n for _, n, _ in covariates]
-            self.conditions = Conditions(n_classes, n_latent, moments=moments, dropout_rate=covariate_dropout)
+        self.conditions = conditions_of(covariates, n_latent, moments=moments, dropout_rate=covariate_dropout)
         if any(batch_weights):
             self.metrics = ("reconstruction", "dependence")
 
@@ -186,7 +181,9 @@ class ScSetModule(SampleModule):
         loss, metrics = segment_mean(error, ptr).mean(), {}
         if any(self.batch_weights):
             metrics["reconstruction"] = loss
-            metrics["dependence"], weighted = self._dependence(z, batch)
+            metrics["dependence"], weighted = dependences(
+                z, values_in(batch, self.covariates), covariates=self.covariates, weights=self.batch_weights
+            )
             loss = loss + weighted
         return LossOutput(loss=loss, n_obs_minibatch=batch.n_samples, extra_metrics=metrics)
 
@@ -208,7 +205,7 @@ class ScSetModule(SampleModule):
         """What the denoiser is told, (rows, n_latent), and the row of each noisy cell; None where there is a row for each sample."""
         if self.conditions is None:
             return z, None
-        values = self.conditions.drop(self.values(batch), batch.seed)
+        values = self.conditions.drop(values_in(batch, self.covariates), batch.seed)
         of_cell = [(i, key) for i, (key, _, is_cell) in enumerate(self.covariates) if is_cell]
         if not of_cell:
             return z + self.conditions(values), None
@@ -225,26 +222,6 @@ class ScSetModule(SampleModule):
         first = torch.empty(len(rows), dtype=torch.int64, device=z.device)
         first[which] = torch.arange(len(which), device=z.device)
         return z[sample[first]] + self.conditions(values[first]), which.repeat_interleave(self.n_times)
-
-    def values(self, batch: SampleBatch) -> torch.Tensor:
-        """Covariates of the samples of a batch: codes and numbers, NaN where missing or of cells, (samples, covariates)."""
-        columns = []
-        for key, n_classes, is_cell in self.covariates:
-            if is_cell:
-                columns.append(torch.full((batch.n_samples,), torch.nan, dtype=torch.float64, device=batch.ptr.device))
-                continue
-            value = batch.labels[key].to(torch.float64)
-            columns.append(value.masked_fill(value < 0, torch.nan) if n_classes else value)
-        return torch.stack(columns, 1)
-
-    def _dependence(self, z: torch.Tensor, batch: SampleBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """How much vectors and covariates depend on each other: the mean over covariates, and the weighted sum that is added to the loss."""
-        values, found = self.values(batch), []
-        for i, ((_, n_classes, _), weight) in enumerate(zip(self.covariates, self.batch_weights, strict=True)):
-            if weight:
-                found.append((weight, dependence(z.float(), values[:, i], n_classes)))
-        each = torch.stack([s for _, s in found])
-        return each.mean(), torch.stack([weight * s for weight, s in found]).sum()
 
     def tilted(
         self, x: torch.Tensor, ptr: torch.Tensor, seed: torch.Tensor, *, tilt: float | None = None
@@ -390,10 +367,6 @@ class ScSetModule(SampleModule):
     def original_units(self, x: torch.Tensor) -> torch.Tensor:
         """Generated cells (cells, features) in the units of the data; of the average batch if there are several."""
         return x * self.scale.mean(0) + self.mean.mean(0)
-
-    def _location(self, batch: SampleBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        codes = batch.covariates.get(REGISTRY_KEYS.BATCH_KEY)
-        return (self.mean[0], self.scale[0]) if codes is None else (self.mean[codes], self.scale[codes])
 
     def _read_pieces(self, pieces: Pieces) -> Iterator[torch.Tensor]:
         for piece in pieces():

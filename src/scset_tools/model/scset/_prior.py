@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.covariance import LedoitWolf
 
-from scset_tools.model.scset._covariates import Covariate
+from scset_tools.model._covariates import Covariate
 
 PENALTY = 1.0
 """Ridge penalty of the effects of covariates, in samples."""

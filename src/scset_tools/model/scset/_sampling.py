@@ -17,7 +17,7 @@ from scset_tools.model.scset._told import ToldSamples
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scset_tools.model.scset._covariates import Asked
+    from scset_tools.model._covariates import Asked
 
 
 class GeneratesCells(ToldSamples):

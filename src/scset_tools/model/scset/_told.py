@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scset_tools.model._base import SampleModelClass
-from scset_tools.model.scset._covariates import Asked, Covariate, asked_values, values_of_samples
+from scset_tools.model._covariate_setup import TakesCovariates
+from scset_tools.model._covariates import Asked, asked_values
 from scset_tools.model.scset._prior import VectorPrior
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class ToldSamples(SampleModelClass):
+class ToldSamples(TakesCovariates):
     """Vectors and covariates of samples that are decoded."""
 
     prior_: dict[str, np.ndarray] | None = None
@@ -25,9 +25,6 @@ class ToldSamples(SampleModelClass):
     if TYPE_CHECKING:
 
         def get_bulk_representation(self, bulk: pd.DataFrame | AnnData) -> pd.DataFrame: ...
-
-        @property
-        def _covariates(self) -> list[Covariate]: ...
 
     def _asked_for(
         self,
@@ -45,8 +42,7 @@ class ToldSamples(SampleModelClass):
         own = pd.DataFrame(np.nan, index=representation.index, columns=[c.name for c in registered])
         if not is_given:
             own = self._own_values(adata, list(representation.index))
-        ranges = {k: (low, high) for k, (low, high) in (getattr(self, "covariate_ranges_", None) or {}).items()}
-        told, names = asked_values(covariates, registered, own, ranges=ranges)
+        told, names = asked_values(covariates, registered, own, ranges=self._covariate_ranges)
         self._require_guidance(guidance, told)
         if not registered:
             return representation, None, None
@@ -81,10 +77,6 @@ class ToldSamples(SampleModelClass):
             vectors = self.get_sample_representation(samples=names).to_numpy()
             self.prior_ = VectorPrior.fit(vectors, self._own_values(None, names), self._covariates).to_dict()
         return VectorPrior.from_dict(self.prior_)
-
-    def _own_values(self, adata: AnnData | None, names: list[str]) -> pd.DataFrame:
-        with self._reading(adata) as cells:
-            return values_of_samples(self._manager_of(cells), self._covariates, names)
 
     def _require_guidance(self, guidance: float, told: pd.DataFrame) -> None:
         if not guidance:

@@ -1,4 +1,4 @@
-"""Covariates as part of what the denoiser is told of a sample, and their absence from its vector."""
+"""Covariates as part of what a decoder is told of a sample, and their absence from its vector."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from scset_tools.data._batch import SampleBatch
 from scset_tools.nn import sample_uniform
+
+InBatch = Sequence[tuple[str, int, bool]]
+"""Key in a batch, number of classes (0: a number) and whether it is one of cells, of each covariate."""
 
 STREAM_DROP = 30
 """Sequence of a sample's seed from which it is drawn what is left unsaid; one more for each covariate."""
@@ -78,6 +82,63 @@ class Conditions(nn.Module):
         return values.masked_fill(torch.stack(each, 1) | is_bare[:, None], torch.nan)
 
 
+def conditions_of(
+    covariates: InBatch, n_latent: int, *, moments: Tensor | None, dropout_rate: float
+) -> Conditions | None:
+    """What embeds the covariates of a module; None if there are none.
+
+    Parameters
+    ----------
+    covariates
+        As modules know them.
+    n_latent
+        Length of a sample's vector.
+    moments
+        Mean and standard deviation of each number, (covariates, 2); None: 0 and 1.
+    dropout_rate
+        As of :class:`Conditions`.
+    """
+    if not covariates:
+        return None
+    moments = torch.tensor([[0.0, 1.0]] * len(covariates)) if moments is None else moments
+    return Conditions([n for _, n, _ in covariates], n_latent, moments=moments, dropout_rate=dropout_rate)
+
+
+def values_in(batch: SampleBatch, covariates: InBatch) -> Tensor:
+    """Covariates of the samples of a batch: codes and numbers, NaN where missing or of cells, (samples, covariates), float64."""
+    columns = []
+    for key, n_classes, is_cell in covariates:
+        if is_cell:
+            columns.append(torch.full((batch.n_samples,), torch.nan, dtype=torch.float64, device=batch.ptr.device))
+            continue
+        value = batch.labels[key].to(torch.float64)
+        columns.append(value.masked_fill(value < 0, torch.nan) if n_classes else value)
+    return torch.stack(columns, 1)
+
+
+def dependences(z: Tensor, values: Tensor, *, covariates: InBatch, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """How much vectors depend on the covariates that have a weight: the mean, and the weighted sum, which is added to a loss.
+
+    Parameters
+    ----------
+    z
+        Vectors, (samples, n_latent).
+    values
+        From :func:`values_in`.
+    covariates
+        As modules know them.
+    weights
+        Weight of each.
+    """
+    found = [
+        (weight, dependence(z.float(), values[:, i], n_classes))
+        for i, ((_, n_classes, _), weight) in enumerate(zip(covariates, weights, strict=True))
+        if weight
+    ]
+    each = torch.stack([s for _, s in found])
+    return each.mean(), torch.stack([weight * s for weight, s in found]).sum()
+
+
 def dependence(z: Tensor, values: Tensor, n_classes: int) -> Tensor:
     r"""How much vectors and a covariate depend on each other in a batch, 0 to 1: normalised HSIC.
 
@@ -112,3 +173,37 @@ def dependence(z: Tensor, values: Tensor, n_classes: int) -> Tensor:
         same = x[:, None] * x[None]
     k, same = (m - m.mean(0) - m.mean(1, keepdim=True) + m.mean() for m in (k, same))
     return (k * same).sum() / (k.square().sum() * same.square().sum()).sqrt().clamp(min=1e-12)
+
+
+def without_effects(z: Tensor, values: Tensor, *, covariates: InBatch, weights: Sequence[float]) -> Tensor:
+    """Vectors of a batch less the linear effects of the covariates that have a weight, as z.
+
+    What a least-squares fit to centred indicators of classes and to numbers explains is subtracted; a sample of which a covariate is missing
+    counts as its mean.
+
+    Parameters
+    ----------
+    z
+        Vectors, (..., samples, n_latent).
+    values
+        From :func:`values_in`.
+    covariates
+        As modules know them.
+    weights
+        Weight of each; 0 leaves its effect where it is.
+    """
+    columns = []
+    for i, ((_, n_classes, _), weight) in enumerate(zip(covariates, weights, strict=True)):
+        value = values[:, i]
+        is_known = ~value.isnan()
+        if not weight or not is_known.any():
+            continue
+        block = (value[:, None] == torch.arange(n_classes, device=z.device)).double() if n_classes else value[:, None]
+        columns.append(((block - block[is_known].mean(0)) * is_known[:, None]).nan_to_num())
+    if not columns:
+        return z
+    design = torch.cat(columns, 1)
+    design = design / design.norm(dim=0).clamp_min(1e-12)
+    # the pseudo-inverse, since the indicators of all classes add up to a constant
+    fit = design @ torch.linalg.pinv(design, rtol=1e-8)  # (samples, samples)
+    return z - (fit @ z.double()).to(z.dtype)

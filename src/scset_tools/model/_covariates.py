@@ -1,4 +1,4 @@
-"""Covariates that ScSet's decoder is told: what is registered of them, and what users ask for."""
+"""Covariates that a decoder is told: what is registered of them, and what users ask for."""
 
 from __future__ import annotations
 
@@ -40,11 +40,21 @@ class Covariate:
     classes: tuple[Any, ...] = ()
     """Values of a class, as the column held them."""
 
+    @property
+    def in_batch(self) -> tuple[str, int, bool]:
+        """What a module knows of it: its key in a batch, number of classes (0: a number), and whether it is one of cells."""
+        return self.key, len(self.classes), self.kind == "cell"
+
 
 def read_kinds(
-    adata: AnnData, covariate_keys: CellCovariates | None, sample_key: str, *, is_new: bool
+    adata: AnnData,
+    covariate_keys: CellCovariates | None,
+    sample_key: str,
+    *,
+    is_new: bool,
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, str]:
-    """Column to kind; a saved model knows the kinds, in new data a column may be absent.
+    """Column to kind, one of ``kinds``; a saved model knows the kinds, in new data a column may be absent.
 
     Raises
     ------
@@ -62,15 +72,21 @@ def read_kinds(
         given = dict.fromkeys([covariate_keys] if isinstance(covariate_keys, str) else [str(k) for k in covariate_keys])
     if not is_new:
         return {k: str(v) for k, v in given.items()}
-    kinds = {}
+    found = {}
     for name, asked in given.items():
+        if asked == "cell" and asked not in kinds:
+            msg = (
+                f"covariate_keys={{{name!r}: 'cell'}} tells a decoder of each single cell, which ScSet's is given; this one decodes a "
+                "sample as a whole and is told what is the same in all of its cells."
+            )
+            raise ValueError(msg)
         if asked is not None:
-            _checks.require_choice(f"covariate_keys[{name!r}]", asked, KINDS)
+            _checks.require_choice(f"covariate_keys[{name!r}]", asked, tuple(kinds))
         column = _checks.require_obs(adata, name)
         if asked != "cell":
-            column = _constant(adata, name, sample_key)
+            column = _constant(adata, name, sample_key, takes_cells="cell" in kinds)
         guessed = "continuous" if _labels.guess_kind(column) == "continuous" else "class"
-        kinds[name] = asked or guessed
+        found[name] = asked or guessed
         n_values = column.nunique()
         if n_values < 2:
             msg = (
@@ -78,13 +94,15 @@ def read_kinds(
                 "can be learned of what it does. Leave it out of covariate_keys."
             )
             raise ValueError(msg)
-    return kinds
+    return found
 
 
-def _constant(adata: AnnData, name: str, sample_key: str) -> pd.Series:
+def _constant(adata: AnnData, name: str, sample_key: str, *, takes_cells: bool) -> pd.Series:
     try:
         return _checks.require_constant_within_sample(adata, name, sample_key)
     except ValueError as error:
+        if not takes_cells:
+            raise
         msg = f"{error} A covariate of the cell, such as its type, is asked for as covariate_keys={{{name!r}: 'cell'}}."
         raise ValueError(msg) from error
 
@@ -191,7 +209,7 @@ def asked_values(
         registered = (
             f"the model was set up with {_checks.first(by_name, 20)}"
             if by_name
-            else "the model was set up without covariates: ScSet.setup_anndata(adata, ..., covariate_keys=[...])"
+            else "the model was set up without covariates: setup_anndata(adata, ..., covariate_keys=[...])"
         )
         msg = f"{_checks.first(unknown)} is no covariate of this model; {registered}."
         raise KeyError(msg)
@@ -240,3 +258,36 @@ def _as_numbers(column: pd.Series, covariate: Covariate, ranges: Mapping[str, tu
             stacklevel=5,
         )
     return numbers
+
+
+def weights_of(batch_weight: float | Mapping[str, float], covariates: Sequence[Covariate]) -> list[float]:
+    """Weight of each covariate; one of cells has none.
+
+    Parameters
+    ----------
+    batch_weight
+        One weight for all covariates of samples, or weights by name.
+    covariates
+        Registered covariates.
+
+    Raises
+    ------
+    ValueError
+        If a weight is of what is no covariate of samples.
+    """
+    of_samples = [c.name for c in covariates if c.kind != "cell"]
+    by_name = (
+        {str(k): float(v) for k, v in batch_weight.items()}
+        if isinstance(batch_weight, Mapping)
+        else dict.fromkeys(of_samples, float(batch_weight))
+        if batch_weight
+        else {}
+    )
+    if batch_weight and not of_samples:
+        msg = f"batch_weight={batch_weight} takes covariates of samples out of the vectors: name them in setup_anndata(covariate_keys=[...])."
+        raise ValueError(msg)
+    unknown = [name for name in by_name if name not in of_samples]
+    if unknown:
+        msg = f"batch_weight names {_checks.first(unknown)}, but the covariates of samples are {_checks.first(of_samples)}."
+        raise ValueError(msg)
+    return [by_name.get(c.name, 0.0) for c in covariates]
