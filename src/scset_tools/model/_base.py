@@ -19,6 +19,7 @@ from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._init_params import record_init_params, seeded
 from scset_tools.model._joint import modality_vectors, sample_mudata
+from scset_tools.model._outputs import provenance_of
 from scset_tools.model._preset import Preset
 from scset_tools.model._setup import fields_of, read_labels_key
 from scset_tools.model._training import run_training
@@ -364,7 +365,7 @@ class SampleModelClass(ExplainedModel):
             sample_key=self._sample_key,
             name=key_added or self.name,
             samples=list(representation.index),
-            provenance=self._provenance(),
+            provenance=provenance_of(self),
         )
         out.obs = out.obs.drop(columns=CELL_MODALITIES, errors="ignore")
         if self._is_open and JOINED in cells.uns:
@@ -394,20 +395,3 @@ class SampleModelClass(ExplainedModel):
             If the model does not read several modalities by an open panel.
         """
         return sample_mudata(self.to_sample_adata(adata, **kwargs), kwargs.get("key_added") or self.name)
-
-    def _provenance(self) -> dict[str, Any]:
-        from scset_tools import __version__
-
-        return {
-            "model": type(self).__name__,
-            "version": __version__,
-            "scvi_version": self.registry["scvi_version"],
-            "setup_args": self.registry["setup_args"],
-            "modality": self.modality_,
-            "modalities": None if self.joined_ is None else list(self.joined_["modalities"]),
-            "init_params": self.init_params_["non_kwargs"],
-            "is_trained": bool(self.is_trained_),
-            "run": self.run_name,
-            "train_samples": getattr(self, "train_samples_", None),
-            "validation_samples": getattr(self, "validation_samples_", None),
-        }

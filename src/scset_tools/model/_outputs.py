@@ -1,6 +1,8 @@
-"""From scores of cells to AnnData."""
+"""From scores of cells to AnnData, and what is written beside vectors."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,3 +26,22 @@ def write_cell_scores(adata: AnnData, scores: pd.DataFrame, key: str) -> None:
     aligned = aligned_cells(adata, scores)
     adata.obs[key] = aligned.mean(axis=1).to_numpy(dtype=np.float32)
     adata.obsm[key] = aligned.set_axis(aligned.columns.astype(str), axis=1)
+
+
+def provenance_of(model: Any) -> dict[str, Any]:
+    """Where vectors come from: the model, versions, set-up, arguments, and the samples it was trained on."""
+    from scset_tools import __version__
+
+    return {
+        "model": type(model).__name__,
+        "version": __version__,
+        "scvi_version": model.registry["scvi_version"],
+        "setup_args": model.registry["setup_args"],
+        "modality": model.modality_,
+        "modalities": None if model.joined_ is None else list(model.joined_["modalities"]),
+        "init_params": model.init_params_["non_kwargs"],
+        "is_trained": bool(model.is_trained_),
+        "run": model.run_name,
+        "train_samples": getattr(model, "train_samples_", None),
+        "validation_samples": getattr(model, "validation_samples_", None),
+    }
