@@ -62,7 +62,7 @@ def files_in(folder: str | Path) -> list[os.DirEntry]:
     folder
         The folder.
     """
-    found = []
+    found: list[os.DirEntry[str]] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             found += files_in(entry.path) if entry.is_dir() else [entry]

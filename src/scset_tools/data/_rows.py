@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -173,7 +174,7 @@ class RowReader:
     def _chunks(self, size: int | None, convert: Callable[[Any], Any]) -> Iterator[tuple[int, Any]]:
         size = self.rows_per_chunk(self.n_features) if size is None else size
         for start in range(0, self.n_rows, size):
-            x = self._from_stored(lambda stored, start=start: stored.block(start, start + size))
+            x = self._from_stored(operator.methodcaller("block", start, start + size))
             yield start, convert(self.source[start : start + size] if x is None else x)
 
     def _dense(self, x: Any) -> np.ndarray:

@@ -56,11 +56,11 @@ class ShardedValues:
             from zarr.storage import LocalStore
         except ImportError:
             return False
-        codecs = getattr(getattr(array, "metadata", None), "codecs", ())  # of version 3 alone
+        codecs: Any = getattr(getattr(array, "metadata", None), "codecs", ())  # of version 3 alone
         if len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec) or not isinstance(array.store, LocalStore):
             return False
-        kinds = [tuple(map(type, found)) for found in (codecs[0].codecs, codecs[0].index_codecs)]
-        plain = [found[0] for found in (codecs[0].codecs, codecs[0].index_codecs)]
+        kinds: list[Any] = [tuple(map(type, found)) for found in (codecs[0].codecs, codecs[0].index_codecs)]
+        plain: list[Any] = [found[0] for found in (codecs[0].codecs, codecs[0].index_codecs)]
         return (
             kinds == [(BytesCodec, ZstdCodec), (BytesCodec, Crc32cCodec)]
             and all(getattr(codec.endian, "value", codec.endian) in ("little", None) for codec in plain)

@@ -138,10 +138,9 @@ class StoreRun:
             place, rows = place[np.argsort(rows, kind="stable")], np.sort(rows)
             for at in _windows(rows):
                 x = source.reader.csr(rows[at]) if self.is_sparse else source.reader(rows[at])
-                if (
-                    self.is_open and self.unsaid[number] is not None
-                ):  # a source may say what was not measured and hold zeros
-                    x[self.unsaid[number][self.codes[lo + place[at]]]] = np.nan
+                unsaid = self.unsaid[number] if self.is_open else None
+                if unsaid is not None:  # a source may say what was not measured and hold zeros
+                    x[unsaid[self.codes[lo + place[at]]]] = np.nan
                 pieces.append(self._aligned(x, number))
                 places.append(place[at])
         back = np.argsort(np.concatenate(places), kind="stable")
@@ -208,6 +207,7 @@ class StoreRun:
         # of its cells alone: all of them with every block would make the writing of a large cohort quadratic
         arrays: dict[str, Any] = {"total": self.total[rows], "n_features": self.n_features[rows], **self.writer.last()}
         np.savez(self._block_file(done), **arrays)
+        panels = {} if self.panels is None else {"n_missing": self.panels.n_missing, "n_cells": self.panels.n_cells}
         new = self._progress / "state.new.npz"
         np.savez(
             new,
@@ -217,8 +217,7 @@ class StoreRun:
             least=np.array(self.least),
             mean=self.mean,
             square=self.square,
-            **({} if self.panels is None else {"n_missing": self.panels.n_missing, "n_cells": self.panels.n_cells}),
-            **cast("dict[str, Any]", self.writer.state()),
+            **cast("dict[str, Any]", {**panels, **self.writer.state()}),
         )
         os.replace(new, self._progress / "state.npz")
 

@@ -125,7 +125,7 @@ def solve_scaling(
         )
         u, v, error = scaling.u.squeeze(2), scaling.v.squeeze(2), scaling.error
         f, g = f + temperature * of_x.fill(u, 1.0).log(), g + temperature * of_y.fill(v, 1.0).log()
-        left = (*came, u, v, error, f, g)
+        left: tuple[Tensor, ...] = (*came, u, v, error, f, g)
         if done is not None:
             left = tuple(
                 torch.where(was_last if new.ndim == 2 else was_last.squeeze(1), old, new)
