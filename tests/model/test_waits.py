@@ -9,6 +9,7 @@ from _fake_cuda import CUDA, FakeCuda, Waits
 from _waits import HostWaits
 from test_contract import MODELS
 
+from scset_tools.model._training import pins_memory
 from scset_tools.nn import _ragged, _varlen, host_sizes, ptr_from_sizes, rows_where, to_device
 from scset_tools.nn.loss import _sinkhorn
 from scset_tools.nn.loss._sinkhorn_sets import Behind, Now
@@ -214,3 +215,29 @@ def test_a_loss_that_is_not_finite_is_named_by_its_own_step(n_steps, monkeypatch
             plan._trainer.global_step = number
             plan._step(batches[0], "train")
         plan.on_save_checkpoint({})
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_batches_go_to_the_gpu_without_a_wait(kind, monkeypatch):
+    plan, batches = plan_and_batches(kind)
+    with FakeCuda() as fake:
+        batch = plan.transfer_batch_to_device(batches[0], CUDA, 0)
+    assert batch.ptr.device == CUDA
+    assert host_sizes(batch.ptr) == host_sizes(batches[0].ptr)
+    assert not fake.waits
+    assert not pins_memory("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pins_memory(None)
+    assert pins_memory("cuda")
+    assert not pins_memory("cpu")
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_every_splitter_can_pin(kind):
+    cls, arguments = MODELS[kind]
+    adata = make_cohort()
+    cls.setup_anndata(adata, "sample", labels_key="condition")
+    model = cls(adata, random_state=0, **arguments)
+    read = model._read if kind == "selfguidedmae" else {}
+    splitter = model._data_splitter_cls(model.adata_manager, batch_size=4, seed=0, pin_memory=True, **read)
+    assert splitter.loader_kwargs["pin_memory"] is True

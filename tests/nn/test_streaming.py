@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scset_tools.nn import SetEncoder, _streaming, stream_attention, stream_embed
+from scset_tools.nn._memory import rows_at_once
 
 N_CELLS = 50
 
@@ -92,10 +93,9 @@ def test_no_cells_give_the_embedding_of_an_empty_sample():
         assert stream_attention(encoder, chunks).shape == (0, 2)
 
 
-def test_dropout_and_autocast_are_left_out():
+def test_dropout_is_left_out():
     encoder, x = make(dropout_rate=0.5).float(), cells().float()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = stream_embed(encoder.train(), lambda: [x])
+    result = stream_embed(encoder.train(), lambda: [x])
     torch.testing.assert_close(result, encoder.eval()(x))
 
 
@@ -111,3 +111,31 @@ def test_a_hundred_thousand_cells():
 def test_width_of_the_chunks():
     with pytest.raises(ValueError, match=r"Every chunk must have shape \(cells, 4\), found \(3, 5\)"):
         stream_embed(make(), lambda: [torch.zeros(3, 5)])
+
+
+@pytest.mark.parametrize(("n_heads", "n_inducing"), [(2, 3), (4, 40)], ids=["folded", "plain"])
+def test_half_precision_streams_what_it_encodes(n_heads, n_inducing):
+    """Products in half precision, sums over cells not: far more cells than its eight bits could count."""
+    torch.manual_seed(0)
+    encoder = SetEncoder(5, 32, 6, n_layers=2, n_heads=n_heads, n_inducing=n_inducing).eval()
+    x = torch.randn(20_000, 5)
+    whole = stream_embed(encoder, lambda: iter(x.split(3_000)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = stream_embed(encoder, lambda: iter(x.split(3_000)))
+        pooled = stream_attention(encoder, lambda: iter(x.split(3_000)))
+    assert not torch.equal(half.float(), whole)
+    assert float((half.float() - whole).abs().max()) < 0.03 * float(whole.abs().max())
+    torch.testing.assert_close(pooled.sum(0).float(), torch.ones(n_heads), rtol=1e-3, atol=1e-3)
+
+
+def test_blocks_of_a_gpu_are_cut_by_its_memory(monkeypatch):
+    gpu = torch.device("cuda", 0)
+    assert rows_at_once(torch.device("cpu"), 1, on_cpu=7) == 7
+    found = {}
+    for free in (2**30, 2**33, 2**37):
+        monkeypatch.setattr("scset_tools.nn._memory._free", lambda _, free=free: free)
+        found[free] = rows_at_once(gpu, 20_000, on_cpu=7)
+        assert found[free] * 20_000 <= max(free / 16, 2_048 * 20_000)
+        assert found[free].bit_count() == 1
+    assert list(found.values()) == sorted(found.values())
+    assert found[2**37] > found[2**30]

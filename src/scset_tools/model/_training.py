@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from scvi.train import SaveCheckpoint
 from scvi.train._callbacks import LoudEarlyStopping  # not exported
 
@@ -67,6 +68,8 @@ def run_training(
         early_stopping=early_stopping,
         stop_at_plateau=stop_at_plateau,
     )
+    if pins_memory(trainer_kwargs.get("accelerator")):
+        splitter_kwargs = {"pin_memory": True, **splitter_kwargs}
     splitter = model._data_splitter_cls(model.adata_manager, **splitter_kwargs)
     plan = model._training_plan_cls(model.module, **{"seed": splitter.seed, **plan_kwargs})
     plan.sample_names = splitter.names_of
@@ -120,6 +123,17 @@ def run_training(
         model.history_ = _join(earlier if was_trained else None, {**(model.history_ or {}), **seen})
     # several processes take the split of the first one, which they do not know before
     model.train_samples_, model.validation_samples_, model.test_samples_ = splitter.names()
+
+
+def pins_memory(accelerator: Any) -> bool:
+    """Whether batches wait in page-locked memory, from which a GPU takes them while the host goes on.
+
+    Parameters
+    ----------
+    accelerator
+        As given by the user.
+    """
+    return torch.cuda.is_available() and str(accelerator).lower() in ("none", "auto", "gpu", "cuda")
 
 
 def require_known_device(accelerator: Any) -> None:

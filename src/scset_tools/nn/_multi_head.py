@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from scset_tools.nn._packed import PackedSets
-from scset_tools.nn._ragged import accumulation_dtype
-from scset_tools.nn._varlen import attend_packed, can_fuse, compute_dtype
+from scset_tools.nn._ragged import accumulation_dtype, compute_dtype
+from scset_tools.nn._varlen import attend_packed, can_fuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable

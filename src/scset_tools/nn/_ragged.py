@@ -376,6 +376,12 @@ def accumulation_dtype(x: torch.Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
+def compute_dtype(x: torch.Tensor) -> torch.dtype:
+    """The type in which a linear layer would put out rows like ``x``: that of autocast where it is on."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 def check_ptr(x: torch.Tensor, ptr: torch.Tensor) -> list[int]:
     """Sizes as Python numbers, after checking that ``ptr`` covers the rows of ``x``."""
     found = bounds(ptr)

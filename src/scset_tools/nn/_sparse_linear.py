@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scset_tools.nn._ragged import compute_dtype
+
 __all__ = ["CompressedRows", "SparseLinear", "sampled_product", "sparse_product"]
 
 BLOCK_WIDTH = 32
@@ -87,7 +89,8 @@ class SparseLinear(nn.Module):
         weight, bias = self.folded()
         if isinstance(x, Tensor):
             return F.linear(x.to(weight.dtype), weight.T, bias)
-        return sparse_product(x, weight) + bias
+        out = sparse_product(x, weight)
+        return (out + bias).to(out.dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         for name, default in (("location", torch.zeros_like), ("scale", torch.ones_like)):
@@ -98,7 +101,10 @@ class SparseLinear(nn.Module):
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight (n_input, n_output) and bias (n_output,) that act on features as they are."""
         weight = self.weight / self.scale[:, None]
-        return weight, self.bias - self.location @ weight
+        with torch.autocast(
+            weight.device.type, enabled=False
+        ):  # the mean of thousands of features nearly cancels with them
+            return weight, self.bias - self.location @ weight
 
 
 def sparse_product(x: CompressedRows, weight: Tensor) -> Tensor:
@@ -114,9 +120,9 @@ def sparse_product(x: CompressedRows, weight: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (rows, width), in the type of ``weight``; summed in float32 or better.
+        (rows, width), in the type of ``weight``, or that of autocast where it is on; summed in float32 or better.
     """
-    return _Product.apply(x.values, weight, x.indptr, x.indices)
+    return _Product.apply(x.values, weight, x.indptr, x.indices, compute_dtype(weight))
 
 
 def sampled_product(x: CompressedRows, rows: Tensor, columns: Tensor) -> Tensor:
@@ -150,20 +156,25 @@ def sampled_product(x: CompressedRows, rows: Tensor, columns: Tensor) -> Tensor:
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, weight: Tensor, indptr: Tensor, indices: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, values: Tensor, weight: Tensor, indptr: Tensor, indices: Tensor, dtype: torch.dtype
+    ) -> Tensor:
         ctx.save_for_backward(values, weight, indptr, indices)
-        return _multiply(values, weight, indptr, indices)
+        ctx.dtype = dtype
+        return _multiply(values, weight, indptr, indices, dtype, is_cast=dtype != weight.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         values, weight, indptr, indices = ctx.saved_tensors
         for_values = for_weight = None
         if ctx.needs_input_grad[0]:
             for_values = sampled_product(_Rows(indptr, indices, values), grad.to(weight.dtype), weight).to(values.dtype)
         if ctx.needs_input_grad[1]:
             transposed = _transpose(values, indptr, indices, len(weight))
-            for_weight = _multiply(transposed[2], grad, transposed[0], transposed[1]).to(weight.dtype)
-        return for_values, for_weight, None, None
+            is_cast = ctx.dtype != weight.dtype
+            for_weight = _multiply(transposed[2], grad, transposed[0], transposed[1], ctx.dtype, is_cast=is_cast)
+            for_weight = for_weight.to(weight.dtype)
+        return for_values, for_weight, None, None, None
 
 
 class _Rows:
@@ -171,13 +182,16 @@ class _Rows:
         self.indptr, self.indices, self.values = indptr, indices, values
 
 
-def _multiply(values: Tensor, weight: Tensor, indptr: Tensor, indices: Tensor) -> Tensor:
+def _multiply(
+    values: Tensor, weight: Tensor, indptr: Tensor, indices: Tensor, dtype: torch.dtype, *, is_cast: bool
+) -> Tensor:
+    """The product as ``dtype``. ``is_cast`` under autocast: rows are read in that type, and added up in float32 by the kernel."""
     if len(indptr) == 1 or not len(values):  # embedding_bag wants an entry
-        return weight.new_zeros(len(indptr) - 1, weight.shape[1])
-    wide = torch.promote_types(weight.dtype, torch.float32)
+        return weight.new_zeros(len(indptr) - 1, weight.shape[1], dtype=dtype)
+    wide = dtype if is_cast else torch.promote_types(weight.dtype, torch.float32)
     values, dense, offsets = values.to(wide), weight.to(wide), indptr[:-1]
     blocks = dense.split(BLOCK_WIDTH, 1) if weight.device.type == "cpu" else [dense]
-    out = weight.new_empty(len(offsets), weight.shape[1])
+    out = weight.new_empty(len(offsets), weight.shape[1], dtype=dtype)
     start = 0
     for block in blocks:
         out[:, start : start + block.shape[1]] = F.embedding_bag(

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 import torch.nn.functional as F
 
+from scset_tools.nn._memory import rows_at_once
+from scset_tools.nn._ragged import accumulation_dtype
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["stream_attention", "stream_embed"]
 
-# Rows handled at once: large enough for fast products, small enough that the rows of a block stay in cache between
+# Rows handled at once on a CPU: large enough for fast products, small enough that the rows of a block stay in cache between
 # the operations of a layer. Fixed, so that the result does not depend on how the caller cuts the cells.
 _BLOCK = 2048
 
@@ -35,7 +38,8 @@ def stream_embed(
     """Embed one sample without ever holding all of its cells.
 
     The result is that of ``encoder(x)`` in evaluation mode, up to rounding, and bit for bit the same however the cells
-    are cut into chunks. No gradient, no dropout, no autocast.
+    are cut into chunks. No gradient, no dropout. Under autocast the products are in half precision; what adds up over cells is in
+    single precision or better.
 
     Parameters
     ----------
@@ -52,7 +56,7 @@ def stream_embed(
     -------
     Shape (1, n_latent). A stream without cells gives the embedding of an empty sample.
     """
-    with torch.no_grad(), torch.autocast(encoder.lift.weight.device.type, enabled=False):
+    with torch.no_grad():
         stream = _Stream(encoder, chunks, cache_bytes)
         pooled = _gather(encoder.pool.mab, encoder.pool.seeds, stream.blocks())
         return encoder.project(pooled)
@@ -75,11 +79,11 @@ def stream_attention(
     -------
     Shape (cells, n_heads), in the order of the stream; each column sums to one.
     """
-    with torch.no_grad(), torch.autocast(encoder.lift.weight.device.type, enabled=False):
+    with torch.no_grad():
         stream = _Stream(encoder, chunks, cache_bytes)
         attention, seeds = encoder.pool.mab.attention, encoder.pool.seeds
         queries = attention.fold_queries(seeds)
-        scores = [block @ queries.T for block in stream.blocks()]  # (n_i, n_heads)
+        scores = [_wide(block @ queries.T) for block in stream.blocks()]  # (n_i, n_heads)
         return torch.cat(scores or [queries.new_zeros(0, attention.n_heads)]).softmax(0)
 
 
@@ -90,7 +94,8 @@ class _Stream:
         self._encoder = encoder
         self._chunks = chunks
         weight = cast("torch.Tensor", encoder.lift.weight)
-        self._n_cached = max(cache_bytes, 0) // (_BLOCK * weight.shape[0] * weight.element_size())  # blocks
+        self._n_rows = block_rows(encoder)
+        self._n_cached = max(cache_bytes, 0) // (self._n_rows * weight.shape[0] * weight.element_size())  # blocks
         self._cache: list[torch.Tensor] = []
         self._is_complete = False  # the cache holds every cell
         self._spreads: list[_Spread] = []
@@ -107,10 +112,10 @@ class _Stream:
         if self._is_complete:
             return
         skip, n_blocks = len(self._cache), 0
-        for n_blocks, cells in enumerate(_cut(self._chunks(), self._encoder.lift.weight), start=1):
+        for n_blocks, cells in enumerate(_cut(self._chunks(), self._encoder.lift.weight, self._n_rows), start=1):
             if n_blocks <= skip:
                 continue
-            hidden = self._encoder.lift(cells)
+            hidden = self._encoder.lift(cells).to(cells.dtype)
             for spread in self._spreads:
                 hidden = spread(hidden)
             if not self._spreads and len(self._cache) < self._n_cached:
@@ -136,14 +141,16 @@ class _Spread:
         mab, attention = self._mab, self._mab.attention
         if self._is_folded:
             scores = (cells @ self._keys.T).unflatten(-1, (attention.n_heads, -1))  # (n, h, m)
-            summed = cells.addmm_(scores.softmax(-1).flatten(1), self._values)
+            summed = _added(cells, scores.softmax(-1).flatten(1), self._values)
         else:
             queries = _split_heads(attention.query(cells), attention.n_heads)  # (h, n, e)
             heads = F.scaled_dot_product_attention(queries[None], self._keys[None], self._values[None])[0]
-            summed = cells.addmm_(heads.transpose(0, 1).flatten(1), attention.output.weight.T)
+            summed = _added(cells, heads.transpose(0, 1).flatten(1), attention.output.weight.T)
         hidden = mab.norm_attention(summed)
         gate, value = mab.feed_forward.gate_and_value(hidden).chunk(2, -1)
-        return mab.norm_output(hidden.addmm_(F.silu(gate).mul_(value), mab.feed_forward.output.weight.T))
+        return mab.norm_output(_added(hidden, F.silu(gate).mul_(value), mab.feed_forward.output.weight.T)).to(
+            cells.dtype
+        )
 
 
 def _gather(mab: MAB, tokens: torch.Tensor, blocks: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -154,13 +161,13 @@ def _gather(mab: MAB, tokens: torch.Tensor, blocks: Iterable[torch.Tensor]) -> t
         queries = attention.fold_queries(tokens)[None]  # (1, h * m, d)
     else:
         queries = _split_heads(attention.query(tokens), attention.n_heads) * attention.scale  # (h, m, e)
-    top = queries.new_full((*queries.shape[:2], 1), -torch.inf)
+    top = _wide(queries.new_full((*queries.shape[:2], 1), -torch.inf))
     total = torch.zeros_like(top, dtype=torch.float64)
     pooled = torch.zeros_like(queries, dtype=torch.float64)
     for block in blocks:
         keys = block[None] if is_folded else _split_heads(attention.key(block), attention.n_heads)
         values = block[None] if is_folded else _split_heads(attention.value(block), attention.n_heads)
-        scores = queries @ keys.mT  # (1, h * m, n) or (h, m, n)
+        scores = _wide(queries @ keys.mT)  # (1, h * m, n) or (h, m, n)
         new_top = torch.maximum(top, scores.amax(-1, keepdim=True))
         shrink = (top - new_top).double().exp()
         weights = scores.sub_(new_top).exp_()
@@ -177,6 +184,29 @@ def _gather(mab: MAB, tokens: torch.Tensor, blocks: Iterable[torch.Tensor]) -> t
     return mab.norm_output(hidden + mab.feed_forward(hidden))
 
 
+def block_rows(encoder: SetEncoder) -> int:
+    """Rows handled at once: of what a layer makes of a cell, half a dozen times its hidden state, and its scores.
+
+    Parameters
+    ----------
+    encoder
+        The encoder.
+    """
+    attention = encoder.pool.mab.attention
+    n_scores = attention.n_heads * max((len(layer.inducing) for layer in encoder.blocks), default=1)
+    weight = encoder.project.weight
+    return rows_at_once(weight.device, 4 * (8 * weight.shape[1] + 2 * n_scores), on_cpu=_BLOCK)
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    return x.to(accumulation_dtype(x))
+
+
+def _added(rows: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``rows + a @ b``, written over the rows unless the product is in another precision than they."""
+    return rows + a @ b if torch.is_autocast_enabled(rows.device.type) else rows.addmm_(a, b)
+
+
 def _split_heads(rows: torch.Tensor, n_heads: int) -> torch.Tensor:
     """Rows (n, h * e) as (h, n, e)."""
     return rows.unflatten(-1, (n_heads, -1)).transpose(0, 1)
@@ -188,8 +218,8 @@ def _is_folding_cheaper(mab: MAB, n_tokens: int) -> bool:
     return n_heads * n_tokens <= dim + n_tokens
 
 
-def _cut(chunks: Iterable[torch.Tensor], like: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The rows of all chunks in blocks of ``_BLOCK`` rows, the last one shorter, with dtype and device of ``like``."""
+def _cut(chunks: Iterable[torch.Tensor], like: torch.Tensor, n_rows: int) -> Iterator[torch.Tensor]:
+    """The rows of all chunks in blocks of ``n_rows``, the last one shorter, with dtype and device of ``like``."""
     held: list[torch.Tensor] = []
     n_held = 0
     for chunk in chunks:
@@ -197,11 +227,11 @@ def _cut(chunks: Iterable[torch.Tensor], like: torch.Tensor) -> Iterator[torch.T
             raise ValueError(f"Every chunk must have shape (cells, {like.shape[1]}), found {tuple(chunk.shape)}.")
         start = 0
         while start < len(chunk):
-            part = chunk[start : start + _BLOCK - n_held]
+            part = chunk[start : start + n_rows - n_held]
             start += len(part)
             n_held += len(part)
             held.append(part)
-            if n_held == _BLOCK:
+            if n_held == n_rows:
                 yield (part if len(held) == 1 else torch.cat(held)).to(like)
                 held, n_held = [], 0
     if held:

@@ -20,12 +20,6 @@ _LOWEST_WEIGHT = -1e3
 _OLDEST_CARD = 8  # major number of the compute capability
 
 
-def compute_dtype(x: torch.Tensor) -> torch.dtype:
-    """The type in which a linear layer would put out rows like ``x``: that of autocast where it is on."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
 @cache
 def kernel() -> Any:
     """Torch's fused attention of ragged sets; None where torch is older than it."""

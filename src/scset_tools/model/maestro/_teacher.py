@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from scset_tools.nn import SetEncoder, host_sizes, stream_embed
+from scset_tools.nn._streaming import block_rows
 
-MAX_TEACHER_CELLS = {"cpu": 8_192, "cuda": 131_072}
-"""Most cells that the teacher encodes in one piece; a larger batch is streamed sample by sample, which on a CPU is quicker
-because a block of cells stays in its cache from layer to layer."""
+MAX_TEACHER_CELLS = 8_192
+"""Most cells that the teacher encodes in one piece on a CPU; a larger batch is streamed sample by sample, which is quicker there
+because a block of cells stays in the cache from layer to layer. On a GPU its memory decides."""
 
 
 class Student(nn.Module):
@@ -33,7 +34,7 @@ def encode_all(encoder: SetEncoder, x: torch.Tensor, ptr: torch.Tensor) -> torch
     x, ptr
         Cells, (cells, features), and boundaries of the sets, (sets + 1,).
     """
-    if len(x) <= MAX_TEACHER_CELLS.get(x.device.type, MAX_TEACHER_CELLS["cuda"]):
+    if len(x) <= (MAX_TEACHER_CELLS if x.device.type == "cpu" else block_rows(encoder)):
         return encoder(x, ptr)
     sets = x.split(host_sizes(ptr))
     return torch.cat([stream_embed(encoder, partial(_in_blocks, cells)) for cells in sets])

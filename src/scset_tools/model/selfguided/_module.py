@@ -21,9 +21,10 @@ from scset_tools.model.selfguided._masking import HiddenGenes, absent_genes, hid
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS, attention_weights
 from scset_tools.model.selfguided._tokens import Tokens, front, pad
 from scset_tools.nn import host_sizes, ptr_from_sizes, sample_of_cell
+from scset_tools.nn._memory import rows_at_once
 
 MAX_TOKENS = 2**15
-"""Most padded tokens that are encoded at once at inference."""
+"""Most padded tokens that are encoded at once at inference on a CPU. On a GPU its memory decides."""
 
 
 class SelfGuidedMAEModule(SampleModule):
@@ -301,10 +302,11 @@ class SelfGuidedMAEModule(SampleModule):
             encode = partial(checkpoint, self._encode, use_reentrant=False, preserve_rng_state=False)
         order = torch.argsort(sizes, stable=True)
         out = torch.empty(batch.n_cells, self.n_output, device=sizes.device, dtype=self.encoder.dtype)
+        most = rows_at_once(sizes.device, 4 * 16 * self.encoder.norm.weight.shape[0], on_cpu=MAX_TOKENS)
         start, ascending = 0, sizes[order].tolist()
         while start < len(ascending):
             stop = start + 1
-            while stop < len(ascending) and (stop + 1 - start) * ascending[stop] <= MAX_TOKENS:
+            while stop < len(ascending) and (stop + 1 - start) * ascending[stop] <= most:
                 stop += 1
             cells = order[start:stop]
             out[cells] = encode(batch, cells, value).to(out.dtype)

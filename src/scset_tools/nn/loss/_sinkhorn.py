@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from scset_tools.nn import _ragged
+from scset_tools.nn._memory import rows_at_once
 from scset_tools.nn.loss._sinkhorn_exact import exact_targets
 from scset_tools.nn.loss._sinkhorn_sets import Behind, Cells, Now, Side, groups_of
 from scset_tools.nn.loss._sinkhorn_solver import Plan, solve_log, solve_scaling
@@ -19,9 +20,10 @@ from scset_tools.nn.loss._sinkhorn_solver import Plan, solve_log, solve_scaling
 _SOLVERS = ("auto", "scaling", "log", "exact")
 # Pairs of cells up to which, on a CPU, the network simplex is quicker than scaling to the same accuracy (benchmarks/sinkhorn.py).
 _EXACT_PAIRS = 500 * 500
-# Entries of the kernel that are worked on at a time. A CPU is fastest while the kernel stays in its cache, a GPU while all
-# its cores have work.
-_CPU_ENTRIES, _GPU_ENTRIES = 2**18, 2**27
+# Entries of the kernel that a CPU works on at a time: it is fastest while the kernel stays in its cache. A GPU is fastest while all
+# its cores have work: there its memory decides.
+_CPU_ENTRIES = 2**18
+_BYTES = 4  # of an entry
 # Share of misplaced mass above which a caller should know that the plan is not converged.
 _WARN_ERROR = 0.05
 
@@ -342,7 +344,7 @@ class _Way(NamedTuple):
 
 def _way(device: torch.device) -> _Way:
     if device.type == "cuda":
-        return _Way(_GPU_ENTRIES, is_padded=True, is_exact=False, look=Behind)
+        return _Way(rows_at_once(device, 2 * _BYTES, on_cpu=0), is_padded=True, is_exact=False, look=Behind)
     return _Way(_CPU_ENTRIES, is_padded=False, is_exact=True, look=Now)
 
 
