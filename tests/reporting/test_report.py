@@ -35,7 +35,7 @@ def model_keys():
         ({"cell_type_key": "type"}, KeyError, "type.* is not a column"),
         ({"models": "scvi"}, ValueError, "'scvi'.* is no model. There are"),
         ({"models": "PaSCient"}, ValueError, "pascient learns from labels.*label_key"),
-        ({"cv": 1}, ValueError, "cv must be at least 2"),
+        ({"cv": 1}, ValueError, "cv=1 must be a whole number of 2 or more"),
     ],
 )
 def test_what_cannot_be_done_is_said_at_once(keys, error, message, tmp_path):
@@ -182,3 +182,51 @@ def test_parts_come_back_as_they_were(tmp_path):
 def test_labels_with_odd_names_are_found(tmp_path):
     text = Page(sst.report(cohort(), tmp_path / "r.html", **KEYS, label_key=LABEL, batch_key="batch").read_text()).text
     assert "Not computed" not in text
+
+
+# ---- how long models are trained
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, {"max_epochs": 50, "n_cells": 500}),  # 12 samples are one batch
+        ({"train": {"max_epochs": 3}}, {"max_epochs": 3, "n_cells": 500}),
+        ({"train": {"n_cells": 900, "batch_size": 2}}, {"max_epochs": 10, "n_cells": 900, "batch_size": 2}),
+        ({"build": {"n_cells": 800}}, {"max_epochs": 50, "n_cells": 800}),  # a teacher sees no less than a student
+        ({"full_training": True}, {}),
+    ],
+)
+def test_training_is_brief_unless_asked_otherwise(asked, expected):
+    models = {"maestro": sst.MAESTRO, "pascient": sst.PaSCient}
+    request = Request(cohort(), "sample", label_key=LABEL, models=models, **asked)
+    assert request.training("maestro") == expected
+    assert request.training("pascient") == asked.get("train", {})
+
+
+def pathological(kind):
+    """Cohorts that a page has sentences for."""
+    cells = cohort()
+    names = list(cells.obs["sample"].unique())
+    place = cells.obs["sample"].map({name: i for i, name in enumerate(names)}).astype(int)
+    if kind == "three donors":
+        cells.obs["donor"] = (place % 3).astype(str).to_numpy()
+    if kind == "most labels missing":
+        cells.obs["subtype"] = cells.obs["subtype"].astype(object).where(place < 4)
+    if kind == "two classes of one sample":
+        cells.obs["subtype"] = np.select([place == 0, place == 1], ["rare", "rarer"], "rest")
+    if kind == "classes of one sample each":
+        cells = cells[place < 3].copy()
+        cells.obs["subtype"] = place[place < 3].map(lambda i: f"class {i}").to_numpy()
+    return cells
+
+
+@pytest.mark.parametrize(
+    "kind", ["three donors", "most labels missing", "two classes of one sample", "classes of one sample each"]
+)
+def test_odd_cohorts_get_sentences(kind, tmp_path):
+    keys = {"sample_key": "sample", "label_key": "subtype", "groups_key": "donor", "batch_key": "batch", "models": ()}
+    page = Page(sst.report(pathological(kind), tmp_path / "r.html", **keys, progress=False).read_text())
+    assert "publish" in page.ids
+    assert "Traceback" not in page.text
+    assert not any(value in page.text for value in (" nan ", "(nan", "inf to", "None of"))

@@ -99,7 +99,16 @@ def report(
     n_repeats: o.Repeats = 1,
     n_seeds: Annotated[int, typer.Option(min=2, help="Trainings that attributions are compared over.")] = 3,
     n_permutations: Annotated[int, typer.Option(min=3, help="Permuted labelings of attributions.")] = 10,
-    max_epochs: o.MaxEpochs = None,
+    max_epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Passes over the training samples.", show_default="about 50 steps, as brief as a report"
+        ),
+    ] = None,
+    full_training: Annotated[
+        bool,
+        typer.Option("--full-training", help="Train models by their own defaults, which takes several times as long."),
+    ] = False,
     accelerator: o.Accelerator = "auto",
     build: o.Build = None,
     train: o.Train = None,
@@ -149,4 +158,5 @@ def report(
             n_seeds=n_seeds,
             n_permutations=n_permutations,
             seed=seed,
+            full_training=full_training,
         )

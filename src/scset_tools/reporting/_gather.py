@@ -129,7 +129,7 @@ def model_profile(request: Request, name: str, *, is_trained: bool = True) -> Mo
     """
     from scset_tools.model import ModelProfile
 
-    train = {"enable_progress_bar": False, "seed": request.seed, **request.train}
+    train = {"enable_progress_bar": False, "seed": request.seed, **request.training(name)}
     return ModelProfile(
         request.models[name],
         sample_key=request.sample_key,
@@ -327,7 +327,7 @@ def _trust(request: Request, name: str) -> dict[str, Any]:
         groups_key=request.groups_key,
         setup={k: v for k, v in _setup(request, name).items() if k != "labels_key"},
         build=dict(request.build),
-        train={k: v for k, v in request.train.items() if k != "seed"},
+        train={k: v for k, v in request.training(name).items() if k != "seed"},
         attribute=attribute,
         n_seeds=request.n_seeds,
         n_permutations=request.n_permutations,

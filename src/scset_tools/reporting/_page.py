@@ -41,6 +41,7 @@ def page(found: Mapping[str, Any]) -> str:
         "p",
         f"Made by scset_tools {asked['version']}: ",
         tag("code", asked["call"]),
+        *_training(asked["training"]),
         f". Checksum of the cells and the request: {asked['fingerprint']}.",
         class_="soft",
     )
@@ -72,3 +73,13 @@ def plain_title(text: str) -> str:
 
 def _file(name: str) -> str:
     return resources.files("scset_tools.reporting").joinpath(name).read_text(encoding="utf-8")
+
+
+def _training(training: dict[str, dict[str, Any]]) -> list[str]:
+    """How long models were trained, where that is not their default."""
+    said = [
+        f"{name} with {', '.join(f'{k}={v!r}' for k, v in arguments.items())}"
+        for name, arguments in training.items()
+        if arguments
+    ]
+    return [f". Trained: {'; '.join(said)}"] if said else []

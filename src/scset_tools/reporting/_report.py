@@ -42,6 +42,7 @@ def report(
     n_permutations: int = 10,
     seed: int = 0,
     title: str | None = None,
+    full_training: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -92,6 +93,9 @@ def report(
         Of all that is drawn.
     title
         Heading. Default: the name of the label and the sample column.
+    full_training
+        Whether models are trained by their own defaults. Otherwise MAESTRO and ScSet take about 50 steps of at most 500 cells of each sample,
+        unless ``train`` says how long: a report trains a model for the maps, in each fold and for each seed.
     overwrite
         Whether a file may be replaced.
     progress
@@ -149,6 +153,7 @@ def report(
         n_permutations=n_permutations,
         seed=seed,
         title=title or usual_title(label_key, sample_key),
+        full_training=full_training,
     )
     say = _to_stderr if progress else _nowhere
     parts, text = make(request, path, say)
@@ -198,6 +203,7 @@ def make(request: Request, path: Path, say: Say) -> tuple[Parts, str]:
         "version": __version__,
         "fingerprint": fingerprint,
         "call": _call(request),
+        "training": {name: request.training(name) for name in request.models},
     }
     return parts, page(found)
 
@@ -311,6 +317,7 @@ def _call(request: Request) -> str:
     given += [f"models={list(request.models)!r}", f"profiles={list(request.profiles)!r}"]
     given += [f"{key}={dict(getattr(request, key))!r}" for key in ("build", "train") if getattr(request, key)]
     given += [f"{key}={getattr(request, key)}" for key in ("cv", "n_repeats", "n_seeds", "n_permutations", "seed")]
+    given += ["full_training=True"] * request.full_training
     return f"report(cells, {', '.join(given)})"
 
 

@@ -22,6 +22,12 @@ MIN_SAMPLES = 3
 """Fewest samples: a spread, and a neighbour that is nearer than another, need three."""
 
 PROBE = {"class": "logistic", "ordinal": "ridge", "continuous": "ridge"}
+BRIEF_STEPS = 50
+"""Steps of these models: from 25 to 50 on its scores stayed as they were on two cohorts (benchmarks/RESULTS.md)."""
+BRIEF_MODELS = ("maestro", "scset")
+BRIEF_CELLS = 500
+"""Cells of a sample that a step reads at most: what a step costs grows with them."""
+
 METRIC = {"class": "balanced_accuracy", "ordinal": "r2", "continuous": "r2"}
 """What scores a label of each kind. Both have a level of chance: 1 / classes, and 0."""
 
@@ -48,6 +54,8 @@ class Request:
         Numbers of folds, repeats, seeds and permuted labelings, and the seed.
     title
         Heading of the page.
+    full_training
+        Whether models are trained by their own defaults.
     """
 
     adata: AnnData
@@ -69,6 +77,7 @@ class Request:
     n_permutations: int = 10
     seed: int = 0
     title: str = "Cohort report"
+    full_training: bool = False
     obs: pd.DataFrame = field(init=False, repr=False)
     """One row per sample."""
 
@@ -154,6 +163,24 @@ class Request:
         column = self.obs[key]
         return [None if na else _labels.name_of(v) for v, na in zip(column, column.isna(), strict=True)]
 
+    def training(self, name: str) -> dict[str, Any]:
+        """Arguments of ``train`` of a model: those that were given, and a brief training where nothing was said.
+
+        A report trains a model for the maps, in each fold and for each seed of attributions. Other models are trained as they are by default: that
+        less is enough was not shown for them.
+        """
+        train = dict(self.train)
+        if self.full_training or name not in BRIEF_MODELS:
+            return train
+        per_batch = train.get("batch_size", 16)
+        n_batches = -(-int(0.8 * len(self.obs)) // per_batch)
+        if not {"max_epochs", "max_steps", "max_time"} & set(train):
+            train["max_epochs"] = max(round(BRIEF_STEPS / max(n_batches, 1)), 4)
+        if "n_cells" not in train:
+            own = self.build.get("n_cells")
+            train["n_cells"] = max(BRIEF_CELLS, own if isinstance(own, int) else 0)
+        return train
+
     def fingerprint(self) -> str:
         """Checksum of the cells and of all that was asked: two requests of one checksum have one report."""
         from scset_tools import __version__
@@ -163,7 +190,7 @@ class Request:
             name: getattr(self, name)
             for name in (
                 *("sample_key", "label_key", "groups_key", "batch_key", "cell_type_key", "use_rep", "layer", "target"),
-                *("cv", "n_repeats", "n_seeds", "n_permutations", "seed"),
+                *("cv", "n_repeats", "n_seeds", "n_permutations", "seed", "full_training"),
             )
         }
         asked |= {"version": __version__, "models": list(self.models), "build": self.build, "train": self.train}
