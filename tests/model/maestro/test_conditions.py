@@ -195,7 +195,7 @@ def test_parts_of_a_sample_are_told_what_it_is():
     out = model.module.loss(batch)
     assert torch.isfinite(out.loss)
     assert 0 <= float(out.extra_metrics["dependence"].detach()) <= 1
-    (_, views, values), parts = seen[0], model.module.parts(model.module.standardize(batch), batch.ptr)
+    (_, views, values), parts = seen[0], model.module.modality_parts(model.module.standardize(batch), batch.ptr)
     assert views.n_samples == len(values) == len(parts.sample)
     dropped = model.module.conditions.drop(values_in(batch, model.module.covariates), batch.seed)
     torch.testing.assert_close(values, dropped[parts.sample], equal_nan=True)
