@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from _results import markdown
 
 from scset_tools.tl._intervals import t_interval
 
@@ -23,8 +24,9 @@ METHODS = {
     "pretrained, fine-tuned": "labels",
 }
 
-SCORES = """\
-Not yet told: take it for a start, keep a model that is trained from scratch and a profile beside it."""
+UNTOLD = "Not yet told: take it for a start, and keep a model that is trained from scratch and a profile beside it."
+MIN_COHORTS = 4
+"""Fewer cohorts that were left out say nothing of the next one."""
 
 CARD = """\
 Starting weights for vectors of samples of blood, by cytometry or with antibodies in CITE-seq: an encoder for the markers below, in any order, any of them
@@ -119,15 +121,49 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
     table = table[table["method"].isin(METHODS)]
     wide = table.pivot_table(index=["cohort", "seed", "size", "repeat"], columns="method", values="auroc")
     out = {}
-    for a, b in PAIRS:
+    for a, b in [pair for pair in PAIRS if set(pair) <= set(wide)]:
         d = (wide[a] - wide[b]).dropna().groupby(["cohort", "size"]).mean()
         row = {}
         for size in SIZES:
-            values = d.xs(size, level="size").to_numpy()
+            values = d.xs(size, level="size").to_numpy() if size in d.index.get_level_values("size") else np.zeros(0)
             low, high = t_interval(values)
-            row[label_of(size)] = f"{values.mean():+.2f} ({low:+.2f} to {high:+.2f})"
+            row[label_of(size)] = (
+                f"{values.mean():+.2f} ({low:+.2f} to {high:+.2f})" if len(values) > 1 else "one cohort"
+            )
         out[f"{a} - {b}"] = row
     return pd.DataFrame(out).T
+
+
+def scores(table: pd.DataFrame) -> str:
+    """What the card says of the transfer: tables, and for each difference whether its interval is beside zero."""
+    done = table[table["method"] == "from scratch"]["cohort"].unique()
+    if len(done) < MIN_COHORTS:
+        return UNTOLD
+    table = table[table["cohort"].isin(done)]
+    differ = differences(table)
+    helps, hurts = (
+        [f"{name} at {size}" for name, row in differ.iterrows() for size, text in row.items() if is_beside(text, sign)]
+        for sign in (1, -1)
+    )
+    verdict = (
+        "Beside zero in favour of the weights: "
+        + ("; ".join(helps) or "none")
+        + ". Against them: "
+        + ("; ".join(hurts) or "none")
+        + "."
+    )
+    return (
+        f"AUROC on held-out samples of cohorts that the pretraining had not seen ({', '.join(done)}), by labelled samples:\n\n"
+        f"{markdown(over_cohorts(table), 'labelled samples')}\n\nDifferences, with the interval over cohorts:\n\n{markdown(differ, 'difference in AUROC')}\n\n{verdict}"
+    )
+
+
+def is_beside(text: str, sign: int) -> bool:
+    """Whether an interval ``"... (low to high)"`` lies above zero, or with ``sign=-1`` below."""
+    if " to " not in text:
+        return False
+    low, high = (sign * float(end) for end in text[text.index("(") + 1 : -1].split(" to "))
+    return min(low, high) > 0
 
 
 def figure(table: pd.DataFrame, path: Path) -> None:

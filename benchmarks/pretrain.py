@@ -11,7 +11,7 @@ transfer to. Each marker is standardised within each cohort and batch, and only 
 
 transfer: for each cohort a MAESTRO is pretrained on the others, without labels. A third of the cohort's samples (of its donors) is held out, and from the
 rest 4, 8, 16 or all are labelled. Vectors are scored by logistic regression; "fine-tuned" trains the encoder with the labels. Rows are appended to
-pretrain.csv as they come.
+pretrain.csv as they come, and a run that was stopped goes on with the next cohort.
 """
 
 from __future__ import annotations
@@ -30,7 +30,19 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _pretrained import ABOUT, CARD, QUERIES, SCORES, SIZES, by_cohort, differences, figure, over_cohorts
+from _pretrained import (
+    ABOUT,
+    CARD,
+    MIN_COHORTS,
+    QUERIES,
+    SIZES,
+    UNTOLD,
+    by_cohort,
+    differences,
+    figure,
+    over_cohorts,
+    scores,
+)
 from _results import markdown, write_section
 from _timing import hardware_line
 from maestro_cohorts import COHORTS, DATA
@@ -62,6 +74,8 @@ STEPS, STEPS_LABELS = 30, 20
 """Steps of the optimiser: the curve of MAESTRO is flat from 25 to 50 on (RESULTS.md, defaults after so many steps)."""
 N_CELLS = 200
 N_SPLITS, N_SPLITS_TUNED = 10, 1
+LAST = "pretrained, trained on"
+"""What is written last of a cohort."""
 QUIET: dict[str, Any] = {"enable_progress_bar": False, "accelerator": "cpu", "watch_health": False}
 FIGURE = Path(__file__).parents[1] / "docs" / "_static" / "pretrained_transfer.png"
 CSV = Path(__file__).with_name("pretrain.csv")
@@ -95,14 +109,15 @@ def read(name: str) -> ad.AnnData:
     return out
 
 
-def joined(names: list[str]) -> ad.AnnData:
-    """Cohorts as one, of the markers that the table of names knows, without a column that speaks of donors.
+@cache
+def pool() -> ad.AnnData:
+    """All cohorts as one, of the markers that the table of names knows, without a column that speaks of donors.
 
     Of the 192 proteins of CITE-seq those that panels of cytometry have: in another cohort of this script, or among ``COMMON``.
     """
     parts = {}
     panels = {marker for other in (*POOL[:-1], "tnbc") for marker in sst.pp.marker_names(read(other))["marker"]}
-    for name in names:
+    for name in POOL:
         adata = read(name)
         table = sst.pp.marker_names(adata)
         is_kept = table["is_known"] & ((name != "citeseq") | table["marker"].isin({*panels, *COMMON}))
@@ -110,6 +125,13 @@ def joined(names: list[str]) -> ad.AnnData:
         adata.obs = adata.obs[["sample"]]
         parts[name] = adata
     return sst.pp.concat_panels(parts, sample_key="sample")
+
+
+def joined(names: list[str]) -> ad.AnnData:
+    """Some of the cohorts, with the markers that any of them has."""
+    adata = pool()
+    adata = adata[adata.obs["cohort"].isin(names).to_numpy()]
+    return adata[:, ~np.isnan(adata.X).all(axis=0)].copy()
 
 
 def pretrained(names: list[str], *, seed: int, n_steps: int) -> tuple[sst.MAESTRO, float]:
@@ -164,8 +186,15 @@ def score(y: np.ndarray, probability: np.ndarray) -> dict[str, float]:
 
 
 def transfer(cohorts: list[str], seeds: list[int], out: Path) -> None:
+    """What the file lacks; a cohort that was stopped half way begins anew."""
     for seed in seeds:
         for name in cohorts:
+            if out.exists():
+                table = pd.read_csv(out)
+                own = (table["cohort"] == name) & (table["seed"] == seed)
+                if (table[own]["method"] == LAST).any():
+                    continue
+                table[~own].to_csv(out, index=False, float_format="%.4g")
             one_cohort(name, seed, out)
 
 
@@ -301,7 +330,7 @@ def write_card(model: sst.MAESTRO, seconds: float) -> None:
         n_markers=len(model.get_var_names()),
         markers=", ".join(model.get_var_names()),
         n_samples=len(model.sample_names),
-        scores=SCORES,
+        scores=scores(pd.read_csv(CSV)) if CSV.exists() else UNTOLD,
     )
     sst.model.to_hub(model, SHIPPED, license_info="bsd-3-clause", description=text, overwrite=True)
     print(f"{sum(f.stat().st_size for f in SHIPPED.iterdir()) / 1e6:.1f} MB in {SHIPPED.name}", flush=True)
@@ -315,7 +344,8 @@ def write(csv: Path) -> None:
     read_of = "; ".join(
         f"{c} {int(r.n_read)} of {int(r.n_markers)} ({int(r.n_pretrained)} samples)" for c, r in first.iterrows()
     )
-    figure(table, FIGURE)
+    if len(first) >= MIN_COHORTS:
+        figure(table, FIGURE)
     text = (
         f"{hardware_line()}, shared. Seeds {seeds}; {N_SPLITS} splits (fine-tuning: {N_SPLITS_TUNED} for each seed), AUROC on a third of the samples. One pretraining "
         f"took {times.mean():.0f} processor seconds ({times.min():.0f} to {times.max():.0f}), {times.sum() / 60:.1f} minutes for all {len(times)}. Markers of the cohort that the pretraining knew, and samples "

@@ -43,7 +43,7 @@ class SampleModule(BaseModuleClass):
     """Names of the metrics that ``loss`` returns beside the loss."""
 
     frozen: tuple[str, ...] = ()
-    """Names of the :meth:`parts` that do not learn, in ``train`` as in ``finetune``."""
+    """Names of the :meth:`named_parts` that do not learn, in ``train`` as in ``finetune``."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> LossOutput:

@@ -82,7 +82,13 @@ def start_from(
     model.is_trained_, model.history_ = True, None
     if kinds == "refit" and model.module.tokens is not None:
         dataset = model._dataset_cls(model.adata_manager, n_cells=CELLS_OF_TOKENS, seed=settings.seed or 0)
-        fit_tokens(model.module.tokens, dataset, np.arange(len(dataset)), read=model.module.standardize)
+        fit_tokens(
+            model.module.tokens,
+            dataset,
+            np.arange(len(dataset)),
+            read=model.module.standardize,
+            parts=model.module.parts,
+        )
     model.freeze(freeze)
     return model
 
