@@ -305,9 +305,13 @@ def test_everything_takes_cells_that_stay_on_disk(tmp_path, storage):
         model = sst.MAESTRO(cells_, **sizes)
         samples = model.to_sample_adata()
         scores = model.get_attention()
+        sst.PaSCient.setup_anndata(cells_, "sample", labels_key="subtype")
+        supervised = sst.PaSCient(cells_, n_hidden=8, n_latent=4, log_normalize=False, random_state=0)
+        by_sample = supervised.get_attributions("subtype", n_steps=4, tolerance=np.inf).by_sample("perturbed")
         vectors = (table, kmeans.transform(cells_), control.transform(cells_), samples)
         scored = result.results.select_dtypes("number").to_numpy(float)
-        found.append([*(v[names].X for v in vectors), scored, np.sort(np.asarray(scores).ravel())])
+        attributed = by_sample.loc[names, adata.var_names].to_numpy(float)
+        found.append([*(v[names].X for v in vectors), attributed, scored, np.sort(np.asarray(scores).ravel())])
     for memory, disk in zip(*found, strict=True):
         np.testing.assert_allclose(disk, memory, atol=2e-5)
 
