@@ -87,7 +87,7 @@ def start_from(
             dataset,
             np.arange(len(dataset)),
             read=model.module.standardize,
-            parts=model.module.parts,
+            parts=model.module.modality_parts,
         )
     model.freeze(freeze)
     return model
