@@ -219,9 +219,9 @@ def test_a_loss_that_is_not_finite_is_named_by_its_own_step(n_steps, monkeypatch
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_batches_go_to_the_gpu_without_a_wait(kind, monkeypatch):
-    plan, batches = plan_and_batches(kind)
+    _, batches = plan_and_batches(kind)
     with FakeCuda() as fake:
-        batch = plan.transfer_batch_to_device(batches[0], CUDA, 0)
+        batch = batches[0].to(CUDA, non_blocking=True)
     assert batch.ptr.device == CUDA
     assert host_sizes(batch.ptr) == host_sizes(batches[0].ptr)
     assert not fake.waits

@@ -111,12 +111,6 @@ class SampleTrainingPlan(pl.LightningModule):
         if stage == "fit":
             self.module.train()
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch; to a GPU without waiting until it is there, which Lightning does with single tensors alone."""
-        if device.type == "cuda":
-            return batch.to(device, non_blocking=True)
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         """Loss of one batch, with whatever it draws seeded by the step."""
         key = (self.seed * 1_000_003 + self.global_step) * 1_000_003 + batch_idx * 1_009 + self.global_rank
