@@ -65,8 +65,8 @@ def ours(made: PaSCientModule, x: torch.Tensor | SparseRows) -> tuple[torch.Tens
         x,
         ptr,
         hidden=hidden,
-        weight=made.first.weight,
-        bias=made.first.bias,
+        weight=made.first.folded()[0],
+        bias=made.first.folded()[1],
         second=made.second_layer(),
         n_steps=N_STEPS,
     )
