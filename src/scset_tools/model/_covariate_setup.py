@@ -35,7 +35,7 @@ class TakesCovariates(SampleModelClass):
     """Smallest and largest value of each covariate that is a number; saved with the model."""
 
     @classmethod
-    @with_arguments_of(SampleModelClass.setup_anndata.__func__)  # type: ignore[attr-defined]
+    @with_arguments_of(SampleModelClass.setup_anndata.__func__)
     def setup_anndata(
         cls, adata: AnnData, sample_key: str, *, covariate_keys: CellCovariates | None = None, **kwargs: Any
     ) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -51,9 +52,9 @@ def gather(request: Request, parts: Parts, say: Say) -> dict[str, Any]:
     ]
     found: dict[str, Any] = {}
     for name in request.profiles:
-        steps.append((f"fit {name}", f"{name}: fitting", lambda name=name: _fit_profile(request, name, found)))
+        steps.append((f"fit {name}", f"{name}: fitting", partial(_fit_profile, request, name, found)))
     for name in request.models:
-        steps.append((f"fit {name}", f"{name}: training on {TRAINED_SHARE:.0%} of the samples", lambda name=name: _fit_model(request, name, found)))  # fmt: skip
+        steps.append((f"fit {name}", f"{name}: training on {TRAINED_SHARE:.0%} of the samples", partial(_fit_model, request, name, found)))  # fmt: skip
     if request.label_key is not None:
         steps.append(("scores", _cost(request), lambda: _scores(request, parts, say)))
         if request.batch_key is not None:
@@ -65,11 +66,11 @@ def gather(request: Request, parts: Parts, say: Say) -> dict[str, Any]:
                 what = (
                     f"{name}: attributions of {request.n_seeds} seeds and {request.n_permutations} permuted labelings"
                 )
-                steps.append((f"trust {name}", what, lambda name=name: _trust(request, name)))
+                steps.append((f"trust {name}", what, partial(_trust, request, name)))
     for i, (name, what, make) in enumerate(steps):
         started = time.process_time()
         say(f"[{i + 1}/{len(steps)}] {what}")
-        found[name] = parts.get(name, lambda make=make: _noting(make))
+        found[name] = parts.get(name, partial(_noting, make))
         for note in found[name]["notes"]:
             say(f"      {note}")
         if "reason" in found[name]:
@@ -202,7 +203,8 @@ def _samples_of(request: Request, part: dict[str, Any]) -> AnnData:
 
 
 def _scores(request: Request, parts: Parts, say: Say) -> dict[str, Any]:
-    n, done = request.cv * request.n_repeats, {}
+    n = request.cv * request.n_repeats
+    done: dict[str, int] = {}
 
     def told(name: str) -> None:
         done[name] = done.get(name, 0) + 1
@@ -217,7 +219,7 @@ def _scores(request: Request, parts: Parts, say: Say) -> dict[str, Any]:
     bench = tl.benchmark(
         request.adata,
         entries,
-        request.label_key,
+        request.label,
         sample_key=request.sample_key,
         probes=PROBE[kind],
         groups_key=request.groups_key,
@@ -238,8 +240,8 @@ def _scores(request: Request, parts: Parts, say: Say) -> dict[str, Any]:
         "chance": 1 / n_classes if kind == "class" else 0.0,
         "probe": PROBE[kind],
         "baseline": baseline,
-        "n_samples": int(len(request.labels) - bench.n_missing[request.label_key]),
-        "n_missing": int(bench.n_missing[request.label_key]),
+        "n_samples": int(len(request.labels) - bench.n_missing[request.label]),
+        "n_missing": int(bench.n_missing[request.label]),
         "n_folds": int(folds["fold"].nunique()),
         "n_repeats": int(folds["repeat"].nunique()),
     }
@@ -249,8 +251,8 @@ def _confounding(request: Request, found: dict[str, Any]) -> dict[str, Any]:
     name = primary(request)
     result = tl.confounding(
         _samples_of(request, found[f"fit {name}"]),
-        request.label_key,
-        batch_key=request.batch_key,
+        request.label,
+        batch_key=cast("str", request.batch_key),
         groups_key=request.groups_key,
         cv=request.cv,
         rng=request.seed,
@@ -280,7 +282,7 @@ def _permuted(request: Request, found: dict[str, Any]) -> dict[str, Any]:
     name = primary(request)
     result = tl.probe(
         _samples_of(request, found[f"fit {name}"]),
-        request.label_key,
+        request.label,
         groups_key=request.groups_key,
         cv=request.cv,
         n_repeats=1,
@@ -294,7 +296,7 @@ def _permuted(request: Request, found: dict[str, Any]) -> dict[str, Any]:
 def _neighbours(request: Request, found: dict[str, Any]) -> dict[str, Any]:
     """Who is near whom: a table for vectors that know no label, and held-out samples by the votes of the training samples."""
     held_out = found["split"]["held_out"]
-    keys = [request.label_key, *([request.batch_key] if request.batch_key is not None else [])]
+    keys = [request.label, *([request.batch_key] if request.batch_key is not None else [])]
     out: dict[str, Any] = {"tables": {}, "accuracy": [], "reasons": []}
     for name in [*request.profiles, *request.models]:
         samples = _samples_of(request, found[f"fit {name}"])
@@ -304,7 +306,7 @@ def _neighbours(request: Request, found: dict[str, Any]) -> dict[str, Any]:
                 rows = table.reset_index().to_dict("records")
                 out["accuracy"] += [{"representation": name, **row} for row in rows]
             if name == primary(request):
-                near = tl.neighbor_table(samples, request.label_key, groups_key=request.groups_key)
+                near = tl.neighbor_table(samples, request.label, groups_key=request.groups_key)
                 out["tables"][name] = {"proportions": near.proportions, "summary": near.summary().reset_index()}
         except (KeyError, ValueError) as error:
             out["reasons"].append(f"{name}: {error.args[0]}")
@@ -321,7 +323,7 @@ def _trust(request: Request, name: str) -> dict[str, Any]:
     result = trust_attributions(
         request.models[name],
         request.adata,
-        request.label_key,
+        request.label,
         sample_key=request.sample_key,
         target=target,
         groups_key=request.groups_key,

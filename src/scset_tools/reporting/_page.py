@@ -33,8 +33,8 @@ def page(found: Mapping[str, Any]) -> str:
         All parts of a report.
     """
     asked = found["asked"]
-    made = [(key, title, section(found), _notes(found, of)) for key, title, section, of in SECTIONS]
-    made = [(key, title, join([body, notes])) for key, title, body, notes in made if body is not None]
+    drawn = [(key, title, section(found), _notes(found, of)) for key, title, section, of in SECTIONS]
+    made = [(key, title, join([body, notes])) for key, title, body, notes in drawn if body is not None]
     nav = tag("nav", [tag("a", title, href=f"#{key}") for key, title, _ in made], aria_label="Sections")
     body = [tag("section", tag("h2", title), inner, id=key) for key, title, inner in made]
     foot = tag(

@@ -288,7 +288,7 @@ def usual_profiles(
     """
     from scset_tools import profiles
 
-    reads = {"sample_key": sample_key, "use_rep": use_rep, "layer": layer}
+    reads: dict[str, Any] = {"sample_key": sample_key, "use_rep": use_rep, "layer": layer}
     found: dict[str, Any] = {
         "mean": profiles.Mean(**reads),
         "kmeans_fractions": profiles.KMeansFractions(**reads, rng=seed),

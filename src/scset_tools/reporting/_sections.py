@@ -213,7 +213,8 @@ def maps(found: Found) -> Html | None:
         class_="soft",
     )
     rows = []
-    for role in columns or [None]:
+    roles: list[Any] = [*columns] or [None]
+    for role in roles:
         codes, legend = _codes(samples[role] if role is not None else None, found, role)
         figures = [_map(found, name, codes, held_out=held_out) for name in shown]
         heading = tag("h3", f"By {found['cohort']['keys'][role]!r}") if role is not None else None
