@@ -7,6 +7,8 @@
 rarer class: weighted F1 of pooled out-of-fold predictions, mean and sd over ten draws of cells, beside baselines on the same cells.
 ``pancreas``: 20 donors of four studies: study and sex, with donors or whole studies held out.
 
+Features are read as they are (``standardize=False``, the default when these figures were made).
+
 The cohorts are read from ../shared/data or $SCSET_TOOLS_DATA.
 """
 
@@ -53,7 +55,7 @@ def kang(aggregators: list[str]) -> str:
             "stim",
             target="stim",
             sample_key="sample_id",
-            build={"log_normalize": True, "aggregator": aggregator, "n_latent": 32},
+            build={"log_normalize": True, "aggregator": aggregator, "n_latent": 32, "standardize": False},
             train={"max_epochs": 60, "batch_size": 6, "train_size": 1.0, "n_cells": 500, **QUIET},
             attribute={"reference": "ctrl", "groupby": "cell", "baseline": "reference"},
             by="mean",
@@ -173,7 +175,13 @@ def run_pascient(cells: ad.AnnData, folds: list, n_cells: int, *, aggregator: st
         for training, held_out in repeat:
             sst.PaSCient.setup_anndata(cells, "sample", labels_key={"label": "class"})
             model = sst.PaSCient(
-                cells, aggregator=aggregator, n_hidden=64, n_latent=32, dropout_rate=0.1, random_state=r
+                cells,
+                aggregator=aggregator,
+                n_hidden=64,
+                n_latent=32,
+                dropout_rate=0.1,
+                standardize=False,
+                random_state=r,
             )
             epochs = round(N_STEPS / -(-len(training) // 8))
             with warnings.catch_warnings():
@@ -267,7 +275,7 @@ def pancreas() -> str:
             folds = [list(obs.index[b]) for _, b in splits]
         for held_out in folds:
             training = [s for s in obs.index if s not in held_out]
-            model = sst.PaSCient(cells, random_state=0, **build)
+            model = sst.PaSCient(cells, standardize=False, random_state=0, **build)
             model.train(60, batch_size=8, n_cells=300, external_indexing=[training, [], held_out], seed=0, **QUIET)
             is_kept &= held_out_key != "study" or set(obs.loc[training, "study"]).isdisjoint(obs.loc[held_out, "study"])
             p.append(model.predict_proba(samples=held_out))
@@ -283,7 +291,7 @@ def pancreas() -> str:
         print(label, held_out_key, rows[list(rows)[-1]], flush=True)
     # groups_key of train() itself, on one split
     sst.PaSCient.setup_anndata(cells, "donor_id", labels_key={"sex": "class"})
-    model = sst.PaSCient(cells, random_state=0, **build)
+    model = sst.PaSCient(cells, standardize=False, random_state=0, **build)
     model.train(20, n_cells=300, groups_key="study", train_size=0.5, validation_size=0.25, seed=1, **QUIET)
     parts = {
         "training": model.train_samples_,
