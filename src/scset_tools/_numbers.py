@@ -62,9 +62,9 @@ KINDS: dict[str, Number] = {
             n_blocks n_cells n_clusters n_components n_contrastive_cells n_decoder_features n_decoder_heads n_decoder_hidden
             n_decoder_layers n_decoder_norms n_donors n_draws n_features n_ff n_fit_cells n_heads n_hidden n_inducing n_latent
             n_latent_heads n_latent_hidden n_layers n_neighbors n_niches n_points n_prototypes n_references n_repeats
-            n_resamples n_samples n_seeds n_slots n_steps n_subsamples n_subtypes n_targets n_times n_top sizes""",
+            n_resamples n_samples n_seeds n_slots n_subsamples n_subtypes n_targets n_times n_top sizes""",
         COUNT_FROM_ZERO: """effect_seed min_cells min_size n_encoder_layers n_features_shifted n_labels n_latents n_mixtures
-            n_permutations n_tokens pool random_state rng seed""",
+            n_permutations n_steps n_tokens pool random_state rng seed""",
         FOLDS: "cv inner_cv",
         PROCESSES: "n_jobs",
         FINITE: "composition_effect marker_effect shift treatment_odds",

@@ -115,17 +115,17 @@ def sets(sizes, layout="fused"):
 def test_what_the_kernel_does_not_take_is_padded(monkeypatch):
     monkeypatch.setattr(_varlen, "_is_new_enough", lambda _: True)
     half = torch.bfloat16
-    assert _varlen.can_fuse(half, 64, sets([3, 4]), sets([2, 2], "uniform"), device=CUDA)
-    assert not _varlen.can_fuse(torch.float32, 64, sets([3, 4]), sets([5, 1]), device=CUDA)
-    assert not _varlen.can_fuse(half, 12, sets([3, 4]), sets([5, 1]), device=CUDA)  # no multiple of 8
-    assert not _varlen.can_fuse(half, 192, sets([3, 4]), sets([5, 1]), device=CUDA)  # too wide with a weight
-    assert not _varlen.can_fuse(half, 64, sets([3, 0]), sets([3, 2]), device=CUDA)  # keys without queries
-    assert _varlen.can_fuse(half, 64, sets([3, 0]), sets([3, 0]), device=CUDA)
-    assert not _varlen.can_fuse(half, 64, sets([0, 0]), sets([0, 0]), device=CUDA)
-    assert not _varlen.can_fuse(half, 64, sets([3, 3], "uniform"), sets([3, 3], "uniform"), device=CUDA)
-    assert not _varlen.can_fuse(half, 64, sets([3, 4]), sets([5, 1]), device=torch.device("cpu"))
+    assert _varlen.can_fuse(half, sets([3, 4]), sets([2, 2], "uniform"), dim_head=64, device=CUDA)
+    assert not _varlen.can_fuse(torch.float32, sets([3, 4]), sets([5, 1]), dim_head=64, device=CUDA)
+    assert not _varlen.can_fuse(half, sets([3, 4]), sets([5, 1]), dim_head=12, device=CUDA)  # no multiple of 8
+    assert not _varlen.can_fuse(half, sets([3, 4]), sets([5, 1]), dim_head=192, device=CUDA)  # too wide with a weight
+    assert not _varlen.can_fuse(half, sets([3, 0]), sets([3, 2]), dim_head=64, device=CUDA)  # keys without queries
+    assert _varlen.can_fuse(half, sets([3, 0]), sets([3, 0]), dim_head=64, device=CUDA)
+    assert not _varlen.can_fuse(half, sets([0, 0]), sets([0, 0]), dim_head=64, device=CUDA)
+    assert not _varlen.can_fuse(half, sets([3, 3], "uniform"), sets([3, 3], "uniform"), dim_head=64, device=CUDA)
+    assert not _varlen.can_fuse(half, sets([3, 4]), sets([5, 1]), dim_head=64, device=torch.device("cpu"))
     monkeypatch.setattr(_varlen, "_is_new_enough", lambda _: False)
-    assert not _varlen.can_fuse(half, 64, sets([3, 4]), sets([5, 1]), device=CUDA)
+    assert not _varlen.can_fuse(half, sets([3, 4]), sets([5, 1]), dim_head=64, device=CUDA)
 
 
 def test_the_layout_is_chosen_by_the_device():

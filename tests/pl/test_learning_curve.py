@@ -62,5 +62,5 @@ def test_errors():
         pl.learning_curve(pd.DataFrame({"n_train": [5], "score": [np.nan]}))
     with pytest.raises(ValueError, match=r"several labels \['sex', 'age'\]: select the rows of one"):
         pl.learning_curve(pd.DataFrame({"n_train": [5, 5], "score": [0.1, 0.2], "label": ["sex", "age"]}))
-    with pytest.raises(ValueError, match="level=95 is not a confidence level"):
+    with pytest.raises(ValueError, match="level=95 must be a number between 0 and 1"):
         pl.learning_curve(repeats(), level=95)

@@ -129,7 +129,7 @@ def test_messages_of_standardize_markers():
     adata = two_cohorts()
     with pytest.raises(KeyError, match="cofactor has no entry for cohort 'b'"):
         pp.standardize_markers(adata, "cohort", cofactor={"a": 5.0})
-    with pytest.raises(ValueError, match="cofactor of cohort 'a' is -1"):
+    with pytest.raises(ValueError, match="cofactor=-1 must be a finite number above 0"):
         pp.standardize_markers(adata, "cohort", cofactor=-1)
     with pytest.raises(KeyError, match=r"no 'standardized' of pp\.standardize_markers"):
         pp.standardize_markers(adata, "cohort", like=two_cohorts())

@@ -196,7 +196,7 @@ def test_bootstrap_brackets_the_pooled_score() -> None:
     pd.testing.assert_frame_equal(out, again)
     with pytest.raises(ValueError, match="interval must be one of"):
         result.summary(interval="normal")
-    with pytest.raises(ValueError, match="level is a confidence level"):
+    with pytest.raises(ValueError, match="level=95 must be a number between 0 and 1"):
         result.summary(level=95)
 
 

@@ -120,7 +120,8 @@ class MuDataSetup:
 
         Examples
         --------
-        >>> import mudata, scset_tools as sst
+        >>> import logging, mudata, scset_tools as sst
+        >>> logging.getLogger("scvi").setLevel(logging.WARNING)
         >>> cells = sst.datasets.perturbation_cohort(n_samples=6, n_cells=40)
         >>> mdata = mudata.MuData({"rna": cells[:, :8].copy(), "adt": cells[:, 8:].copy()})
         >>> sst.MAESTRO.setup_mudata(mdata, "sample", modalities=["rna", "adt"])

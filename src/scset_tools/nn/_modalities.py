@@ -48,7 +48,13 @@ class Parts:
     n_samples: int
 
     def seeds(self, seed: Tensor) -> Tensor:
-        """A seed for each part, (parts,), from those of the samples, (samples,)."""
+        """A seed for each part, (parts,).
+
+        Parameters
+        ----------
+        seed
+            Seed of each sample, (samples,).
+        """
         return seed[self.sample] ^ (self.code << 40)
 
     def pool(self, z: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -66,7 +72,13 @@ class Parts:
         return out.index_add(z.ndim - 2, self.sample, z * weight)
 
     def spread(self, weights: Tensor) -> Tensor:
-        """Weights of cells within their part, (cells, heads) in the order of the parts, as weights within the sample, in the order of the batch."""
+        """Weights of cells within the sample, in the order of the batch, (cells, heads).
+
+        Parameters
+        ----------
+        weights
+            Weights of cells within their part, in the order of the parts, (cells, heads).
+        """
         part = sample_of_cell(self.ptr, n_cells=len(weights))
         return torch.empty_like(weights).index_copy(
             0, self.order, weights * self.weight.to(weights.dtype)[part][:, None]
@@ -134,7 +146,13 @@ class ModalityParts(nn.Module):
         return Parts(order, ptr_from_sizes(sizes), of_part, code, self.kind_of(code), weight, len(ptr) - 1)
 
     def kind_of(self, code: Tensor) -> Tensor:
-        """Kind of a part by its modalities, int64."""
+        """Kind of a part by its modalities, int64 (parts,).
+
+        Parameters
+        ----------
+        code
+            Modalities of each part, as from :meth:`codes`, (parts,).
+        """
         if self.is_paired:
             return torch.zeros_like(code)
         bits = (code[:, None] >> torch.arange(self.n_modalities, device=code.device)) & 1

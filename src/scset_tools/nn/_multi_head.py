@@ -59,7 +59,7 @@ class MultiHeadAttention(nn.Module):
         """
         d, h = x.shape[-1], self.n_heads
         of_x = PackedSets.of([len(x)] * len(y_sets.sizes), x.device) if x_sets is None else x_sets
-        if can_fuse(compute_dtype(x), d // h, of_x, y_sets, device=x.device):
+        if can_fuse(compute_dtype(x), of_x, y_sets, dim_head=d // h, device=x.device):
             return self._fused(x, x_sets, of_x, y, y_sets, log_weight)
         n_samples, n_keys = len(y_sets.sizes), sum(y_sets.sizes)
         n_queries = n_samples * len(x) if x_sets is None else sum(x_sets.sizes)

@@ -125,7 +125,7 @@ class TransformerBlock(nn.Module):
         if not len(qkv):
             return qkv[:, : qkv.shape[1] // 3]
         if not sets.is_uniform and can_fuse(
-            qkv.dtype, qkv.shape[1] // 3 // self.n_heads, sets, sets, device=qkv.device
+            qkv.dtype, sets, sets, dim_head=qkv.shape[1] // 3 // self.n_heads, device=qkv.device
         ):
             q, k, v = qkv.unflatten(-1, (3, self.n_heads, -1)).unbind(1)
             return attend_packed(q, k, v, q_sets=sets, k_sets=sets).flatten(-2)

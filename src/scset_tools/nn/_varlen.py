@@ -36,7 +36,7 @@ def _is_new_enough(device: torch.device) -> bool:
 
 
 def can_fuse(
-    dtype: torch.dtype, dim_head: int, q_sets: PackedSets, k_sets: PackedSets, *, device: torch.device
+    dtype: torch.dtype, q_sets: PackedSets, k_sets: PackedSets, *, dim_head: int, device: torch.device
 ) -> bool:
     """Whether the fused attention takes these sets: half precision on a CUDA card of the Ampere generation or later.
 

@@ -78,7 +78,7 @@ def test_new_samples_are_drawn(model):
         plain.sample_vectors()
     plain.train(**FIT)
     assert plain.sample_vectors(2).shape == (2, 6)
-    with pytest.raises(ValueError, match="n=0 must be 1 or more"):
+    with pytest.raises(ValueError, match="n=0 must be a whole number of 1 or more"):
         plain.sample_vectors(0)
 
 
@@ -138,5 +138,5 @@ def test_a_sample_without_the_covariate_has_no_counterfactual(model):
     cells.obs["condition"] = cells.obs["condition"].where(cells.obs["sample"] != "s02")
     with pytest.raises(ValueError, match=r"'condition' is missing for 1 of 1 samples \(first: \['s02'\]\)"):
         model.counterfactual("s02", "condition", "case", adata=cells, n_cells=2, n_draws=1)
-    with pytest.raises(ValueError, match="n_draws=0 must be 1 or more"):
+    with pytest.raises(ValueError, match="n_draws=0 must be a whole number of 1 or more"):
         model.counterfactual("s00", "condition", "case", n_draws=0)
