@@ -112,11 +112,11 @@ def test_rows_equal_those_in_memory(storage, tmp_path, small_parts, monkeypatch)
 def test_a_file_in_shards_is_not_sent_through_zarr_and_others_are(tmp_path, monkeypatch):
     readers = {
         s: RowReader(stored(s, tmp_path / s)[0])
-        for s in ("shards", "store", "blosc", "zarr")
+        for s in ("shards", "store", "blosc")  # a plain zarr file is one or the other by the version of anndata
         if not (tmp_path / s).mkdir()
     }
     kinds = {s: type(r._stored._values).__name__ for s, r in readers.items()}
-    assert kinds == {"shards": "_Sharded", "store": "_Sharded", "blosc": "_Plain", "zarr": "_Plain"}
+    assert kinds == {"shards": "_Sharded", "store": "_Sharded", "blosc": "_Plain"}
     readers["store"].csr(np.arange(3))  # boundaries of rows, and what is known of the store
     monkeypatch.setattr(zarr.Array, "__getitem__", lambda *args: pytest.fail("zarr was asked"))
     assert readers["store"].csr(np.arange(N)).nnz == matrix().nnz
