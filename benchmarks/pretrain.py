@@ -347,7 +347,7 @@ def write(csv: Path) -> None:
     if len(first) >= MIN_COHORTS:
         figure(table, FIGURE)
     text = (
-        f"{hardware_line()}, shared. Seeds {seeds}; {N_SPLITS} splits (fine-tuning: {N_SPLITS_TUNED} for each seed), AUROC on a third of the samples. One pretraining "
+        f"{hardware_line()}, shared. Seeds {', '.join(map(str, seeds))}; {N_SPLITS} splits (fine-tuning: {N_SPLITS_TUNED} for each seed), AUROC on a third of the samples. One pretraining "
         f"took {times.mean():.0f} processor seconds ({times.min():.0f} to {times.max():.0f}), {times.sum() / 60:.1f} minutes for all {len(times)}. Markers of the cohort that the pretraining knew, and samples "
         f"that it saw: {read_of}.\n\nMean over cohorts of the means over splits and seeds:\n\n{markdown(over_cohorts(table), 'labelled samples')}\n\n"
         f"Differences on the same splits, mean over cohorts with the interval of Student's t over cohorts:\n\n{markdown(differences(table), 'difference in AUROC')}\n\n"
