@@ -139,7 +139,6 @@ def checks_numbers(function: Call) -> Call:
         check_numbers(annotations, given)
         return function(*args, **kwargs)
 
-    vars(checked)["_checks_numbers"] = True
     return checked  # type: ignore[return-value]
 
 
