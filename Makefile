@@ -68,7 +68,7 @@ format: $(VENV)/.installed-lint  ## ruff: mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: $(VENV)/.installed-lint  ## mypy on src
+types: $(VENV)/.installed-lint $(VENV)/.installed-test  ## mypy on src, with the optional packages there to be looked at
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-bench  ## every script of benchmarks/, one after the other
