@@ -97,6 +97,8 @@ def test_another_run_does_not_go_on_from_a_checkpoint(run, make, says):
         ({"seed": 5}, r"split \(s0\d: 'training' then, 'validation' now"),
         ({"batch_size": 2}, r"arguments of the training \(batch_size: 4 then, 2 now"),
         ({"plan_kwargs": {"lr": 0.5}}, r"lr: [\d.]+ then, 0.5 now"),
+        ({"gradient_clip_val": 0.5}, r"gradient_clip_val: 1.0 then, 0.5 now"),
+        ({"max_epochs": 1}, r"run\d* holds the state after 2 epochs, more than max_epochs=1. Ask for as many"),
     ],
 )
 def test_other_arguments_of_training_are_not_passed_over(run, arguments, says):
@@ -157,6 +159,82 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_first_epoch(tmp_pat
         maestro().train(**FIT, checkpoint_dir=tmp_path / "file")
 
 
+def few_other_values():
+    """Five cells of one sample, which are no more than others."""
+    adata = make_cohort()
+    adata.X = np.asarray(adata.X).copy()
+    adata.X[np.flatnonzero(adata.obs["sample"] == "s03")[-5:]] *= 2
+    return adata
+
+
+def test_some_cells_of_one_sample_with_other_values_are_another_run(run):
+    with pytest.raises(ValueError, match="checksum of the values of some cells"):
+        maestro(few_other_values()).train(**FIT, checkpoint_dir=run[0])
+
+
+def test_frozen_parts_are_a_part_of_the_run(run):
+    model = maestro()
+    model.freeze(["pooling"])
+    with pytest.raises(ValueError, match=r"frozen parts \(1 are new: \['pooling'\]\)"):
+        model.train(**FIT, checkpoint_dir=run[0])
+
+
+# ---- fine-tuning
+
+OTHER = {
+    "label": ({"label_key": "other"}, r"labels \(condition: .* then, none now; other: none then"),
+    "mode": ({"mode": "partial"}, r"mode: 'end_to_end' then, 'partial' now"),
+    "head": ({"head": "mlp", "n_hidden": 4}, "n_layers: 0 then, 2 now; n_hidden: none then, 4 now"),
+    "class_weight": ({"class_weight": None}, "class_weight: 'balanced' then, None now"),
+}
+
+
+def _finetune(model, folder, **how):
+    model.finetune(
+        **{"label_key": "condition", "mode": "end_to_end", **{**FIT, "max_epochs": 1}, **how}, checkpoint_dir=folder
+    )
+
+
+@pytest.fixture(scope="module", params=["MAESTRO", "ScSet"])
+def finetuned(request, tmp_path_factory):
+    """A model that was fine-tuned, and the folder of that run."""
+    adata, folder = make_cohort(), tmp_path_factory.mktemp("finetuned")
+    adata.obs["other"] = adata.obs["sample"].isin(["s00", "s01", "s02", "s06"]).map({True: "case", False: "control"})
+    cls = getattr(sst, request.param)
+    cls.setup_anndata(adata, "sample")
+    small = SMALL if cls is sst.MAESTRO else {"n_latent": 4, "n_heads": 2, "n_cells": 8, "random_state": 0}
+    model = cls(adata, **small)
+    model.train(**{**FIT, "max_epochs": 1})
+    _finetune(model, folder)
+    return model, folder
+
+
+@pytest.mark.parametrize("other", OTHER)
+def test_another_fine_tuning_does_not_go_on_from_a_checkpoint(finetuned, other):
+    model, folder = finetuned
+    arguments, says = OTHER[other]
+    with pytest.raises(ValueError, match=says) as error:
+        _finetune(model, folder, **arguments)
+    assert f"{folder} holds the state of another run" in str(error.value)
+
+
+def test_a_head_on_frozen_vectors_belongs_to_its_labels_and_encoder(finetuned, tmp_path):
+    model, _ = finetuned
+    how = {"mode": "frozen", "head": "mlp"}
+    _finetune(model, tmp_path, **how)
+    with pytest.raises(ValueError, match="labels"):
+        _finetune(model, tmp_path, **how, label_key="other")
+    weight = next(model.module.parameters())
+    with torch.no_grad():
+        weight.mul_(1.01)
+    try:
+        with pytest.raises(ValueError, match="checksum of the encoder"):
+            _finetune(model, tmp_path, **how)
+    finally:
+        with torch.no_grad():
+            weight.div_(1.01)
+
+
 # ---- interruptions
 
 
@@ -187,6 +265,16 @@ def test_an_interruption_arrives_as_it_is_and_the_model_knows_how_far_it_came(er
         sst.MAESTRO.load(str(tmp_path / "model"), adata=make_cohort()).get_attention()
     model.train(**FIT)
     assert model.stopped_after_ is None
+
+
+def test_an_interrupted_fine_tuning_goes_on_to_the_same_head(finetuned, tmp_path):
+    model, _ = finetuned
+    _finetune(model, None, max_epochs=4)
+    once = model.predict_proba()
+    with pytest.raises(RuntimeError, match="no power"):
+        _finetune(model, tmp_path, max_epochs=4, callbacks=[Interrupt(RuntimeError("no power"))])
+    _finetune(model, tmp_path, max_epochs=4)
+    pd.testing.assert_frame_equal(model.predict_proba(), once)
 
 
 def test_an_interruption_before_the_first_step_leaves_random_weights():

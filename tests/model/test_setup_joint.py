@@ -351,6 +351,40 @@ def test_new_data_that_do_not_fit(fitted):
         model.get_sample_representation(cohort("unpaired"))
 
 
+def _rename_feature(mdata):
+    mdata["adt"].var_names = ["CD8", "CD4", "CD19"]
+
+
+def _rename_sample(mdata):
+    mdata.obs["sample"] = mdata.obs["sample"].cat.rename_categories({"s03": "other"})
+
+
+def _turn_labels(mdata):
+    mdata.obs["condition"] = mdata.obs["condition"].map({"case": "control", "control": "case"})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_rename_feature, r"mdata\['adt'\].var_names differ"),
+        (_rename_sample, r"mdata.obs\['sample'\] differ"),
+        (_turn_labels, r"mdata.obs\['condition'\] differ"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:This .* is not trained")
+def test_what_changes_after_the_set_up_is_told(kind, change, says):
+    mdata = cohort()
+    cls, arguments = MODELS[kind]
+    cls.setup_mudata(mdata, "sample", modalities=BOTH, labels_key="condition")
+    model = cls(mdata, random_state=0, **arguments)
+    mdata.obs["unrelated"] = 1
+    change(mdata)
+    with pytest.raises(ValueError, match=f"mdata is no longer what it was when it was set up: {says}"):
+        model.get_sample_representation()
+    with pytest.raises(ValueError, match=says):
+        model.train(**FIT)
+
+
 def test_a_copy_is_set_up_anew_and_other_models_say_why_not():
     mdata = cohort()
     sst.MAESTRO.setup_mudata(mdata, "sample", modalities=BOTH)

@@ -20,12 +20,17 @@ def odd_cohort():
     of_sample = dict(zip(adata.obs["sample"].cat.categories, [ODD[0], ODD[1]] * 4, strict=True))
     adata.obs["disease/state"] = adata.obs["sample"].map(of_sample).astype(str).astype("category")
     adata.obs["cell/type"] = pd.Categorical(np.take(ODD, np.arange(adata.n_obs) % len(ODD)))
+    adata.obs["sample/id"] = adata.obs["sample"]
     return adata
 
 
 def through_files(adata, folder):
     adata = adata.copy()
-    del adata.obs["disease/state"], adata.obs["cell/type"]  # the user's own columns, which zarr cannot hold
+    del (
+        adata.obs["disease/state"],
+        adata.obs["cell/type"],
+        adata.obs["sample/id"],
+    )  # the user's own columns, which zarr cannot hold
     adata.write_h5ad(folder / "a.h5ad")
     yield ad.read_h5ad(folder / "a.h5ad")
     adata.write_zarr(folder / "a.zarr")
@@ -36,7 +41,7 @@ def through_files(adata, folder):
 def test_attributions_to_odd_names_come_back(name, tmp_path):
     adata = odd_cohort()
     cls = getattr(sst, name)
-    cls.setup_anndata(adata, "sample", labels_key="disease/state")
+    cls.setup_anndata(adata, "sample/id", labels_key="disease/state")
     model = cls(adata, **(SMALL if name == "MAESTRO" else {"n_hidden": 8, "n_latent": 4, "random_state": 0}))
     model.train(**FIT)
     model.annotate_attributions("disease/state", groupby="cell/type", n_cells=5, n_steps=2)
@@ -48,6 +53,23 @@ def test_attributions_to_odd_names_come_back(name, tmp_path):
         np.testing.assert_allclose(back.obs[key], adata.obs[key])
         assert sorted(_keys.name_of(column, back.uns) for column in back.varm[key]) == sorted(ODD)
         assert set(back.uns) == set(adata.uns)
+        about = f"{name.lower()}_attribution_disease%2Fstate"
+        pd.testing.assert_frame_equal(back.uns[about]["scores"], adata.uns[about]["scores"], check_column_type=False)
+        assert _keys.name_of(back.uns[about]["scores"].index.name) == "sample/id"
+
+
+@pytest.mark.parametrize("name", ["MAESTRO", "PaSCient"])
+def test_a_column_without_a_name_is_the_one_that_is_read(name):
+    adata = make_cohort()
+    adata.obs[""] = adata.obs["condition"].to_numpy()
+    adata.obs["labels"] = adata.obs["study"].to_numpy()  # scvi-tools' own name for what has none
+    cls = getattr(sst, name)
+    cls.setup_anndata(adata, "sample", labels_key="")
+    model = cls(adata, **(SMALL if name == "MAESTRO" else {"n_hidden": 8, "n_latent": 4, "random_state": 0}))
+    if name == "MAESTRO":
+        model.train(**FIT)
+        model.finetune("")
+    assert sorted(model.heads[""].classes) == ["case", "control"]
 
 
 def test_classes_of_two_labels_do_not_replace_each_other():

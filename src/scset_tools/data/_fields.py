@@ -35,7 +35,9 @@ SEEN = "seen"
 class _Column:
     """A column of ``obs`` that a manager keeps codes of."""
 
-    _original_attr_key: str
+    def __init__(self, registry_key: str, key: str) -> None:
+        super().__init__(registry_key, key)  # type: ignore[call-arg]  # a field of scvi-tools comes next
+        self._original_attr_key = key  # scvi-tools takes a column without a name for none
 
     @property
     def attr_key(self) -> str:

@@ -186,8 +186,9 @@ class RowReader:
 
     def _csr(self, x: Any) -> sparse.csr_array:
         x = _checks.filled(_in_memory(x))
-        if not sparse.issparse(x) and x.dtype == np.float16:  # of which scipy makes no sparse array
-            x = x.astype(np.float32)
+        if not sparse.issparse(x) and (x.dtype == np.float16 or not x.dtype.isnative):
+            with np.errstate(over="ignore"):
+                x = x.astype(np.float32)  # of neither does scipy make a sparse array
         is_canonical = self._is_canonical or (isinstance(x, sparse.csr_array) and x.has_canonical_format)
         x = sparse.csr_array(x)
         if is_canonical:

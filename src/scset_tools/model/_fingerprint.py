@@ -12,16 +12,22 @@ from scvi import REGISTRY_KEYS
 
 from scset_tools.data._index import SampleIndex
 
-N_CELLS = 64
-"""Cells whose features are compared; the check of all would read the whole file."""
+N_CELLS, N_VALUES = 4096, 2**21
+"""Most cells, and most values of theirs, that are compared; the check of all would read the whole file."""
 
-FREE = ("pin_memory", "num_workers", "persistent_workers", "prefetch_factor", "multiprocessing_context", "seed")
-"""Arguments of a splitter that change no result, and the seed, which is compared as the split that it gives."""
+FREE = (
+    "pin_memory",
+    "num_workers",
+    "persistent_workers",
+    "prefetch_factor",
+    "multiprocessing_context",
+    "seed",
+    "vectors",
+)
+"""Arguments of a splitter that change no result, the seed, which is compared as the split that it gives, and vectors, as what they come from."""
 
 
-def fingerprint(
-    model: Any, splitter: Any, *, splitter_kwargs: Mapping[str, Any], plan_kwargs: Mapping[str, Any]
-) -> dict:
+def fingerprint(model: Any, splitter: Any, *, arguments: Mapping[str, Any], about: Mapping[str, Any]) -> dict:
     """Model, arguments, set-up, features, samples with their sizes and labels, split, and some of the numbers.
 
     Parameters
@@ -30,8 +36,10 @@ def fingerprint(
         The model that is trained.
     splitter
         Its splitter: what the run trains and validates on.
-    splitter_kwargs, plan_kwargs
-        Arguments of the splitter and the plan.
+    arguments
+        Those of the splitter and the plan, and of the trainer what changes its steps.
+    about
+        What else tells this run from others, by aspect.
     """
     from scset_tools import __version__
 
@@ -50,16 +58,30 @@ def fingerprint(
         "version": __version__,
         "arguments of the model": plain({**model.init_params_["non_kwargs"], **model.init_params_["kwargs"]}),
         "arguments of the set-up": plain(model.registry["setup_args"]),
-        "arguments of the training": plain(
-            {**{k: v for k, v in splitter_kwargs.items() if k not in FREE}, **dict(plan_kwargs)}
-        ),
+        "arguments of the training": plain({k: v for k, v in arguments.items() if k not in FREE}),
         "features": [str(name) for name in model.get_var_names()],
         "samples": [str(name) for name in names],
         "number of cells": {str(name): int(size) for name, size in zip(names, index.sizes, strict=True)},
         **_columns(manager, index),
         "split": of_split,
-        "checksum of the values of some cells": _checksum(manager),
+        "checksum of the values of some cells": _checksum(manager, codes),
+        "frozen parts": list(model.module.frozen),
+        **{aspect: plain(value) for aspect, value in about.items()},
     }
+
+
+def digest(*arrays: Any) -> str:
+    """Checksum of arrays.
+
+    Parameters
+    ----------
+    *arrays
+        In their order.
+    """
+    found = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def plain(value: Any) -> Any:
@@ -100,15 +122,17 @@ def _columns(manager: Any, index: SampleIndex) -> dict[str, dict[str, str]]:
                 of_sample[str(name)] = known[int(value)] if known is not None and is_code else str(value)
             else:
                 own = np.sort(own.astype(str) if own.dtype == object else own)
-                of_sample[str(name)] = hashlib.blake2b(own.tobytes(), digest_size=8).hexdigest()
+                of_sample[str(name)] = digest(own)
         found[f"{key} of samples"] = of_sample
     return found
 
 
-def _checksum(manager: Any) -> str:
-    """Checksum of the features of some cells, which are picked by their names: in another order they are the same."""
+def _checksum(manager: Any, codes: np.ndarray) -> str:
+    """Checksum of the features of some cells of each sample, picked by their names: in another order they are the same."""
     names = manager.adata.obs_names.to_numpy().astype(str)
     ranks = pd.util.hash_array(names.astype(object), categorize=False)
-    rows = np.argsort(ranks, kind="stable")[:N_CELLS]
-    x = manager.reader()(rows)
-    return hashlib.blake2b(np.ascontiguousarray(x).tobytes(), digest_size=8).hexdigest()
+    of_sample = pd.Series(ranks).groupby(codes).rank(method="first").to_numpy()
+    reader = manager.reader()
+    n_cells = min(N_CELLS, max(1, N_VALUES // max(1, reader.n_features)))
+    rows = np.lexsort((ranks, of_sample))[:n_cells]
+    return digest(reader(rows))

@@ -43,13 +43,50 @@ def kept_join(mdata: MuData, model: str) -> AnnData | None:
 
 
 class JoinedFrom:
-    """The MuData of joined cells, for as long as somebody holds it; nothing of it has to agree with them."""
+    """The MuData of joined cells, for as long as somebody holds it: its names and columns are to be those that were joined.
 
-    def __init__(self, mdata: MuData) -> None:
+    Parameters
+    ----------
+    mdata
+        The MuData.
+    modalities
+        Those that were joined.
+    keys
+        Columns of ``obs`` that were read, of the MuData or of its modalities.
+    """
+
+    def __init__(self, mdata: MuData, modalities: Sequence[str], keys: Sequence[str]) -> None:
         self.mdata = weakref.ref(mdata)
+        self._modalities, self._keys = list(modalities), list(keys)
+        self._then = self._now(mdata)
 
     def __call__(self) -> None:
-        """Nothing to compare: the joined cells are a copy."""
+        """Raise ValueError if what the joined cells, which are a copy, were called is no longer what they are called."""
+        mdata = self.mdata()
+        if mdata is None:
+            return
+        now = self._now(mdata)
+        for what, then in self._then.items():
+            if now.get(what) is not then and not then.equals(now.get(what)):
+                msg = (
+                    f"mdata is no longer what it was when it was set up: {what} differ. Set it up again (setup_mudata) and build the model anew; "
+                    "a trained model takes changed data as a copy: mdata.copy()."
+                )
+                raise ValueError(msg)
+
+    def _now(self, mdata: MuData) -> dict[str, pd.Index]:
+        """Names of cells and features, and columns as text, by what they are called in messages."""
+        found = {}
+        for name in self._modalities:
+            if name in mdata.mod:
+                found |= {f"mdata[{name!r}].{of}": getattr(mdata.mod[name], of) for of in ("obs_names", "var_names")}
+        for where, obs in (
+            ("mdata", mdata.obs),
+            *((f"mdata[{m!r}]", mdata.mod[m].obs) for m in self._modalities if m in mdata.mod),
+        ):
+            columns = [key for key in self._keys if key in obs]
+            found |= {f"{where}.obs[{key!r}]": pd.Index(obs[key].astype(object).astype(str)) for key in columns}
+        return found
 
 
 def recipe_of(

@@ -53,11 +53,11 @@ class MuDataSetup:
     def _remember(self, mdata: MuData) -> None:
         """Keep the MuData in sight: what is said of cells there is to agree, or results are to go back to it."""
         manager = self.adata_manager  # type: ignore[attr-defined]
+        keys = list(obs_keys(self.registry["setup_args"]))  # type: ignore[attr-defined]
         if self.joined_ is not None:
-            manager.beside = JoinedFrom(mdata)
+            manager.beside = JoinedFrom(mdata, self.joined_["modalities"], keys)
         else:
-            keys = obs_keys(self.registry["setup_args"])  # type: ignore[attr-defined]
-            manager.beside = _Columns(mdata, str(self.modality_), list(keys))
+            manager.beside = _Columns(mdata, str(self.modality_), keys)
 
     @classmethod
     @docs.dedent

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -21,8 +23,8 @@ from scset_tools.train._quiet import without_adverts
 from scset_tools.train._run_folder import alone_in, require_room
 
 MONITOR = "loss_validation"
-
-
+OF_STEPS = ("gradient_clip_val", "gradient_clip_algorithm", "precision", "accumulate_grad_batches")
+"""Arguments of the trainer that change what a step does."""
 VALIDATION_SHARE = 0.1
 """Of the samples, where something watches validation and the user did not say how to split."""
 
@@ -51,8 +53,12 @@ def run_training(
     splitter_kwargs: dict[str, Any],
     plan_kwargs: dict[str, Any],
     trainer_kwargs: dict[str, Any],
+    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Train ``model.module`` and set what scvi-tools models have after training (history, indices, trainer)."""
+    """Train ``model.module`` and set what scvi-tools models have after training (history, indices, trainer).
+
+    ``about`` is what else a checkpoint must agree in, by aspect.
+    """
     require_known_device(trainer_kwargs.get("accelerator"))
     resume = None if checkpoint_dir is None else ResumeCheckpoint(checkpoint_dir)
     state = None
@@ -85,15 +91,21 @@ def run_training(
     if plan.reduce_lr_on_plateau:
         where = (splitter.n_val, splitter.n_watched)
         _require_validation("lr_schedule='plateau'", plan.lr_scheduler_metric, "lr_scheduler_metric", *where)
+    if max_epochs is None:
+        max_epochs = default_max_epochs(model._default_steps(splitter), splitter.n_batches())
     if resume is not None:
-        resume.fingerprint = fingerprint(model, splitter, splitter_kwargs=splitter_kwargs, plan_kwargs=plan_kwargs)
+        of_training = {
+            **splitter_kwargs,
+            **plan_kwargs,
+            **{k: trainer_kwargs[k] for k in OF_STEPS if k in trainer_kwargs},
+        }
+        resume.fingerprint = fingerprint(model, splitter, arguments=of_training, about=about)
     if resume is not None and state is not None:
         resume.require_same_run(state)
+        resume.require_epochs_left(state, max_epochs)
         trainer_kwargs.setdefault("ckpt_path", str(resume.path))
     if state is None:
         model._before_training(model.module, splitter)
-    if max_epochs is None:
-        max_epochs = default_max_epochs(model._default_steps(splitter), splitter.n_batches())
     # as names and before training: a checkpoint of the model has them, and rows mean nothing in another AnnData
     model.train_samples_, model.validation_samples_, model.test_samples_ = splitter.names()
     with without_adverts():

@@ -152,6 +152,24 @@ class ResumeCheckpoint(Checkpoint):
             )
             raise ValueError(msg)
 
+    def require_epochs_left(self, state: Mapping[str, Any], max_epochs: int) -> None:
+        """Raise ValueError if the interrupted run came further than this one is to go.
+
+        Parameters
+        ----------
+        state
+            What :meth:`read` gave.
+        max_epochs
+            Of this run.
+        """
+        n_done = int(state["epoch"]) + 1
+        if 0 <= max_epochs < n_done:
+            msg = (
+                f"{self.path.parent} holds the state after {n_done} epochs, more than max_epochs={max_epochs}. Ask for as many at least, "
+                f"give this run a folder of its own (checkpoint_dir), or delete {self.path} to start anew."
+            )
+            raise ValueError(msg)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""
         is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs

@@ -54,12 +54,18 @@ def write_attributions(adata: AnnData, found: Attributions, *, key_added: str | 
         "head": found.head,
         "method": found.method,
         "baseline": found.baseline,
-        "scores": found.scores.rename(columns=_keys.key),
-        "baseline_scores": found.baseline_scores.rename(columns=_keys.key),
-        "completeness_error": found.completeness_error.rename(columns=_keys.key),
+        "scores": _storable(found.scores),
+        "baseline_scores": _storable(found.baseline_scores),
+        "completeness_error": _storable(found.completeness_error),
     }
     if found.group_names:
-        about["groups"] = found.groups.rename(columns=_keys.key)
+        about["groups"] = _storable(found.groups)
     if not is_var:
-        about["features"] = contrast.rename(columns=_keys.key)
+        about["features"] = _storable(contrast)
     adata.uns[_keys.key(whole)] = about
+
+
+def _storable(table: pd.DataFrame) -> pd.DataFrame:
+    """With columns, and a name of the index (the column of samples), that a file can hold as keys."""
+    name = table.index.name
+    return table.rename(columns=_keys.key).rename_axis(index=None if name is None else _keys.key(name))

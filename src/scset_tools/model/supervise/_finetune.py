@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 
 from scset_tools.model._base_module import Batch, SampleModule
+from scset_tools.model._fingerprint import digest
 from scset_tools.model._inference import represent_samples, score_cells
 from scset_tools.model._init_params import seeded
 from scset_tools.model._training import MONITOR, default_max_epochs, run_training
-from scset_tools.model.supervise._fitted import changed, pack_head
+from scset_tools.model.supervise._fitted import changed, pack_head, state_of
 from scset_tools.model.supervise._heads import Head, TimeToEventHead, make_head
 from scset_tools.model.supervise._labels_of import read_groups, read_labels, split_labelled
 from scset_tools.model.supervise._linear import fit_linear
@@ -293,11 +294,36 @@ class FineTuning:
             },
             plan_kwargs={k: use[k] for k in ("lr", "lr_backbone", "weight_decay", "lr_schedule")} | plan_kwargs,
             trainer_kwargs=trainer_kwargs,
+            about=self._about(),
         )
         part: Any
         for part in (*self.heads, *([] if self.encoder is None else [self.encoder])):
             part.eval()
         self.history = trained.history_
+
+    def _about(self) -> dict[str, Any]:
+        """What tells this fit from others of the same model and cells: labels, heads, and the weights that it starts from."""
+        own, names = self.model.module, self.dataset.index.names
+        of_label = {
+            one.target.name: [one.target.kind, digest(one.values)]
+            if self.is_cell
+            else {str(name): str(value) for name, value in zip(names, one.values, strict=True)}
+            for one in self.labels
+        }
+        about = {
+            "model": type(self.model).__name__,
+            "labels": of_label,
+            "arguments of finetune": {
+                "mode": self.mode,
+                "level": self.level,
+                "class_weight": self.use["class_weight"],
+                **self.arguments,
+            },
+            "frozen parts": own.frozen,
+        }
+        if self.is_frozen or self.model.is_trained_:  # random weights without a seed are others in each process
+            about["checksum of the encoder"] = digest(*(v.double() for v in state_of(own).values()))
+        return about
 
     def _some(self) -> Batch:
         """A few samples, or cells, of training."""
