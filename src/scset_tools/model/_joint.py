@@ -76,7 +76,7 @@ class JoinedFrom:
 
     def _now(self, mdata: MuData) -> dict[str, pd.Index]:
         """Names of cells and features, and columns as text, by what they are called in messages."""
-        found = {}
+        found: dict[str, pd.Index] = {}
         for name in self._modalities:
             if name in mdata.mod:
                 found |= {f"mdata[{name!r}].{of}": getattr(mdata.mod[name], of) for of in ("obs_names", "var_names")}
