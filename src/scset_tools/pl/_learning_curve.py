@@ -58,9 +58,6 @@ def learning_curve(
     ValueError
         If it has no rows or no finite score, several labels, probes or metrics, or ``level`` is no confidence level.
     """
-    if not 0 < level < 1:
-        msg = f"level={level} is not a confidence level between 0 and 1."
-        raise ValueError(msg)
     table = table_of(result, [x, y], caller="pl.learning_curve")
     for key in ("label", "probe", "metric"):
         if key in table and table[key].nunique() > 1:

@@ -15,7 +15,6 @@ from scset_tools.tl._design_tests import design_table
 from scset_tools.tl._designs import Design, design_groups, read_design
 from scset_tools.tl._intervals import benjamini_hochberg, bonferroni
 from scset_tools.tl._permuted_tests import rank_p_values, warn_of_few
-from scset_tools.tl._result import check_level
 from scset_tools.tl._splits import read_groups, seed_of
 
 if TYPE_CHECKING:
@@ -144,7 +143,6 @@ def association(
         )
         raise ValueError(msg)
     keys = [label_keys] if isinstance(label_keys, str) else list(label_keys)
-    check_level(level)
     if n_permutations < 0 or (blocks_key is not None and not n_permutations):
         msg = f"n_permutations={n_permutations} must be at least 0, and at least 1 with blocks_key={blocks_key!r}, which permutations stay within."
         raise ValueError(msg)

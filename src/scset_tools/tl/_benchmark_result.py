@@ -15,7 +15,7 @@ from scset_tools._numbers import checks_numbers
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._intervals import benjamini_hochberg, paired_difference
 from scset_tools.tl._probe import check_kind_metric
-from scset_tools.tl._result import check_level, overlap_ratio, summarize
+from scset_tools.tl._result import overlap_ratio, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,7 +148,6 @@ class BenchmarkResult(ShortRepr):
         if interval not in ("corrected", "t"):
             msg = f"interval must be 'corrected' or 't', not {interval!r}."
             raise ValueError(msg)
-        check_level(level)
         rows = []
         for (label_key, probe), part in self._of_label(label).groupby(KEYS[:2], sort=False):
             name = self.metric_of(label_key, metric)

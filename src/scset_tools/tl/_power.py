@@ -18,7 +18,6 @@ from scset_tools._permutation import permute_labels
 from scset_tools._short_repr import ShortRepr
 from scset_tools.tl._estimators import check_probe
 from scset_tools.tl._probe import Probe, check_kind_metric, read_input, run_parallel, score_once
-from scset_tools.tl._result import check_level
 from scset_tools.tl._splits import read_groups, seed_of, usable_cv
 from scset_tools.tl._targets import Target, read_target
 
@@ -64,7 +63,6 @@ class PowerResult(ShortRepr):
         power
             Between 0 and 1.
         """
-        check_level(power)
         sizes = np.unique(np.geomspace(4, 100 * self.n_pilot, 2000).round())
         found = []
         for curve in self._curves:
@@ -175,7 +173,6 @@ def power(
     if not 0 < alpha < 0.5 or n_draws < 3:
         msg = f"alpha must lie between 0 and 0.5, and n_draws be at least 3, but they are {alpha} and {n_draws}."
         raise ValueError(msg)
-    check_level(level)
     asked = np.array(sorted({int(n) for n in n_samples}))
     groups = read_groups(samples, groups_key, labels.rows)
     n_pilot = len(np.unique(groups))

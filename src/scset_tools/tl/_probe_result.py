@@ -13,7 +13,7 @@ from scset_tools._metrics import BOUNDS, METRICS, RANKINGS
 from scset_tools._numbers import checks_numbers
 from scset_tools.tl._estimators import score
 from scset_tools.tl._intervals import bootstrap_draws, bounded_interval, paired_difference, percentile_interval
-from scset_tools.tl._result import check_level, independent_units, overlap_ratio, summarize
+from scset_tools.tl._result import independent_units, overlap_ratio, summarize
 from scset_tools.tl._targets import Target
 
 SCORE = "score_"
@@ -108,7 +108,6 @@ class ProbeResult:
         n_units = independent_units(self._labels, groups)
         if interval != "bootstrap":
             return summarize(self.folds, interval=interval, level=level, n_units=n_units)
-        check_level(level)
         out = summarize(self.repeats(), interval="t", level=level, n_units=n_units)
         share = -(-n_resamples // self.n_repeats)
         generators = np.random.default_rng(rng).spawn(self.n_repeats)
@@ -155,7 +154,6 @@ class ProbeResult:
         if self.covariate_folds is None:
             msg = "This probe had no covariates: pass covariates=[...] to tl.probe."
             raise ValueError(msg)
-        check_level(level)
         groups = self.predictions.loc[self.predictions["repeat"] == 0, "group"].to_numpy()
         n_units = independent_units(self._labels, groups)
         ratio = overlap_ratio(self.folds) if interval == "corrected" else 0.0

@@ -48,7 +48,6 @@ def summarize(folds: pd.DataFrame, *, interval: str, level: float, n_units: Mapp
     if interval not in INTERVALS[:2]:
         msg = f"interval must be one of {INTERVALS[:2]} here, not {interval!r}."
         raise ValueError(msg)
-    check_level(level)
     ratio = overlap_ratio(folds) if interval == "corrected" else 0.0
     rows = []
     for metric in metrics_of(folds):
@@ -80,13 +79,6 @@ def summarize(folds: pd.DataFrame, *, interval: str, level: float, n_units: Mapp
 def overlap_ratio(folds: pd.DataFrame) -> float:
     """Mean size of the test part over that of the training part."""
     return float((folds["n_test"] / folds["n_train"]).mean())
-
-
-def check_level(level: float) -> None:
-    """Raise ValueError unless ``level`` is a confidence level."""
-    if not 0 < level < 1:
-        msg = f"level is a confidence level between 0 and 1 (0.95), not {level}."
-        raise ValueError(msg)
 
 
 def check_metric(metric: str, folds: pd.DataFrame) -> None:
