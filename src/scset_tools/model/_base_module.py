@@ -100,7 +100,7 @@ class SampleModule(BaseModuleClass):
         return torch.where(batch.x.isnan(), torch.nan, x) if self.is_open else x
 
     def baseline(self, batch: Batch) -> torch.Tensor | None:
-        """The mean cell of training, (cells, features), if the module keeps it; attributions start there.
+        """The mean of the registered cells, (cells, features), if the module keeps it; attributions start there.
 
         Parameters
         ----------

@@ -70,7 +70,7 @@ class ExplainedModel(SupervisedModel):
             ``"finetuned"`` explains the head that predicts ``label_key``, as ``predict`` does; ``"probe"`` a linear model that
             is fitted to the frozen vectors of all labelled samples. Default: the head if there is one.
         baseline
-            Where the path begins: ``"mean"``, the mean cell (of training, within the batch of each cell, where the model keeps it;
+            Where the path begins: ``"mean"``, the mean cell (of all registered cells, within the batch of each cell, where the model keeps it;
             otherwise the mean over samples of their mean cell), ``"zeros"``, or ``"reference"``, the mean cell of the samples
             of the reference. Default: zeros for models of counts, otherwise the mean.
         groupby

@@ -90,7 +90,7 @@ class MAESTRO(TakesCovariates):
     dropout_rate
         Dropout inside the attention blocks of the student.
     standardize
-        Whether features are centred and scaled by their mean and standard deviation over the training cells; within each
+        Whether features are centred and scaled by their mean and standard deviation over the registered cells; within each
         batch if ``batch_key`` was given. Without it cells enter as they are.
     covariate_dropout
         With ``covariate_keys``: share of the samples of a step of which the decoder is told no covariate, and share of the others in which
