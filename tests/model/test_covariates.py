@@ -55,13 +55,63 @@ def test_one_column_is_given_by_its_name(kind):
         ({"condition": "ordinal"}, ValueError, r"covariate_keys\['condition'\]='ordinal' is not one of"),
         (["one"], ValueError, r"The covariate adata.obs\['one'\] has 1 value"),
         (["none"], ValueError, r"The covariate adata.obs\['none'\] has 0 value"),
+        ({"flat": "continuous"}, ValueError, r"The covariate adata.obs\['flat'\] has 1 value \(\['3.5'\]\)"),
+        ({"gaps": "continuous"}, ValueError, r"The covariate adata.obs\['gaps'\] has 1 value"),
     ],
 )
 def test_what_is_no_covariate_is_refused(kind, keys, error, message):
     adata = make_cohort()
-    adata.obs["one"], adata.obs["none"] = "same", np.nan
+    adata.obs["one"], adata.obs["none"], adata.obs["flat"] = "same", np.nan, 3.5
+    adata.obs["gaps"] = np.where(adata.obs["condition"] == "case", 3.5, np.nan)
     with pytest.raises(error, match=message):
         MODELS[kind][0].setup_anndata(adata, "sample", covariate_keys=keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["sample"], r"covariate_keys names adata.obs\['sample'\], the samples themselves"),
+        ({"number": "continuous"}, r"covariate_keys names adata.obs\['number'\], the samples themselves"),
+        (["condition", "copy"], r"Each of the 8 values of the covariate adata.obs\['copy'\] is found in one sample alone"),
+        ({"age": "class"}, r"Each of the 8 values .*adata.obs\['age'\].*have it read as 'continuous'"),
+        (["some"], r"Each of the 7 values of the covariate adata.obs\['some'\] is found in one sample alone"),
+    ],
+)
+def test_a_covariate_that_tells_every_sample_is_refused(kind, keys, message):
+    """A decoder that knows the sample needs no vector: the vectors would be empty without a word."""
+    adata = make_cohort()
+    adata.obs["number"] = adata.obs["sample"].cat.codes.astype(int)
+    adata.obs["copy"] = "donor of " + adata.obs["sample"].astype(str)
+    adata.obs["some"] = adata.obs["copy"].where(adata.obs["sample"] != "s00")
+    sample_key = "number" if "number" in keys else "sample"
+    with pytest.raises(ValueError, match=message):
+        MODELS[kind][0].setup_anndata(adata, sample_key, covariate_keys=keys)
+
+
+def test_classes_of_cells_that_tell_every_sample_are_refused():
+    adata = make_cohort()
+    adata.obs["cluster"] = adata.obs["sample"].astype(str) + adata.obs["cell_type"].astype(str)
+    with pytest.raises(ValueError, match=r"Each of the 16 values of the covariate adata.obs\['cluster'\]"):
+        sst.ScSet.setup_anndata(adata, "sample", covariate_keys={"cluster": "cell"})
+
+
+def test_covariates_that_tell_most_samples_together_are_warned_of(kind):
+    """Four donors at two times: neither tells a sample, both together every one."""
+    adata = make_cohort()
+    number = adata.obs["sample"].cat.codes
+    adata.obs["donor"], adata.obs["time"] = "d" + (number // 2).astype(str), "t" + (number % 2).astype(str)
+    with pytest.warns(UserWarning, match=r"\['donor', 'time'\] tell 8 of 8 samples from all others") as caught:
+        MODELS[kind][0].setup_anndata(adata, "sample", covariate_keys=["donor", "time"])
+    assert caught[0].filename == __file__
+    MODELS[kind][0].setup_anndata(adata, "sample", covariate_keys=["donor"])  # two samples of each: nothing to say
+
+
+def test_new_samples_may_have_one_value_of_everything(kind):
+    """What is refused of training is no fault of new cells."""
+    model = build(kind)
+    model.train(**FIT)
+    new = make_cohort(1, seed=1, prefix="new")
+    assert np.isfinite(model.get_sample_representation(new).to_numpy()).all()
 
 
 def test_the_class_of_a_cell_is_for_a_decoder_of_single_cells():

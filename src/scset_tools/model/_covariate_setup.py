@@ -9,6 +9,7 @@ import torch
 
 from scset_tools import _checks
 from scset_tools.model._base import SampleModelClass
+from scset_tools.model._covariate_identity import require_shared
 from scset_tools.model._covariates import (
     KINDS,
     CellCovariates,
@@ -59,13 +60,21 @@ class TakesCovariates(SampleModelClass):
         KeyError
             If a key is not in ``adata``.
         ValueError
-            As for the other models; and if a covariate varies within a sample that must not, or has one value only.
+            As for the other models; and if a covariate varies within a sample that must not, has one value only, or tells every sample: a
+            decoder that knows the sample needs no vector.
         TypeError
             If given anything but an AnnData.
+
+        Warns
+        -----
+        UserWarning
+            If more than half of the samples have a combination of classes of their own.
         """
         _checks.require_anndata(adata, caller=f"{cls.__name__}.setup_anndata")
         is_new = "source_registry" not in kwargs
         kinds = read_kinds(adata, covariate_keys, sample_key, is_new=is_new, kinds=cls._covariate_kinds)
+        if is_new and kinds:
+            require_shared(adata, kinds, sample_key)
         super().setup_anndata(adata, sample_key, covariate_keys=kinds or None, **kwargs)
 
     @classmethod
