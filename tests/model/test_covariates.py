@@ -72,7 +72,10 @@ def test_what_is_no_covariate_is_refused(kind, keys, error, message):
     [
         (["sample"], r"covariate_keys names adata.obs\['sample'\], the samples themselves"),
         ({"number": "continuous"}, r"covariate_keys names adata.obs\['number'\], the samples themselves"),
-        (["condition", "copy"], r"Each of the 8 values of the covariate adata.obs\['copy'\] is found in one sample alone"),
+        (
+            ["condition", "copy"],
+            r"Each of the 8 values of the covariate adata.obs\['copy'\] is found in one sample alone",
+        ),
         ({"age": "class"}, r"Each of the 8 values .*adata.obs\['age'\].*have it read as 'continuous'"),
         (["some"], r"Each of the 7 values of the covariate adata.obs\['some'\] is found in one sample alone"),
     ],

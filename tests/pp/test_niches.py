@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from scipy.spatial import Delaunay
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import kneighbors_graph
 
@@ -175,3 +176,25 @@ def test_niches_of_tumours_differ_by_where_they_lie(shared_data):
     relative = pd.Series(sd / np.sqrt(p * (1 - p)), index=tissues.obs["tissue_architecture"].astype(str))
     mean = relative.groupby(level=0).mean()  # measured: 0.53, 0.40 and, of hardly any other cells, 0.31
     assert mean["compartmentalized"] > 1.15 * mean["mixed"] > 1.15 * mean["cold"]
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own imports
+@pytest.mark.parametrize("how", [{"n_neighs": 6}, {"radius": 25.0}, {"delaunay": True}], ids=str)
+def test_squidpys_graph_is_read(how):
+    """Its neighbours are those of the same rule here, in each tissue; Delaunay triangles are scipy's."""
+    squidpy = pytest.importorskip("squidpy", reason="the optional package squidpy is not installed")
+    adata = tissue()
+    adata.obs["sample"] = adata.obs["sample"].astype("category")
+    squidpy.gr.spatial_neighbors(adata, coord_type="generic", library_key="sample", **how)
+    found = pp.niches(adata, "sample", graph_key="spatial_connectivities", n_niches=None, min_cells=1)
+    if "delaunay" in how:
+        expected = {}
+        for s in adata.obs["sample"].unique():
+            names = adata.obs_names[adata.obs["sample"] == s]
+            pairs = Delaunay(adata[names].obsm["spatial"]).vertex_neighbor_vertices
+            for i, name in enumerate(names):
+                expected[f"{s}: {name}"] = {name, *names[pairs[1][pairs[0][i] : pairs[0][i + 1]]]}
+        assert members(found) == expected
+        return
+    rule = {"n_neighbors": 6} if "n_neighs" in how else {"radius": 25.0}
+    assert members(found) == members(pp.niches(adata, "sample", n_niches=None, min_cells=1, **rule))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import importlib
+import io
 import sys
 
 import numpy as np
@@ -282,3 +284,25 @@ def test_gmt_files_that_cannot_be_read_are_named(tmp_path, raw, message):
     path.write_bytes(raw)
     with pytest.raises(ValueError, match=rf"sets.gmt {message}|sets.gmt.*{message}"):
         tl.read_gmt(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own imports
+def test_decouplers_networks_are_gene_sets(monkeypatch):
+    """A network of its own making, and a resource as it makes it of a file, of which only the download is replaced."""
+    decoupler = pytest.importorskip("decoupler", reason="the optional package decoupler is not installed")
+    scores = pd.Series(np.linspace(1, 0, 60), index=[f"G{i + 1:02d}" for i in range(60)])
+    _, net = decoupler.ds.toy(nobs=12, nvar=20, seed=0)
+    sets = {name: list(part["target"]) for name, part in net.groupby("source")}
+    by_table, by_dict = (tl.enrichment(scores, s, n_top=8) for s in (net, sets))
+    pd.testing.assert_frame_equal(by_table, by_dict)
+    assert set(by_table["gene_set"]) == set(net["source"])
+    file = pd.DataFrame(
+        {"genesymbol": ["G01", "G02", "COMPLEX:G40_G03", "G50"], "geneset": ["HALLMARK_A"] * 3 + ["HALLMARK_B"]}
+    )
+    packed = gzip.compress(file.to_csv(sep="\t", index=False).encode())
+    monkeypatch.setattr(
+        importlib.import_module("decoupler.op._hallmark"), "_download", lambda *a, **k: io.BytesIO(packed)
+    )
+    found = tl.enrichment(scores, decoupler.op.hallmark(), n_top=8, min_size=1).set_index("gene_set")
+    assert found.loc["A", "genes"] == "G01;G02;G03"
+    assert found["n_set"].to_dict() == {"A": 4, "B": 1}

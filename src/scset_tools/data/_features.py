@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,9 @@ def _is_finite_in_memory(reader: RowReader) -> bool:
 
 def stored_as(source: Any) -> tuple[Any, ...] | None:
     """What tells an array in a file from all others and from itself after a change; None for an array in memory."""
+    if hasattr(source, "picked_from"):  # some columns of it
+        whole = stored_as(source.picked_from)
+        return None if whole is None else (*whole, zlib.crc32(source.columns.tobytes()))
     source = getattr(source, "group", source)  # a sparse array of anndata
     file, store = getattr(source, "file", None), getattr(source, "store", None)
     name = file.filename if file is not None else getattr(store, "root", getattr(store, "path", None))

@@ -24,6 +24,9 @@ def known_of(source: Any) -> dict[str, Any]:
     ``is_finite``, ``is_canonical`` (columns ascend in each row, none comes twice), ``has_zero_cells``, ``has_negative_values`` and ``root``,
     the group of the whole store; empty for any other array, and for one that was written to since.
     """
+    if hasattr(source, "picked_from"):  # what holds of all columns holds of some
+        whole = known_of(source.picked_from)
+        return {name: whole[name] for name in ("is_finite", "has_negative_values") if name in whole}
     group = getattr(source, "group", source)
     store = getattr(group, "store", None)
     folder = getattr(store, "root", None)

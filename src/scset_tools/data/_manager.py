@@ -11,7 +11,9 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 
 from scset_tools.data._fields import CODES, SEEN
+from scset_tools.data._gene_field import COLUMNS
 from scset_tools.data._panel import PANEL, Panel, PanelReader
+from scset_tools.data._picked import PickedColumns
 from scset_tools.data._rows import Named, RowReader
 from scset_tools.data._sorted import warn_if_unsorted
 
@@ -36,6 +38,7 @@ class SampleManager(AnnDataManager):
         self._codes: dict[str, np.ndarray] = {}
         self._seen: dict[str, Any] = {}
         self._panels: dict[str, Panel] = {}
+        self._columns: dict[str, np.ndarray] = {}
         self._n_cells = 0
 
     @property
@@ -61,13 +64,22 @@ class SampleManager(AnnDataManager):
         super()._add_field(field, adata, source_registry, **transfer_kwargs)
         # the registry is saved with the model; what there is one of for each cell stays here
         state = self._state(field.registry_key)
-        for kept, entry in ((self._codes, CODES), (self._seen, SEEN), (self._panels, PANEL)):
+        for kept, entry in (
+            (self._codes, CODES),
+            (self._seen, SEEN),
+            (self._panels, PANEL),
+            (self._columns, COLUMNS),
+        ):
             if entry in state:
                 kept[field.registry_key] = state.pop(entry)
 
     def get_from_registry(self, registry_key: str) -> Any:
         """What was registered under a key: codes as they were then, features as they are now."""
-        return self._codes[registry_key] if registry_key in self._codes else super().get_from_registry(registry_key)
+        if registry_key in self._codes:
+            return self._codes[registry_key]
+        found = super().get_from_registry(registry_key)
+        columns = self._columns.get(registry_key)
+        return found if columns is None else PickedColumns(found, columns)
 
     def validate(self) -> None:
         """Raise if the AnnData is no longer what was registered.
@@ -91,8 +103,9 @@ class SampleManager(AnnDataManager):
         for field in self.fields:
             key = field.registry_key
             kept = {"codes": self._codes.get(key), "seen": self._seen.get(key)}
-            if key in self._panels:
-                kept["panel"] = self._panels[key]
+            for name, of_key in (("panel", self._panels), ("columns", self._columns)):
+                if key in of_key:
+                    kept[name] = of_key[key]
             change = field.change(adata, self._state(key), **kept)
             if change is not None:
                 error, what = change

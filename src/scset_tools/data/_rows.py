@@ -89,7 +89,7 @@ class RowReader:
     @property
     def picks_rows(self) -> bool:
         """Whether rows that lie apart in a file are picked from what is read of it in any case, so that all may be asked for."""
-        return self._stored is not None
+        return self._stored is not None or bool(getattr(self.source, "picks_rows", False))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "source": located(self.source), "_stored": self._stored is not None}
@@ -119,6 +119,8 @@ class RowReader:
             return self._finite(convert(self.source[rows]), rows)
         if len(rows) == 0:
             return convert(np.zeros((0, self.n_features), dtype=np.float32))
+        if hasattr(self.source, "picked_from"):  # which reads rows in any order itself
+            return self._finite(convert(self.source[rows]), rows)
         if (x := self._from_stored(lambda stored: stored.rows(rows))) is not None:
             return self._finite(convert(x), rows)
         distinct, position = np.unique(rows, return_inverse=True)  # h5py wants increasing, distinct indices

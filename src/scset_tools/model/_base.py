@@ -144,6 +144,7 @@ class SampleModelClass(ExplainedModel):
             event_keys=events or {},
             forbid_zero_cells=cls._forbid_zero_cells,
             others=cls._other_fields(sample_key, **own),
+            layer_field=cls._layer_field_cls,
             **reads,
         )
         given = {"sample_key": sample_key, "labels_key": kinds, "event_key": events, **reads, **own}

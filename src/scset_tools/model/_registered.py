@@ -17,6 +17,7 @@ from scvi.model.base import BaseModelClass
 from scset_tools import _checks
 from scset_tools._numbers import check_methods
 from scset_tools.data._dataset import SampleDataset
+from scset_tools.data._feature_fields import CellLayerField
 from scset_tools.data._manager import SampleManager
 from scset_tools.data._panel import IS_PAIRED, MODALITY
 from scset_tools.model._setup_mudata import MuDataSetup
@@ -35,6 +36,8 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
     _dataset_cls: type[SampleDataset] = SampleDataset
     _read: dict[str, Any] = {}  # noqa: RUF012  (a model replaces it, nobody changes it)
     """How its dataset reads cells."""
+    _layer_field_cls: type[CellLayerField] = CellLayerField
+    """How it registers features from ``X`` or a layer."""
     stopped_after_: list[int] | None = None
     """Epochs done and asked for, of a training that was interrupted."""
 

@@ -73,6 +73,7 @@ def fields_of(
     forbid_zero_cells: bool = False,
     others: tuple[Any, ...] = (),
     panel: str = "fixed",
+    layer_field: type[CellLayerField] = CellLayerField,
 ) -> list:
     """The fields of a registration.
 
@@ -90,6 +91,8 @@ def fields_of(
         Further fields of a model.
     panel
         ``"fixed"``, or ``"open"``: samples may lack features.
+    layer_field
+        Field of features from ``X`` or a layer, if the panel is fixed.
     """
     fields: list[Any] = [SampleField(REGISTRY_KEYS.SAMPLE_KEY, sample_key, min_cells=min_cells)]
     for name, key in registry_keys(kinds).items():
@@ -107,7 +110,7 @@ def fields_of(
     features = (
         CellObsmField(REGISTRY_KEYS.X_KEY, use_rep, forbid_zero_cells=forbid_zero_cells)
         if use_rep is not None
-        else CellLayerField(REGISTRY_KEYS.X_KEY, layer, forbid_zero_cells=forbid_zero_cells)
+        else layer_field(REGISTRY_KEYS.X_KEY, layer, forbid_zero_cells=forbid_zero_cells)
     )
     return [*fields, *others, features]
 

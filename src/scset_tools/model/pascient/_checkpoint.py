@@ -6,18 +6,16 @@ import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from anndata import AnnData
 
 from scset_tools import _checks
+from scset_tools.data._gene_field import require_unique_genes
 from scset_tools.model._base import SampleModelClass
-from scset_tools.model.pascient._setup import aligned, require_unique_genes
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 PUBLISHED_TARGET = "disease"
 """Name of what the published weights predict."""
@@ -207,7 +205,7 @@ class PublishedModel(SampleModelClass):
         genes
             Genes of the checkpoint in its order (``gene_order.tsv``: 28,231 symbols).
         adata
-            Cells; not changed.
+            Cells; not changed. What lies in a file, or is sparse, stays so: genes are picked as batches are read.
         sample_key
             Column of ``adata.obs`` with the sample of each cell.
         classes
@@ -234,10 +232,9 @@ class PublishedModel(SampleModelClass):
         require_unique_genes(pd.Index(symbols), where="genes")
         names = class_names(classes, weights.n_classes)
         _checks.require_anndata(adata, caller=f"{cls.__name__}.from_checkpoint")
-        cells = aligned(adata, symbols, layer)
-        if cells is adata:
-            cells = adata.copy()
-        cls.setup_anndata(cells, sample_key, layer=layer)
+        _checks.require_obs(adata, sample_key)
+        cells = _same_values(adata, layer)
+        cls.setup_anndata(cells, sample_key, layer=layer, source_registry=cls._registry_of(symbols, sample_key, layer))
         build_model: Any = cls  # the constructor is that of the model that this is mixed into
         model = build_model(
             cells,
@@ -257,3 +254,22 @@ class PublishedModel(SampleModelClass):
         model.gene_coverage_ = gene_coverage(list(symbols), adata.var_names)
         model.is_trained_ = True
         return model
+
+    @classmethod
+    def _registry_of(cls, genes: np.ndarray, sample_key: str, layer: str | None) -> dict[str, Any]:
+        """What cells with the model's own genes would have registered."""
+        x = np.zeros((2, len(genes)), dtype=np.float32)
+        cells = AnnData(
+            x, obs=pd.DataFrame({sample_key: ["a", "b"]}, index=["a", "b"]), var=pd.DataFrame(index=pd.Index(genes))
+        )
+        if layer is not None:
+            cells.layers[layer] = x
+        cls.setup_anndata(cells, sample_key, layer=layer)
+        return cls._get_most_recent_anndata_manager(cells, required=True).registry
+
+
+def _same_values(adata: AnnData, layer: str | None) -> AnnData:
+    """An AnnData of its own with the values of another, wherever they lie: what is registered is written to this one."""
+    x = adata.X if layer is None else _checks.require_layer(adata, layer)
+    obs, var = _checks.obs_frame(adata).copy(), pd.DataFrame(index=adata.var_names)
+    return AnnData(x, obs=obs, var=var) if layer is None else AnnData(obs=obs, var=var, layers={layer: x})

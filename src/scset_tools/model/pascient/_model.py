@@ -15,6 +15,7 @@ from scvi import REGISTRY_KEYS
 from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools.data._fields import CellTypeField
+from scset_tools.data._gene_field import GeneField, require_unique_genes
 from scset_tools.data._splitter import SampleDataSplitter
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._init_params import with_arguments_of
@@ -26,7 +27,7 @@ from scset_tools.model.pascient._module import CELL_TYPE_KEY, PaSCientModule
 from scset_tools.model.pascient._presets import PRESETS
 from scset_tools.model.pascient._sampler import PaSCientSplitter
 from scset_tools.model.pascient._scale import fit_scale
-from scset_tools.model.pascient._setup import aligned, check_scale, require_unique_genes
+from scset_tools.model.pascient._setup import check_scale
 from scset_tools.model.supervise._finetune import vectors_of
 from scset_tools.model.supervise._fitted import FittedHead
 from scset_tools.model.supervise._heads import Head
@@ -113,6 +114,7 @@ class PaSCient(PublishedModel):
     _space_cls = FirstLayerSpace
     _default_baseline = "zeros"
     _read = {"sparse": True}  # noqa: RUF012
+    _layer_field_cls = GeneField
     _learns_from_labels = True
     _plan_defaults = {"lr": 1e-3, "weight_decay": 1e-4}  # noqa: RUF012
 
@@ -381,13 +383,6 @@ class PaSCient(PublishedModel):
 
     def _supervised_splitter(self, level: str) -> tuple[type, dict[str, Any]]:
         return PaSCientSplitter, {}
-
-    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:  # noqa: FBT001, FBT002
-        if adata is not None and self.registry["setup_args"].get("use_rep") is None:
-            adata = self._cells_of(adata)
-            _checks.require_anndata(adata, caller=type(self).__name__)
-            adata = aligned(adata, self.get_var_names(), self.registry["setup_args"].get("layer"))
-        return super()._validate_anndata(adata, copy_if_view)
 
     @property
     def cell_types(self) -> list[str]:
