@@ -42,6 +42,9 @@ def figures(rng: np.random.Generator):
     yield "sample_map_pca", pl.sample_map(samples, color="condition", style="batch")
     yield "sample_map_umap_number", pl.sample_map(samples, color="age", basis="umap", style="condition")
     yield "sample_map_many", pl.sample_map(samples, color="donor")
+    tissues = samples.copy()
+    tissues.obs["tissue"] = np.resize(["blood", "lymph node", "blood", "spleen"], tissues.n_obs)
+    yield "sample_map_tissues", pl.sample_map(tissues, groupby="tissue", color="condition", style="batch")[0]
     composition = sample_level(datasets.composition_cohort(n_samples=40, n_subtypes=4, n_cells=60), by_type=False)
     composition.obs.loc[composition.obs_names[::9], "subtype"] = np.nan
     yield "sample_map_missing", pl.sample_map(composition, color="subtype")

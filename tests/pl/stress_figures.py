@@ -234,6 +234,10 @@ def sample_map_three(n: int) -> Any:
     return pl.sample_map(samples(n), color=["patient identifier", "condition", "age at the time of inclusion"])
 
 
+def sample_map_groups(n: int) -> Any:
+    return pl.sample_map(samples(n), color="patient identifier", groupby="condition")
+
+
 def sample_map_style(n: int) -> Any:
     return pl.sample_map(samples(n), color="age at the time of inclusion", style="condition")
 
@@ -268,7 +272,7 @@ FIGURES: dict[str, Callable[[int], Any]] = {
         attention, benchmark_bars, benchmark_bars_labels, clustermap, confounding, counterfactual, denoising, enrichment, forest,
         gene_heatmap, gene_heatmap_types, generated_composition, grouped_scores, grouped_scores_columns, learning_curve,
         masking_frequency, neighbor_table, niches, niches_numbers, paired, power, proportions, radar, radar_models, ranked_scores,
-        reconstruction, sample_map, sample_map_three, sample_map_style, similarity, subtype_trees, subtype_trees_few,
+        reconstruction, sample_map, sample_map_three, sample_map_groups, sample_map_style, similarity, subtype_trees, subtype_trees_few,
         training_history,
     )
 }  # fmt: skip

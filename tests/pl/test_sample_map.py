@@ -141,6 +141,90 @@ def test_one_sample_and_axes_given(make_samples):
     assert n_points(ax) == 1
 
 
+# ---- a panel for each group
+
+
+def of_tissues(make_samples, n=13):
+    """Blood, spleen, one sample of lymph node, and some of unknown tissue; a further tissue has no sample."""
+    samples = make_samples(n)
+    tissue = np.resize(np.array(["spleen", "blood", "blood", None], dtype=object), n)
+    tissue[5] = "lymph node"
+    samples.obs["tissue"] = pd.Categorical(tissue, ["spleen", "blood", "lymph node", "marrow"])
+    return samples
+
+
+def shown_in(ax):
+    """Positions of the samples that are not a shade."""
+    return np.concatenate([c.get_offsets() for c in ax.collections if c.get_label() in ("g00", "g01", "g02")])
+
+
+def test_each_tissue_has_a_panel_with_one_map_and_one_colour_for_one_thing(make_samples, legend_texts):
+    samples = of_tissues(make_samples)
+    xy, names = embed(samples.X.astype(float), "pca", rng=0)
+    axes = pl.sample_map(samples, groupby="tissue", color="group")
+    assert [ax.get_title() for ax in axes] == ["spleen", "blood", "lymph node", "missing"]
+    for ax in axes:
+        rows = samples.obs["tissue"].astype(object).fillna("missing") == ax.get_title()
+        got, want = shown_in(ax), xy[rows.to_numpy()]
+        np.testing.assert_allclose(got[np.lexsort(got.T)], want[np.lexsort(want.T)], atol=1e-6)
+        assert n_points(ax) == samples.n_obs  # the others are there as a shade
+        assert (ax.get_xlim(), ax.get_ylim()) == (axes[0].get_xlim(), axes[0].get_ylim())
+        for name in {c.get_label() for c in ax.collections} & {"g00", "g01", "g02"}:
+            assert color_of(ax, name) == OKABE_ITO[int(name[-1])]
+    assert len(shown_in(axes[2])) == 1
+    (with_legend,) = [ax for ax in axes if ax.get_legend() is not None]
+    assert legend_texts(with_legend) == ["g00", "g01", "g02"]  # those of all panels, once
+    assert [bool(ax.get_xlabel()) for ax in axes] == [False, True, True, True]  # where no panel lies below
+    assert [ax.get_ylabel() for ax in axes] == [names[1], "", "", names[1]]
+
+
+def test_numbers_have_one_scale_over_all_panels(make_samples):
+    samples = of_tissues(make_samples)
+    samples.obs.loc["s1", "age"] = np.nan
+    axes = pl.sample_map(samples, groupby="tissue", color="age")
+    scales = [c.norm for ax in axes for c in ax.collections if c.get_array() is not None]
+    assert {(norm.vmin, norm.vmax) for norm in scales} == {(samples.obs["age"].min(), samples.obs["age"].max())}
+    bars = [ax for ax in axes[0].figure.axes if ax not in list(axes)]
+    assert [ax.get_ylabel() for ax in bars] == ["age"]
+
+
+def test_shapes_are_those_of_all_samples(make_samples, legend_texts):
+    samples = of_tissues(make_samples)
+    samples.obs["sex"] = np.where(samples.obs["tissue"] == "blood", "male", "female")
+    axes = pl.sample_map(samples, groupby="tissue", color="group", style="sex")
+    legend = next(ax for ax in axes if ax.get_legend() is not None)
+    assert legend_texts(legend) == ["group", "g00", "g01", "g02", "sex", "female", "male"]
+    shape = {
+        ax.get_title(): {
+            c.get_paths()[0].vertices.tobytes() for c in ax.collections if c.get_label() in ("g00", "g01", "g02")
+        }
+        for ax in axes
+    }
+    assert shape["spleen"] == shape["lymph node"] != shape["blood"]
+
+
+def test_one_group_or_none_is_known(make_samples):
+    samples = make_samples()
+    samples.obs["tissue"] = "blood"
+    (ax,) = pl.sample_map(samples, groupby="tissue")
+    assert (ax.get_title(), n_points(ax), ax.get_legend()) == ("blood", samples.n_obs, None)
+    samples.obs["tissue"] = None
+    (ax,) = pl.sample_map(samples, groupby="tissue", color="group")
+    assert ax.get_title() == "missing"
+
+
+def test_panels_may_be_given(make_samples):
+    samples = of_tissues(make_samples)
+    _, mine = plt.subplots(2, 2)
+    assert list(pl.sample_map(samples, groupby="tissue", color="group", ax=mine)) == list(mine.ravel())
+    with pytest.raises(ValueError, match="There are 4 categories of 'tissue', but 2 axes"):
+        pl.sample_map(samples, groupby="tissue", ax=mine[0])
+    with pytest.raises(ValueError, match="groupby='tissue' makes a panel for each group, and so do 2 colours"):
+        pl.sample_map(samples, groupby="tissue", color=["group", "age"])
+    with pytest.raises(KeyError, match=r"'organ' is not a column of adata.obs"):
+        pl.sample_map(samples, groupby="organ")
+
+
 @pytest.mark.parametrize(
     ("kwargs", "error", "match"),
     [

@@ -12,12 +12,15 @@ from scset_tools import _checks
 from scset_tools._checks import require_choice
 from scset_tools._samples import as_text
 from scset_tools.model.explain._collect import CellMatrix, SampleSums
+from scset_tools.model.explain._contrast import By, sample_weights
+from scset_tools.model.explain._group_sums import Weighing
 from scset_tools.model.explain._question import Precision, Question
 from scset_tools.model.explain._result import Attributions
 
 METHODS = ("integrated_gradients", "gradient_x_input", "attention")
 BASELINES = ("mean", "zeros", "reference")
 HEADS = ("probe", "finetuned")
+BYS: tuple[By, ...] = ("contrast", "mean")
 
 
 def attribute(
@@ -45,19 +48,35 @@ def attribute(
         msg = f"{len(unknown)} of {len(kept)} features are not read by the model: {_checks.first(unknown)}."
         raise KeyError(msg)
     distinct, order = np.unique(question.positions, return_inverse=True)
-    sums = SampleSums(dataset, distinct, group, n_groups=len(group_names), n_scores=scorer.n_computed, kept=kept)
-    question.run(sums, precision)
     which, sign = [c[0] for c in scorer.columns], np.asarray([c[1] for c in scorer.columns], dtype=np.float32)
     # of two classes one is the other with its sign turned; the weight of a cell is the same for both
     turn = np.ones_like(sign) if question.method == "attention" else sign
     samples = pd.Index(as_text(dataset.index.names[question.positions]), name=question.model._sample_key)
+    labels = question.labels.iloc[question.positions].set_axis(samples)
+    weights = {}
+    for by in BYS:
+        of_rows = sample_weights(by, labels, scorer.names, kind=scorer.kind, reference=question.reference)
+        weights[by] = np.zeros((len(distinct), of_rows.shape[1]))
+        np.add.at(weights[by], order, of_rows)  # a sample may be asked for twice
+    sums = SampleSums(
+        dataset,
+        distinct,
+        group,
+        n_groups=len(group_names),
+        n_scores=scorer.n_computed,
+        kept=kept,
+        weighing=Weighing(weights, np.asarray(which), turn),
+    )
+    question.run(sums, precision)
 
     def table(values: np.ndarray, signs: Any = 1) -> pd.DataFrame:
         return pd.DataFrame(values[order][:, which] * signs, index=samples, columns=scorer.names)
 
-    values, group_values = sums.values[order], sums.group_values[order]
+    values = sums.values[order]
+    group_values = None if sums.group_values is None else sums.group_values[order]
     if which != list(range(scorer.n_computed)):
-        values, group_values = values[:, which] * turn[:, None], group_values[:, :, which] * turn[:, None]
+        values = values[:, which] * turn[:, None]
+        group_values = None if group_values is None else group_values[:, :, which] * turn[:, None]
     return Attributions(
         label_key=question.label_key,
         kind=scorer.kind,
@@ -74,11 +93,12 @@ def attribute(
         scores=table(sums.f_input, sign),
         baseline_scores=table(sums.f_baseline, sign),
         completeness_error=table(sums.error),
-        labels=question.labels.iloc[question.positions].set_axis(samples),
+        labels=labels,
         group_names=group_names,
         group_values=group_values,
         group_cells=sums.group_cells[order][:, :, which] * turn,
         group_sizes=sums.group_sizes[order],
+        group_sums=None if sums.group_sums is None else sums.group_sums.sums,
     )
 
 

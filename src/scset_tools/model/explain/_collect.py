@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,18 @@ import torch
 from scipy import sparse
 
 from scset_tools.data._dataset import SampleDataset
+from scset_tools.model.explain._group_sums import MAX_BYTES, GroupSums, Weighing, sums_by_place
 from scset_tools.nn import sample_of_cell
 
-_OF_SAMPLES = ("values", "group_values", "group_cells", "group_sizes", "f_input", "f_baseline", "error")
-"""Attributes of :class:`SampleSums` with one entry for each sample."""
+_OF_SAMPLES = ("values", "group_cells", "group_sizes", "f_input", "f_baseline", "error")
+"""Attributes of :class:`SampleSums` with one entry for each sample, beside ``group_values``, which may not be there."""
 
 
 class SampleSums:
     """Attributions summed over the cells of each sample, by group and feature.
 
-    A sample that comes again replaces what was there: its second coming had more steps.
+    A sample that comes again replaces what was there: its second coming had more steps. Contributions by group are kept for each sample, or,
+    where that would take more than ``MAX_BYTES``, summed over samples.
 
     Parameters
     ----------
@@ -32,6 +35,8 @@ class SampleSums:
         Numbers of groups and of scores.
     kept
         Numbers of the features that are kept, (features,).
+    weighing
+        The sums over samples that are asked for.
     """
 
     def __init__(
@@ -43,19 +48,36 @@ class SampleSums:
         n_groups: int,
         n_scores: int,
         kept: np.ndarray,
+        weighing: Weighing,
     ) -> None:
         self.place = {int(p): i for i, p in enumerate(positions)}
         self.group, self.n_groups, self.kept = group, n_groups, kept
         n = len(positions)
         self.cells = np.full((dataset.reader.n_rows, n_scores), np.nan, dtype=np.float32)
         self.values = np.zeros((n, n_scores, len(kept)), dtype=np.float32)
-        self.group_values = np.zeros((n, n_groups, n_scores, len(kept)), dtype=np.float32)
+        self.n_features = dataset.reader.n_features
+        self.group_values: np.ndarray | None = None
+        self.group_sums: GroupSums | None = None
+        if 4 * n * n_groups * max(n_scores, len(weighing.which)) * len(kept) > MAX_BYTES:
+            self.group_sums = GroupSums(weighing, n_groups, len(kept))
+        else:
+            self.group_values = np.zeros((n, n_groups, n_scores, len(kept)), dtype=np.float32)
         self.group_cells = np.zeros((n, n_groups, n_scores))
         self.group_sizes = np.zeros((n, n_groups), dtype=np.int64)
         self.f_input, self.f_baseline, self.error = (np.full((n, n_scores), np.nan) for _ in range(3))
 
-    def add(self, space: Any, found: Any, errors: torch.Tensor) -> None:
-        """Take the attributions of a batch, found in its space, and their completeness errors (samples, scores)."""
+    def add(self, space: Any, found: Any, errors: torch.Tensor, *, is_final: Sequence[bool]) -> None:
+        """Take the attributions of a batch, found in its space.
+
+        Parameters
+        ----------
+        space, found
+            The batch and what was found of it.
+        errors
+            Completeness errors, (samples, scores).
+        is_final
+            Whether a sample does not come again.
+        """
         rows, numbers = space.batch.rows.cpu().numpy(), space.batch.sample.tolist()
         at = [self.place[s] for s in numbers]
         self.cells[rows] = found.cells.T.cpu().numpy()
@@ -73,10 +95,18 @@ class SampleSums:
         n_places = self.n_groups + 1
         group = torch.from_numpy(self.group[rows]).to(sample.device)
         place = sample * n_places + torch.where(group < 0, self.n_groups, group)
-        sums = found.sums(place, n * n_places).cpu().numpy()[..., self.kept]
-        sums = sums.reshape(len(sums), n, n_places, -1)
-        self.values[at] = sums.sum(axis=2).swapaxes(0, 1)
-        self.group_values[at] = sums[:, :, :-1].transpose(1, 2, 0, 3)
+        total = np.zeros((n, len(found.cells), len(self.kept)))
+        for start, sums in sums_by_place(found, place, n * n_places, n_features=self.n_features, kept=self.kept):
+            for i in range(sums.shape[1]):
+                which, of_group = divmod(start + i, n_places)
+                total[which] += sums[:, i]
+                if of_group == self.n_groups:
+                    continue
+                if self.group_values is not None:
+                    self.group_values[at[which], of_group] = sums[:, i]
+                elif self.group_sums is not None and is_final[which]:
+                    self.group_sums.add(at[which], of_group, sums[:, i])
+        self.values[at] = total
         of_cells = found.cells.new_zeros(len(found.cells), n * n_places).index_add_(1, place, found.cells)
         self.group_cells[at] = of_cells.view(-1, n, n_places)[..., :-1].permute(1, 2, 0).cpu().numpy()
         self.group_sizes[at] = torch.bincount(place, minlength=n * n_places).view(n, -1)[:, :-1].cpu().numpy()
@@ -93,7 +123,10 @@ class SampleSums:
         """
         at = [self.place[int(s)] for s in numbers]
         rows = dataset.index.cells_of(numbers)
-        return {"at": at, "rows": rows, "cells": self.cells[rows], **{n: getattr(self, n)[at] for n in _OF_SAMPLES}}
+        groups = {"group_values": self.group_values[at]} if self.group_values is not None else {}
+        sums = {"group_sums": self.group_sums.give()} if self.group_sums is not None else {}
+        own = {name: getattr(self, name)[at] for name in _OF_SAMPLES}
+        return {"at": at, "rows": rows, "cells": self.cells[rows], **own, **groups, **sums}
 
     def take(self, part: dict[str, Any]) -> None:
         """Take what another process knows.
@@ -106,6 +139,10 @@ class SampleSums:
         self.cells[part["rows"]] = part["cells"]
         for name in _OF_SAMPLES:
             getattr(self, name)[part["at"]] = part[name]
+        if self.group_values is not None:
+            self.group_values[part["at"]] = part["group_values"]
+        if self.group_sums is not None:
+            self.group_sums.take(part["group_sums"])
 
 
 class CellMatrix:
@@ -121,9 +158,9 @@ class CellMatrix:
         self.which, self.sign = which, sign
         self.blocks: dict[int, tuple[np.ndarray, Any]] = {}
 
-    def add(self, space: Any, found: Any, errors: torch.Tensor) -> None:
+    def add(self, space: Any, found: Any, errors: torch.Tensor, *, is_final: Sequence[bool]) -> None:
         """Take the attributions of a batch."""
-        del errors
+        del errors, is_final
         rows, ptr, matrix = space.batch.rows.cpu().numpy(), space.ptr.tolist(), found.matrix(self.which) * self.sign
         for i, sample in enumerate(space.batch.sample.tolist()):
             own = slice(ptr[i], ptr[i + 1])

@@ -3,9 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+
+By = Literal["contrast", "mean"]
+
+
+def sample_weights(
+    by: By, labels: pd.Series, classes: Sequence[str], *, kind: str, reference: str | None
+) -> np.ndarray:
+    """Weights of samples in a contrast, or in the mean over the samples of a class, (samples, classes).
+
+    Parameters
+    ----------
+    by
+        ``"contrast"`` or ``"mean"``; of a time to an event both are the mean.
+    labels
+        Label of each sample, (samples,).
+    classes
+        Names of classes.
+    kind
+        Kind of the label.
+    reference
+        Class that stands for the others.
+    """
+    if by == "mean" or kind == "time_to_event":
+        return class_weights(labels, classes)
+    return contrast_weights(labels, classes, reference=reference, is_number=kind != "class")
 
 
 def class_weights(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:

@@ -74,7 +74,8 @@ class ExplainedModel(SupervisedModel):
             otherwise the mean over samples of their mean cell), ``"zeros"``, or ``"reference"``, the mean cell of the samples
             of the reference. Default: zeros for models of counts, otherwise the mean.
         groupby
-            Column of ``adata.obs`` with the group of each cell, for instance its type.
+            Column of ``adata.obs`` with the group of each cell, for instance its type. Where contributions by sample, group, class and feature
+            would take more than 2 GiB, they are summed over samples as they are found; only ``by_sample(group=)`` needs them singly.
         method
             ``"integrated_gradients"``, ``"gradient_x_input"`` (first order: the gradient times the distance from the baseline), or
             ``"attention"``: the weight of each cell, and for features the weighted distance from the baseline.

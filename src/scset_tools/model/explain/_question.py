@@ -196,14 +196,16 @@ class Question:
     def _run(self, pending: np.ndarray, collect: Any, precision: Precision) -> None:
         for k in range(MAX_DOUBLINGS + 1):
             again = []
+            is_last = self.method != "integrated_gradients" or k == MAX_DOUBLINGS
             for space in self._spaces(pending, n_scores=self.scorer.n_computed):
                 found = self._attribute(space, precision.n_steps * 2**k)
                 errors = self._error(found)
-                collect.add(space, found, errors)
                 worst = errors.amax(1).tolist()
+                is_final = [is_last or not error > precision.tolerance for error in worst]
+                collect.add(space, found, errors, is_final=is_final)
                 numbers = space.batch.sample.tolist()
-                again += [s for s, error in zip(numbers, worst, strict=True) if error > precision.tolerance]
-            if self.method != "integrated_gradients" or not again:
+                again += [s for s, is_done in zip(numbers, is_final, strict=True) if not is_done]
+            if not again:
                 return
             pending = np.asarray(sorted(again))
 

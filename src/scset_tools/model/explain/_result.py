@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from scset_tools import _checks, _keys
-from scset_tools.model.explain._contrast import class_weights, contrast_weights
+from scset_tools.model.explain._contrast import By, class_weights, sample_weights
 from scset_tools.model.explain._write import write_attributions
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-By = Literal["contrast", "mean"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,6 +44,9 @@ class Attributions:
     group_names, group_values, group_cells, group_sizes
         Groups of cells, and for each group of each sample the contribution of each feature (samples, groups, classes, features), the
         contribution of its cells (samples, groups, classes), and their number (samples, groups). Without ``groupby`` no groups.
+    group_sums
+        Where ``group_values`` would take more than 2 GiB it is None, and this holds what is made of it: ``"contrast"`` and ``"mean"``, each
+        (groups, classes, features), float64, summed sample by sample as they were found. Otherwise None.
     model
         Name of the model in lower case: prefix of what is written.
     """
@@ -68,9 +68,10 @@ class Attributions:
     completeness_error: pd.DataFrame
     labels: pd.Series
     group_names: list[str]
-    group_values: np.ndarray
+    group_values: np.ndarray | None
     group_cells: np.ndarray
     group_sizes: np.ndarray
+    group_sums: dict[str, np.ndarray] | None = None
 
     def __repr__(self) -> str:
         of = (
@@ -101,11 +102,18 @@ class Attributions:
         Returns
         -------
         DataFrame of shape (samples, features).
+
+        Raises
+        ------
+        ValueError
+            If those of the groups of single samples were too many to be kept.
         """
         which = self._class(target)
         if group is None:
             return pd.DataFrame(self.values[:, which], index=self.samples, columns=self.feature_names)
         g = self._group(group)
+        if self.group_values is None:
+            raise self._too_many()
         has_any = self.group_sizes[:, g] > 0
         return pd.DataFrame(
             self.group_values[has_any, g, which], index=self.samples[has_any], columns=self.feature_names
@@ -148,8 +156,11 @@ class Attributions:
         -------
         DataFrame of shape (features, classes).
         """
-        values = self.values if group is None else self.group_values[:, self._group(group)]
-        return self._weighed(values, self._weights("contrast"))
+        if group is not None:
+            found = self._of_group(self._group(group), "contrast").T
+            return pd.DataFrame(found, index=self.feature_names, columns=self.classes)
+        found = np.einsum("sk,skf->fk", self._weights("contrast"), self.values)
+        return pd.DataFrame(found, index=self.feature_names, columns=self.classes)
 
     @property
     def features(self) -> pd.DataFrame:
@@ -180,7 +191,10 @@ class Attributions:
         DataFrame of shape (groups, features).
         """
         which = self._class(target)
-        found = np.einsum("s,sgf->gf", self._weights(by)[:, which], self.group_values[:, :, which])
+        if self.group_sums is not None:
+            found = self.group_sums[by][:, which]
+        else:
+            found = np.einsum("s,sgf->gf", self._weights(by)[:, which], self._kept()[:, :, which])
         return pd.DataFrame(found, index=pd.Index(self.group_names, dtype=object), columns=self.feature_names)
 
     def rank_features(self, target: str | None = None, *, group: str | None = None, by: By = "contrast") -> pd.Series:
@@ -198,9 +212,12 @@ class Attributions:
         """
         _checks.require_choice("by", by, ("contrast", "mean"))
         which = self._class(target, either=by == "contrast")
-        values = self.values if group is None else self.group_values[:, self._group(group)]
-        found = self._weighed(values[:, [which]], self._weights(by)[:, [which]], [self.classes[which]])
-        return found.iloc[:, 0].sort_values(ascending=False, kind="stable")
+        if group is None:
+            found = np.einsum("s,sf->f", self._weights(by)[:, which], self.values[:, which])
+        else:
+            found = self._of_group(self._group(group), by)[which]
+        ranked = pd.Series(found, index=self.feature_names, name=self.classes[which])
+        return ranked.sort_values(ascending=False, kind="stable")
 
     def rank_genes(self, target: str | None = None, *, group: str | None = None, by: By = "contrast") -> pd.Series:
         """:meth:`rank_features` of a model that reads genes.
@@ -272,11 +289,25 @@ class Attributions:
             raise KeyError(msg)
         return self.group_names.index(group)
 
-    def _weights(self, by: str) -> np.ndarray:
-        if by == "mean" or self.kind == "time_to_event":
-            return class_weights(self.labels, self.classes)
-        return contrast_weights(self.labels, self.classes, reference=self.reference, is_number=self.kind != "class")
+    def _weights(self, by: By) -> np.ndarray:
+        return sample_weights(by, self.labels, self.classes, kind=self.kind, reference=self.reference)
 
-    def _weighed(self, values: np.ndarray, weights: np.ndarray, names: Sequence[str] | None = None) -> pd.DataFrame:
-        found = np.einsum("sk,skf->fk", weights, values)
-        return pd.DataFrame(found, index=self.feature_names, columns=list(names or self.classes))
+    def _of_group(self, group: int, by: By) -> np.ndarray:
+        """Weighted sum over samples of what a group contributes, (classes, features)."""
+        if self.group_sums is not None:
+            return self.group_sums[by][group]
+        return np.einsum("sk,skf->kf", self._weights(by), self._kept()[:, group])
+
+    def _kept(self) -> np.ndarray:
+        if self.group_values is None:
+            raise self._too_many()
+        return self.group_values
+
+    def _too_many(self) -> ValueError:
+        shape = (len(self.samples), len(self.group_names), len(self.classes), len(self.feature_names))
+        size = " x ".join(f"{n:,}" for n in shape)
+        return ValueError(
+            f"Contributions by sample and group were not kept: {size} (samples, groups, classes, features) take "
+            f"{4 * np.prod(shape, dtype=np.float64) / 2**30:,.1f} GiB, so they were summed over samples. Ask for fewer: get_attributions(target=, "
+            "features=, samples=)."
+        )
