@@ -261,12 +261,10 @@ def kang_cells() -> ad.AnnData:
     return cells
 
 
-def kang_rows(cells: ad.AnnData, donor: str, seed: int, *, epochs: int | None) -> list[dict]:
-    """One row for each method and type: predicted against true shifts of a held-out donor."""
+def kang_split(cells: ad.AnnData, donor: str, seed: int) -> tuple[ad.AnnData, ad.AnnData]:
+    """Cells of the training donors, with 20 components, in parts, and those of the held-out donor, in the same components."""
     import scanpy as sc
 
-    control, stimulated = sorted(cells.obs["stim"].unique())
-    start = time.process_time()
     is_test = (cells.obs["donor"] == donor).to_numpy()
     train, test = cells[~is_test].copy(), cells[is_test].copy()
     sc.pp.pca(train, n_comps=20, random_state=0)
@@ -275,20 +273,37 @@ def kang_rows(cells: ad.AnnData, donor: str, seed: int, *, epochs: int | None) -
     part = np.random.default_rng(seed).integers(0, N_PARTS, train.n_obs).astype(str)
     train.obs["sample"] = (train.obs["sample_id"].astype(str) + "_" + part).astype("category")
     test.obs["sample"] = test.obs["sample_id"].astype(str).astype("category")
+    return train, test
+
+
+def kang_model(train: ad.AnnData, seed: int, *, epochs: int | None) -> sst.ScSet:
+    """Trained on the components, told stimulation and type."""
     setup = {"use_rep": "X_pca", "covariate_keys": {"stim": "class", "type": "cell"}}
     model = fitted(train, setup=setup, seed=seed, epochs=epochs, tilt=1.0)
     model.register_decoder()
+    return model
+
+
+def kang_means(train: ad.AnnData, test: ad.AnnData) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Mean of each gene in each type and arm, of both, and the types with 20 cells in both arms of the held-out donor."""
     dense = {
         k: pd.DataFrame(d.X.toarray(), columns=d.var_names).assign(
             stim=d.obs["stim"].to_numpy(), type=d.obs["type"].to_numpy()
         )
         for k, d in (("train", train), ("test", test))
     }
-    mean = {k: t.groupby(["type", "stim"]).mean() for k, t in dense.items()}
-    counts = dense["test"].groupby(["type", "stim"]).size()
-    types = [
-        t for t in sorted(set(train.obs["type"])) if min(counts.get((t, s), 0) for s in (control, stimulated)) >= 20
-    ]
+    counts = dense["test"].groupby(["type", "stim"]).size().unstack(fill_value=0)
+    types = [t for t in sorted(set(train.obs["type"])) if t in counts.index and counts.loc[t].min() >= 20]
+    return {k: t.groupby(["type", "stim"]).mean() for k, t in dense.items()}, types
+
+
+def kang_rows(cells: ad.AnnData, donor: str, seed: int, *, epochs: int | None) -> list[dict]:
+    """One row for each method and type: predicted against true shifts of a held-out donor."""
+    control, stimulated = sorted(cells.obs["stim"].unique())
+    start = time.process_time()
+    train, test = kang_split(cells, donor, seed)
+    model = kang_model(train, seed, epochs=epochs)
+    mean, types = kang_means(train, test)
     shift = {k: m.xs(stimulated, level="stim") - m.xs(control, level="stim") for k, m in mean.items()}
     overall = shift["train"].loc[types].mean()  # of the types alike, as scGen weighs them
     loadings = train.varm["PCs"] @ train.varm["PCs"].T

@@ -192,7 +192,7 @@ def _draw(
     if style is not None:
         shapes, style_handles = _shapes(samples, style)
     if not is_shown.all():
-        ax.scatter(*xy[~is_shown].T, s=size, c=ink(0.12), linewidths=0)
+        ax.scatter(xy[~is_shown, 0], xy[~is_shown, 1], s=size, c=ink(0.12), linewidths=0)
     if color is None:
         for shape in dict.fromkeys(shapes[is_shown]):
             points(ax, xy[is_shown & (shapes == shape)], size=size, c=colors_of(1)[0], marker=shape)
