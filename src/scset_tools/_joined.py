@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from scset_tools import _checks
+from scset_tools._joined_parts import matrix_of, parts_of, require_paired, rows_of, warn_of_left_out
 from scset_tools._modalities import is_mudata, modality_of
 from scset_tools._panels import PANELS, panels_entry
 
@@ -54,7 +54,7 @@ def joined_cells(
     """
     import anndata
 
-    parts = {name: modality_of(mdata, name, caller=caller) for name in modalities}
+    parts = parts_of(mdata, modalities, caller=caller)
     for which, given in (("use_rep", use_rep), ("layer", layer)):
         unknown = set(given or ()) - set(parts)
         if unknown:
@@ -87,14 +87,16 @@ def joined_cells(
     has = is_there.groupby(sample.to_numpy()).any()
     if is_paired or not keep_incomplete:
         complete = (is_there.to_numpy() == has.loc[sample].to_numpy()).all(axis=1)
-        _require_paired(sample, is_there, has, keep_incomplete=keep_incomplete)
+        require_paired(sample, is_there, has, keep_incomplete=keep_incomplete)
         if not keep_incomplete:
-            _warn_of_left_out(sample, complete)
+            warn_of_left_out(sample, complete)
             cells, sample, is_there = cells[complete], sample[complete], is_there[complete]
     values, tables = [], []
     for name, part in parts.items():
-        x, features = _matrix(part, name, (use_rep or {}).get(name), (layer or {}).get(name))
-        values.append(_rows(x, part.obs_names.get_indexer(cells)))
+        x, features = matrix_of(
+            part, name, rep=(use_rep or {}).get(name), layer=(layer or {}).get(name), beside=mdata.obsm.keys()
+        )
+        values.append(rows_of(x, part.obs_names.get_indexer(cells)))
         # always with the modality: a gene and its protein are two features, however an open panel matches names
         tables.append(pd.DataFrame({"modality": name}, index=[f"{feature}@{name}" for feature in features]))
     var = pd.concat(tables)
@@ -193,6 +195,42 @@ def one_anndata(
     return cells_of(data, sample_key, modalities, caller=caller)
 
 
+def to_read(
+    data: AnnData | MuData,
+    sample_key: str | None,
+    modalities: Sequence[str] | str | None,
+    *,
+    use_rep: str | Mapping[str, str] | None = None,
+    layer: str | Mapping[str, str] | None = None,
+    caller: str,
+) -> tuple[AnnData, str | None, str | None]:
+    """:func:`one_anndata`, and what is left to read of it: nothing where several modalities went into joined cells.
+
+    Parameters
+    ----------
+    data, sample_key, modalities, caller
+        As for :func:`one_anndata`.
+    use_rep, layer
+        Entry of ``obsm``, or layer, of all modalities or of each by its name.
+    """
+    names = [modalities] if isinstance(modalities, str) else list(modalities or ())
+    if is_mudata(data) and len(names) > 1 and sample_key is not None:
+        how: dict[str, Any] = {"use_rep": _by_name(use_rep, names), "layer": _by_name(layer, names)}
+        return cells_of(data, sample_key, names, caller=caller, **how), None, None
+    cells = one_anndata(data, sample_key, modalities, caller=caller)
+    named = [("use_rep", use_rep), ("layer", layer)]
+    wrong = [f"{which}={dict(given)}" for which, given in named if isinstance(given, Mapping) and not names]
+    if wrong:
+        msg = f"{caller} was given {wrong[0]}, a name for each modality of a MuData, and {type(data).__name__}: give one name."
+        raise TypeError(msg)
+    rep, of_layer = (given.get(names[0]) if isinstance(given, Mapping) else given for _, given in named)
+    return cells, rep, of_layer
+
+
+def _by_name(given: str | Mapping[str, str] | None, names: Sequence[str]) -> dict[str, str]:
+    return dict.fromkeys(names, given) if isinstance(given, str) else dict(given or {})
+
+
 def give_back(adata: AnnData, mdata: MuData, *, caller: str) -> None:
     """Write what is new in joined cells to the modalities; see :func:`scset_tools.pp.to_modalities`.
 
@@ -281,67 +319,6 @@ def _no_column(mdata: MuData, parts: Mapping[str, AnnData], key: str) -> KeyErro
     return KeyError(
         f"{key!r} is a column of neither mdata.obs nor the obs of a modality. Columns: {_checks.first(columns, 20)}."
     )
-
-
-def _require_paired(sample: pd.Series, is_there: pd.DataFrame, has: pd.DataFrame, *, keep_incomplete: bool) -> None:
-    """Raise where modalities of a sample share no cell."""
-    wanted = (
-        is_there.sum(axis=1) > 1 if keep_incomplete else is_there.sum(axis=1) == has.loc[sample].sum(axis=1).to_numpy()
-    )
-    left = pd.Series(wanted.to_numpy(), index=sample.to_numpy()).groupby(level=0).sum()
-    unpaired = left.index[(left == 0) & (has.sum(axis=1).loc[left.index] > 1)]
-    if len(unpaired):
-        way_out = (
-            "Give paired cells one name; of unpaired modalities embed each on its own and join the samples: "
-            "tl.join_samples({'rna': ..., 'adt': ...})."
-        )
-        if keep_incomplete:
-            way_out = "Give paired cells one name; if no cell has several modalities, pass paired=False."
-        msg = (
-            f"In {len(unpaired)} of {len(left)} samples the modalities {_checks.first(has.columns, 20)} have no cell in common (first: "
-            f"{_checks.first(unpaired)}): they are not paired, or their cells have other names. {way_out}"
-        )
-        raise ValueError(msg)
-
-
-def _warn_of_left_out(sample: pd.Series, complete: np.ndarray) -> None:
-    """Say how many cells are left out."""
-    n_dropped = int((~complete).sum())
-    if n_dropped:
-        where = sample[~complete].astype(str)
-        warnings.warn(
-            f"{n_dropped} of {len(sample)} cells are left out, since a modality of their sample lacks them "
-            f"(in {where.nunique()} samples, first: {_checks.first(dict.fromkeys(where), 3)}).",
-            UserWarning,
-            stacklevel=4,
-        )
-
-
-def _matrix(part: AnnData, name: str, rep: str | None, layer: str | None) -> tuple[Any, pd.Index]:
-    if rep is not None and layer is not None:
-        msg = f"use_rep and layer are both given for the modality {name!r}: give one of them."
-        raise ValueError(msg)
-    if rep is None:
-        x = part.X if layer is None else _checks.require_layer(part, layer)
-        if not part.var_names.is_unique:
-            twice = part.var_names[part.var_names.duplicated()].unique()
-            msg = f"{len(twice)} features of the modality {name!r} are there twice, first: {_checks.first(twice)}. Call mdata[{name!r}].var_names_make_unique()."
-            raise ValueError(msg)
-        return x, pd.Index(part.var_names.astype(str))
-    values = _checks.require_obsm(part, rep)
-    features = values.columns.astype(str) if isinstance(values, pd.DataFrame) else map(str, range(values.shape[1]))
-    return _checks.dense(values, f"obsm[{rep!r}] of the modality {name!r}"), pd.Index(list(features))
-
-
-def _rows(x: Any, rows: np.ndarray) -> Any:
-    """Rows of a matrix by position, NaN where a sample lacks the modality."""
-    if (rows >= 0).all():
-        taken = x[rows]
-        return taken.astype(np.float32) if sparse.issparse(taken) else np.asarray(taken, dtype=np.float32)
-    out = np.full((len(rows), x.shape[1]), np.nan, dtype=np.float32)
-    taken = x[rows[rows >= 0]]
-    out[rows >= 0] = taken.toarray() if sparse.issparse(taken) else taken
-    return out
 
 
 def _obs(mdata: MuData, parts: Mapping[str, AnnData], cells: pd.Index) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import anndata as ad
 import mudata as md
 import numpy as np
@@ -102,3 +104,25 @@ def test_what_is_wrong_is_said(run, cells, file, cohort, tmp_path):
         sst.profiles.mean(cells, sample_key="sample")
     with pytest.raises(ValueError, match=r"tl.benchmark was given modalities='rna', which are those of a MuData"):
         sst.tl.benchmark(cells["rna"], ["X"], "subtype", modalities="rna")
+
+
+def test_a_report_of_both(run, cells, file, tmp_path):
+    how = ("-s", "sample", "--label-key", "subtype", "-m", "mean", "--cv", 2, "--use-rep", "rna=X_pca")
+    out = tmp_path / "both.html"
+    ended = run("report", file, *how, *BOTH, "-o", out)
+    assert ended.code == 0, ended.err
+    same = tmp_path / "same.html"
+    profiles = {"mean": sst.profiles.Mean(sample_key="sample")}
+    asked = {"sample_key": "sample", "label_key": "subtype", "cv": 2, "models": (), "progress": False}
+    sst.report(cells, same, modalities=["rna", "adt"], use_rep={"rna": "X_pca"}, profiles=profiles, **asked)
+    joined = sst.pp.join_modalities(cells, "sample", use_rep={"rna": "X_pca"})
+    for path in (out, same):
+        found = re.sub(r"<[^>]+>", " ", path.read_text())
+        assert re.search(rf"\b{joined.n_vars}\s+features \(X\)", found)
+    with pytest.raises(ValueError, match=r"report was given a MuData of \['rna', 'adt'\] and no modalities"):
+        sst.report(cells, tmp_path / "x.html", **asked)
+    with pytest.raises(TypeError, match=r"report was given use_rep=\{'rna': 'X_pca'\}, a name for each modality"):
+        sst.report(joined, tmp_path / "x.html", use_rep={"rna": "X_pca"}, **asked)
+    ended = run("report", file, *how[:-2], "-o", tmp_path / "x.html")
+    assert ended.code == 2
+    assert "name one, or several to be joined, by --modality" in ended.err

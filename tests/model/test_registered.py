@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -34,6 +36,19 @@ def test_obs_and_x_stay_as_the_user_gave_them(kind):
     model.get_sample_representation(adata.copy())
     pd.testing.assert_frame_equal(adata.obs, before.obs)
     assert adata.X is x
+
+
+@KINDS
+def test_cells_that_were_never_set_up_are_embedded_without_a_word(kind, caplog):
+    model, new = fit(kind, make_cohort()), make_cohort(3, prefix="new")
+    scvi = logging.getLogger("scvi")
+    scvi.addHandler(caplog.handler)
+    caplog.clear()
+    try:
+        assert len(model.get_sample_representation(new)) == 3
+    finally:
+        scvi.removeHandler(caplog.handler)
+    assert not [record for record in caplog.records if record.name.startswith("scvi")]
 
 
 @KINDS

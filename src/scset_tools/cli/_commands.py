@@ -24,12 +24,31 @@ READS = ("use_rep", "layer", "labels_key", "batch_key")
 """What every model and profile may be told to read."""
 
 
+N_CONFLICTS = 10
+"""How many channels that disagree are told of."""
+
+
 def read(path: Path, session: Session, *, is_backed: bool = False) -> Any:
     """Read a file and say what is in it."""
     session.say(f"reading {path}")
     adata = read_cells(path, is_backed=is_backed)
     session.event("read", path=path, n_obs=int(adata.n_obs), n_vars=int(adata.n_vars))
+    if "fcs_panels" in adata.uns and path.is_dir():
+        _say_panels(adata.uns["fcs_panels"], session)
     return adata
+
+
+def _say_panels(table: pd.DataFrame, session: Session) -> None:
+    """Say where the panels of FCS files disagree."""
+    told = table[table["conflict"] != ""]
+    n_files, n_markers = table["file"].nunique(), table.loc[table["kind"] == "marker", "marker"].nunique()
+    session.event("panels", n_files=int(n_files), n_markers=int(n_markers), n_conflicts=len(told))
+    session.say(f"{n_files} FCS files, {n_markers} markers, {len(told)} channels that disagree")
+    for _, row in told.head(N_CONFLICTS).iterrows():
+        name = row["marker"] or row["description"] or row["channel"]
+        session.say(f"  {row['file']}, {row['channel']}, {name}: {row['conflict']}")
+    if len(told) > N_CONFLICTS:
+        session.say(f"  and {len(told) - N_CONFLICTS} more: scset_tools.pp.fcs_panels shows all")
 
 
 def write_samples(samples: AnnData, place: Path | None, path: Path, *, session: Session) -> None:

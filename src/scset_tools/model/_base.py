@@ -21,9 +21,9 @@ from scset_tools.model._init_params import record_init_params, seeded
 from scset_tools.model._joint import modality_vectors, sample_mudata
 from scset_tools.model._outputs import provenance_of
 from scset_tools.model._preset import Preset
+from scset_tools.model._pretrained import StartedModel
 from scset_tools.model._setup import fields_of, read_labels_key
 from scset_tools.model._training import run_training
-from scset_tools.model.explain._methods import ExplainedModel
 from scset_tools.model.supervise._targets import Keys
 from scset_tools.train import SampleTrainingPlan
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class SampleModelClass(ExplainedModel):
+class SampleModelClass(StartedModel):
     """Base of models that map a sample, a set of cells, to one vector.
 
     A model sets ``_module_cls``, builds ``self.module`` in its constructor and inherits the rest.

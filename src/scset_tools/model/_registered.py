@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -175,7 +175,14 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
             _check_if_view(adata, copy_if_view=copy_if_view)
             self._register_as_in_training(adata)
             return adata
-        return super()._validate_anndata(adata, copy_if_view)
+        # as scvi-tools does, without a word of a set-up that is missing: cells to embed need none
+        _check_if_view(adata, copy_if_view=copy_if_view)
+        manager = self.get_anndata_manager(adata)
+        if manager is None:
+            self._register_manager_for_instance(self.adata_manager.transfer_fields(adata))
+        else:
+            manager.validate()
+        return cast("AnnData", adata)
 
     @contextmanager
     def _reading(self, adata: AnnData | None = None) -> Iterator[AnnData]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scset_tools._docs import docs as package_docs
-from scset_tools._joined import one_anndata
+from scset_tools._joined import to_read
 from scset_tools.profiles._base import Profile
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Parameters
 {parameters}
 modalities
     With a MuData in the place of `adata`: the modality to read, or several, whose cells are joined first
-    (:func:`scset_tools.pp.join_modalities`).
+    (:func:`scset_tools.pp.join_modalities`); `use_rep` and `layer` are then one for all, or a dict by modality.
 
 Returns
 -------
@@ -36,9 +36,10 @@ def as_function(profile: type[Profile]) -> Callable[..., AnnData]:
     """The function ``(adata, *, <parameters of the class>) -> sample-level AnnData`` named ``profile.name``."""
 
     def function(adata: AnnData, *, modalities: Any = None, **params: Any) -> AnnData:
-        made = profile(**params)
-        cells = one_anndata(adata, params.get("sample_key"), modalities, caller=f"profiles.{profile.name}")
-        return made.fit_transform(cells)
+        reads = {key: params[key] for key in ("use_rep", "layer") if key in params}
+        found = to_read(adata, params.get("sample_key"), modalities, **reads, caller=f"profiles.{profile.name}")
+        left = {key: value for key, value in zip(("use_rep", "layer"), found[1:], strict=True) if key in reads}
+        return profile(**{**params, **left}).fit_transform(found[0])
 
     own = [p for p in inspect.signature(profile).parameters.values() if p.name != "self"]
     own.append(

@@ -13,6 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scset_tools import _labels, tl
+from scset_tools._joined import JOINED
 from scset_tools.data._split import split_samples
 from scset_tools.reporting._cohort import describe
 from scset_tools.reporting._parts import KeptProfile, Parts, Say
@@ -147,6 +148,8 @@ def learns_from_labels(request: Request, name: str) -> bool:
 
 def _setup(request: Request, name: str) -> dict[str, Any]:
     setup = {"use_rep": request.use_rep, "layer": request.layer}
+    if JOINED in request.adata.uns and "open" in request.models[name]._panels:  # as setup_mudata does
+        setup["panel"] = "open"
     if learns_from_labels(request, name):
         setup["labels_key"] = request.label_key
     return {k: v for k, v in setup.items() if v is not None}

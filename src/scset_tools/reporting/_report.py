@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scset_tools import _checks, _whole
+from scset_tools._joined import to_read
 from scset_tools._numbers import checks_numbers
 from scset_tools.reporting._parts import Parts, Say
 from scset_tools.reporting._request import Request
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
 
 @checks_numbers
 def report(
-    adata: AnnData,
+    adata: AnnData | MuData,
     output: str | Path,
     *,
     sample_key: str,
@@ -29,8 +31,9 @@ def report(
     groups_key: str | None = None,
     batch_key: str | None = None,
     cell_type_key: str | None = None,
-    use_rep: str | None = None,
-    layer: str | None = None,
+    modalities: Sequence[str] | str | None = None,
+    use_rep: str | Mapping[str, str] | None = None,
+    layer: str | Mapping[str, str] | None = None,
     models: Sequence[str] | str = ("MAESTRO",),
     profiles: Mapping[str, Any] | None = None,
     build: Mapping[str, Any] | None = None,
@@ -61,7 +64,7 @@ def report(
     Parameters
     ----------
     adata
-        Cells.
+        Cells; of a MuData those of ``modalities``.
     output
         File to write.
     sample_key
@@ -74,8 +77,11 @@ def report(
         Column with the technical batch of each sample.
     cell_type_key
         Column with the type of each cell: adds fractions of types, and attributions by type.
+    modalities
+        With a MuData: the modality to read, or several, of which the complete cells are joined first
+        (:func:`scset_tools.pp.join_modalities`). MAESTRO and ScSet then read an open panel.
     use_rep, layer
-        Key of ``obsm`` or layer to read. Default: ``X``.
+        Key of ``obsm`` or layer to read, of several modalities one for all or by name. Default: ``X``.
     models
         Names of models, as ``"MAESTRO"`` or ``["maestro", "pascient"]``; none for profiles alone.
     profiles
@@ -112,9 +118,9 @@ def report(
     OSError
         If the file is there already or cannot be written; before anything is computed.
     TypeError
-        If ``adata`` is no AnnData.
+        If ``adata`` is no AnnData or MuData.
     ValueError
-        If there are fewer than three samples, a column varies within samples, the label has one value only, or a name is no model.
+        If a MuData comes without ``modalities``, there are fewer than three samples, a column varies within samples, the label has one value only, or a name is no model.
 
     Examples
     --------
@@ -129,8 +135,9 @@ def report(
     """
     path = Path(output)
     require_writable(path, overwrite=overwrite)
+    cells, use_rep, layer = to_read(adata, sample_key, modalities, use_rep=use_rep, layer=layer, caller="report")
     request = Request(
-        adata,
+        cells,
         sample_key,
         label_key=label_key,
         groups_key=groups_key,

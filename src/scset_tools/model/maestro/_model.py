@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from anndata import AnnData
 
@@ -21,7 +20,6 @@ from scset_tools.model._tokens import fit_tokens_once
 from scset_tools.model.maestro._decoder import DECODERS
 from scset_tools.model.maestro._module import MAESTROModule
 from scset_tools.model.maestro._presets import PRESETS
-from scset_tools.model.maestro._pretrained import start_from
 from scset_tools.model.maestro._reconstruction import reconstruct_samples
 from scset_tools.model.maestro._views import MASKINGS, VIEWS
 
@@ -126,6 +124,16 @@ class MAESTRO(TakesCovariates):
     _module_cls = MAESTROModule
     _presets = PRESETS
     _panels = ("fixed", "open")
+    _by_marker = {  # noqa: RUF012
+        "mean": 1,
+        "scale": 1,
+        "hidden_token": 0,
+        "decoder.output.weight": 0,
+        "decoder.output.bias": 0,
+        "student.encoder.lift.names": 0,
+        "teacher.encoder.lift.names": 0,
+    }
+    _averages = {"teacher.encoder.lift.names": "student.encoder.lift.names"}  # noqa: RUF012
     _covariate_kinds = ("class", "continuous")  # the decoder makes a set of cells, none of which is told apart
     _forbid_zero_cells = True  # blocks of similar cells are found by cosine similarity
     _plan_defaults = {"lr": 1e-3, "lr_min": 1e-6, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
@@ -242,56 +250,6 @@ class MAESTRO(TakesCovariates):
             f"{tuple(mask_rates)}, loss: {reconstruction_weight} x reconstruction + {distillation_weight} x distillation; "
             f"{self.summary_stats['n_sample']} samples, {self._n_input} features.{told}"
         )
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        adata: AnnData,
-        source: MAESTRO | str | os.PathLike,
-        *,
-        new_markers: Literal["ignore", "learn"] = "ignore",
-        kinds: Literal["keep", "refit"] | None = None,
-        freeze: Sequence[str] = (),
-    ) -> Self:
-        """A model of a new cohort that starts from the weights of another: to embed, to train further, or to fine-tune.
-
-        The source stays as it is. The new model has its arguments and all of its markers; :meth:`train` goes on without labels from there,
-        :meth:`finetune` learns labels.
-
-        Parameters
-        ----------
-        adata
-            AnnData registered with :meth:`setup_anndata`, with the same ``panel`` and values on the same scale as those of the source.
-        source
-            A trained MAESTRO, the directory of a saved one, or what :func:`scset_tools.pretrained.load` gives.
-        new_markers
-            What becomes of markers that the source does not know (open panels). ``"ignore"``: they are not read. ``"learn"``: each gets a random
-            embedding to be trained, and the kinds of cells are fitted anew to the cells of ``adata``.
-        kinds
-            Whether the kinds of cells (:class:`~scset_tools.nn.TokenPool`) are those of the source, or are fitted to the cells of ``adata``, which
-            needs no labels. Default: kept, unless markers are learned.
-        freeze
-            Parts that do not learn; see :meth:`freeze`.
-
-        Raises
-        ------
-        ValueError
-            If no marker is in common, the set-ups differ, values are far from those of the source, it is not trained, or there is no such part.
-
-        Warns
-        -----
-        UserWarning
-            Which markers are not read; if values may be on another scale than those of the source.
-        """
-        if not isinstance(source, cls):
-            if not isinstance(source, str | os.PathLike):
-                msg = f"source must be a {cls.__name__} or the directory of a saved one, but is a {type(source).__name__}."
-                raise TypeError(msg)
-            source = cls.load(source, adata=False)
-        if not source.is_trained:
-            msg = f"The {cls.__name__} to start from is not trained."
-            raise ValueError(msg)
-        return start_from(cls, adata, source, new_markers=new_markers, kinds=kinds, freeze=freeze)
 
     @with_arguments_of(SampleModelClass.train)
     def train(

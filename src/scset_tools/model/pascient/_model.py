@@ -21,22 +21,21 @@ from scset_tools.model._base import SampleModelClass
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._setup import label_values, read_labels_key, targets_of
 from scset_tools.model.pascient._aggregators import AGGREGATORS
-from scset_tools.model.pascient._checkpoint import PUBLISHED_TARGET, PublishedModel
+from scset_tools.model.pascient._checkpoint import PUBLISHED_TARGET
 from scset_tools.model.pascient._explain import FirstLayerSpace
 from scset_tools.model.pascient._module import CELL_TYPE_KEY, PaSCientModule
 from scset_tools.model.pascient._presets import PRESETS
 from scset_tools.model.pascient._sampler import PaSCientSplitter
 from scset_tools.model.pascient._scale import fit_scale
 from scset_tools.model.pascient._setup import check_scale
+from scset_tools.model.pascient._start import StartedPaSCient
 from scset_tools.model.supervise._finetune import vectors_of
-from scset_tools.model.supervise._fitted import FittedHead
-from scset_tools.model.supervise._heads import Head
 from scset_tools.model.supervise._labels_of import Labels
 from scset_tools.model.supervise._targets import Target, require_two_values
 from scset_tools.train import KeepBest
 
 
-class PaSCient(PublishedModel):
+class PaSCient(StartedPaSCient):
     """Attention multiple-instance learning: labels of samples from all their cells, with attributions to cells and genes.
 
     A linear layer embeds each cell, attention pools the cells of a sample, a small network maps the pooled vector to the
@@ -305,6 +304,7 @@ class PaSCient(PublishedModel):
                 UserWarning,
                 stacklevel=2,
             )
+        self.unlearned_ = None
         with_classes = [t.registry_key for t in module.targets if t.classes]
         best = self._best_of(keep_best)
         if best is not None:
@@ -370,13 +370,6 @@ class PaSCient(PublishedModel):
                 "keep_best='loss_train'."
             )
             raise ValueError(msg)
-
-    def _own_heads(self) -> dict[str, FittedHead]:
-        samples = tuple(getattr(self, "train_samples_", None) or ())
-        return {
-            target.name: FittedHead(target, cast("Head", head), self.module, "sample", "trained", samples)
-            for target, head in zip(self.module.targets, self.module.heads, strict=True)
-        }
 
     def _finetune_defaults(self, mode: str, level: str) -> dict[str, Any]:
         return {**super()._finetune_defaults(mode, level), "n_cells": 1_500}

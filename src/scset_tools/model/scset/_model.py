@@ -122,6 +122,16 @@ class ScSet(ReadsBulk):
     _module_cls = ScSetModule
     _presets = PRESETS
     _panels = ("fixed", "open")
+    _by_marker = {  # noqa: RUF012
+        "mean": 1,
+        "scale": 1,
+        "low": 0,
+        "high": 0,
+        "encoder.lift.names": 0,
+        "denoiser.input.names": 0,
+        "denoiser.output.weight": 0,
+        "denoiser.output.bias": 0,
+    }
     _plan_defaults = {"lr": 2e-3, "lr_min": 1e-5, "lr_schedule": "cosine", "weight_decay": 1e-2}  # noqa: RUF012
 
     def __init__(
@@ -255,6 +265,9 @@ class ScSet(ReadsBulk):
             f"target at least), first: {dict(list(few.items())[:5])}. Leave them out of the AnnData that is trained on; the "
             "trained model embeds samples of any size."
         )
+
+    def _own_moments(self, *, standardize: bool) -> dict[str, torch.Tensor]:
+        return dict(zip(("mean", "scale", "low", "high"), self._moments(standardize=standardize), strict=True))
 
     def _moments(self, *, standardize: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Location and scale of each feature in each batch, and the range of each feature after that."""
