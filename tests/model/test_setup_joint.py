@@ -302,7 +302,8 @@ def test_pascient_takes_complete_cells(tmp_path):
         ("disagree", ValueError, r"mdata\['adt'\]\.obs\['condition'\] says otherwise of 1 cells"),
     ],
 )
-def test_bad_input(change, error, match):
+@pytest.mark.parametrize("cls", [sst.MAESTRO, sst.ScSet, sst.PaSCient], ids=lambda cls: cls.__name__)
+def test_bad_input(cls, change, error, match):
     mdata, arguments = cohort(), {"modalities": BOTH}
     if change == "unknown":
         arguments = {"modalities": ["rna", "atac"]}
@@ -324,6 +325,7 @@ def test_bad_input(change, error, match):
         mdata2.obs = mdata.obs.loc[mdata2.obs_names]
         mdata = mdata2
     elif change == "label":
+        mdata = rebuilt(mdata, lambda _, p: p[mdata["adt"].obs_names].copy())  # PaSCient asks for complete cells first
         arguments["labels_key"] = "disease"
     elif change == "rep":
         arguments["use_rep"] = {"atac": "X_pca"}
@@ -332,7 +334,7 @@ def test_bad_input(change, error, match):
         mdata["adt"].obs["condition"] = mdata.obs["condition"].astype(str).reindex(mdata["adt"].obs_names)
         mdata["adt"].obs.iloc[3, 0] = "else"
     with pytest.raises(error, match=match):
-        sst.MAESTRO.setup_mudata(mdata, "sample", **arguments)
+        cls.setup_mudata(mdata, "sample", **arguments)
 
 
 def test_new_data_that_do_not_fit(fitted):

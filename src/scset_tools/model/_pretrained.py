@@ -114,7 +114,7 @@ class StartedModel(ExplainedModel):
 
     def _own_moments(self, *, standardize: bool) -> dict[str, torch.Tensor]:
         """What the module holds of the values of each feature of the new cohort, by the name of the weights."""
-        mean, scale = batch_moments(self, standardize=standardize)  # type: ignore[arg-type]  # of the base of all models
+        mean, scale = batch_moments(self, standardize=standardize)
         return {"mean": mean, "scale": scale}
 
     def _take_heads(self, source: Any) -> None:

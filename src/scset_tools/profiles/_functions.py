@@ -36,10 +36,11 @@ def as_function(profile: type[Profile]) -> Callable[..., AnnData]:
     """The function ``(adata, *, <parameters of the class>) -> sample-level AnnData`` named ``profile.name``."""
 
     def function(adata: AnnData, *, modalities: Any = None, **params: Any) -> AnnData:
-        reads = {key: params[key] for key in ("use_rep", "layer") if key in params}
+        reads: dict[str, Any] = {key: params[key] for key in ("use_rep", "layer") if key in params}
         found = to_read(adata, params.get("sample_key"), modalities, **reads, caller=f"profiles.{profile.name}")
-        left = {key: value for key, value in zip(("use_rep", "layer"), found[1:], strict=True) if key in reads}
-        return profile(**{**params, **left}).fit_transform(found[0])
+        left: dict[str, Any] = dict(zip(("use_rep", "layer"), found[1:], strict=True))
+        params |= {key: left[key] for key in reads}
+        return profile(**params).fit_transform(found[0])
 
     own = [p for p in inspect.signature(profile).parameters.values() if p.name != "self"]
     own.append(
