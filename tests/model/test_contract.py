@@ -329,6 +329,16 @@ def test_an_untrained_model_embeds_with_a_warning(kind):
     assert model.is_trained is False
 
 
+def test_cells_chosen_of_a_file_are_embedded(kind, fitted, tmp_path):
+    """A view of a backed AnnData, which cannot be copied as one in memory is."""
+    model, adata = fitted(kind), make_cohort()
+    want = model.get_sample_representation(adata)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    chosen = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")[adata.obs["sample"].isin(["s01", "s04"]).to_numpy()]
+    np.testing.assert_allclose(model.get_sample_representation(chosen), want.loc[["s01", "s04"]], atol=1e-5)
+    assert chosen.is_view
+
+
 # ---- explanations
 
 

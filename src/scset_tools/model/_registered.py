@@ -167,6 +167,8 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
         if adata is not None:
             adata = self._cells_of(adata)
             _checks.require_anndata(adata, caller=type(self).__name__)
+            if adata.is_view and adata.isbacked:  # of a file cells were chosen: scvi's copy would want a file name
+                adata = adata.to_memory()
         if self.adata is not None and (adata is None or adata is self.adata):
             self.adata_manager.validate()
             return self.adata

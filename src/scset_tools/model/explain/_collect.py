@@ -96,9 +96,11 @@ class SampleSums:
         group = torch.from_numpy(self.group[rows]).to(sample.device)
         place = sample * n_places + torch.where(group < 0, self.n_groups, group)
         total = np.zeros((n, len(found.cells), len(self.kept)))
-        for start, sums in sums_by_place(found, place, n * n_places, n_features=self.n_features, kept=self.kept):
+        present, number = place.unique(return_inverse=True)  # most samples lack most groups
+        places = present.tolist()
+        for start, sums in sums_by_place(found, number, len(places), n_features=self.n_features, kept=self.kept):
             for i in range(sums.shape[1]):
-                which, of_group = divmod(start + i, n_places)
+                which, of_group = divmod(places[start + i], n_places)
                 total[which] += sums[:, i]
                 if of_group == self.n_groups:
                     continue
