@@ -60,7 +60,7 @@ class GeneratesCells(ToldSamples):
             (see :meth:`counterfactual`). With ``representation`` vectors stay as they are, and what is not named here is not told.
         guidance
             Strength :math:`w` of classifier-free guidance [1]_: the noise is taken to be :math:`(1 + w)` times that predicted with the
-            covariates asked for (all, if none is) less :math:`w` times that without. 0: none. Cells adhere more to the covariates and differ less.
+            covariates asked for (all, if none is) less :math:`w` times that without. 0: none. Cells adhere more to the covariates; sizes of effects go beyond the truth.
         sampler
             ``"ddim"`` (deterministic given the starting noise, about 50 steps) or ``"ddpm"`` (ancestral, all steps).
             Default: DDIM; a model with a flow decoder is integrated instead.
