@@ -99,3 +99,5 @@ def test_errors_name_the_culprits():
     index = SampleIndex.from_obs(obs.dropna(), "sample")
     with pytest.raises(KeyError, match=r"1 of 2 samples are not in the data: \['q'\]. Known samples: \['a', 'b'\]"):
         index.positions(["a", "q"])
+    with pytest.raises(ValueError, match=r"`samples` is empty: name some, for instance \['a', 'b'\]"):
+        index.positions([])

@@ -166,6 +166,33 @@ def test_unknown_samples(model):
         model.get_sample_representation(samples=["s00", "nope"])
 
 
+@pytest.mark.parametrize("call", ["get_sample_representation", "get_attributions", "finetune"])
+def test_no_samples(model, call):
+    arguments = () if call == "get_sample_representation" else ("condition",)
+    with pytest.raises(ValueError, match=r"`samples` is empty: name some, for instance .'s00', 's01', 's02'"):
+        getattr(model, call)(*arguments, samples=[])
+
+
+@pytest.mark.parametrize("name", ["MAESTRO", "PaSCient"])
+@pytest.mark.parametrize("call", ["annotate_predictions", "annotate_attention", "annotate_attributions"])
+def test_results_do_not_replace_the_columns_of_the_set_up(call, name):
+    adata = make_cohort()
+    cls = getattr(sst, name)
+    cls.setup_anndata(adata, "sample", labels_key="condition")
+    model = cls(adata, **(SMALL if name == "MAESTRO" else {"n_hidden": 8, "n_latent": 4}))
+    model.is_trained_ = True
+    if name == "MAESTRO":
+        model.finetune("condition", penalty=1.0)
+    before = adata.obs.copy()
+    arguments = ("condition",) if call == "annotate_attributions" else ()
+    for column in ("condition", "sample"):
+        with pytest.raises(
+            ValueError, match=f"key_added='{column}' is a column of adata.obs that this {name} was set up with"
+        ):
+            getattr(model, call)(*arguments, key_added=column)
+    pd.testing.assert_frame_equal(adata.obs, before)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -118,7 +118,7 @@ class SampleIndex:
         return np.concatenate([self.cells(int(i)) for i in samples])
 
     def positions(self, samples: Sequence | np.ndarray | None) -> np.ndarray:
-        """Numbers of the named samples. Names are compared as text; an unknown one raises KeyError.
+        """Numbers of the named samples. Names are compared as text; an unknown one raises KeyError, none at all ValueError.
 
         Parameters
         ----------
@@ -128,6 +128,11 @@ class SampleIndex:
         if samples is None:
             return np.arange(len(self))
         wanted = pd.Index(as_text([samples] if np.isscalar(samples) else samples))
+        if not len(wanted):
+            msg = (
+                f"`samples` is empty: name some, for instance {_checks.first(self.names, 3)}, or leave it out for all."
+            )
+            raise ValueError(msg)
         found = pd.Index(as_text(self.names)).get_indexer(wanted)
         if (found < 0).any():
             msg = (

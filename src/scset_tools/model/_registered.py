@@ -20,7 +20,7 @@ from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._feature_fields import CellLayerField
 from scset_tools.data._manager import SampleManager
 from scset_tools.data._panel import IS_PAIRED, MODALITY
-from scset_tools.model._setup_mudata import MuDataSetup
+from scset_tools.model._setup_mudata import MuDataSetup, obs_keys
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -195,6 +195,15 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
         finally:  # scvi-tools keeps each one for as long as the class lives
             if cells is not self.adata:
                 self._per_instance_manager_store.get(self.id, {}).pop(cells.uns.get(_SCVI_UUID_KEY), None)
+
+    def _require_free(self, key_added: str | None) -> None:
+        """Raise ValueError if results were to replace a column that the model was set up with."""
+        if key_added is not None and key_added in obs_keys(self.registry["setup_args"]):
+            msg = (
+                f"key_added={key_added!r} is a column of adata.obs that this {type(self).__name__} was set up with: what is written there would "
+                "replace it. Choose another name."
+            )
+            raise ValueError(msg)
 
     def _manager_of(self, adata: AnnData) -> Any:
         return self.adata_manager if adata is self.adata else self.get_anndata_manager(adata, required=True)

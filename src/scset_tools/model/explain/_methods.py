@@ -148,7 +148,13 @@ class ExplainedModel(SupervisedModel):
         (features x groups), float32; ``uns["<model>_attribution_<label_key>"]``, or ``uns[key_added]``: how, scores and completeness
         of each sample, and the features where the model reads ``obsm``. What no file can hold in a key (``/``) is written as in
         a web address (``%2F``).
+
+        Raises
+        ------
+        ValueError
+            If the model was set up with a column ``key_added``; and as for :meth:`get_attributions`.
         """
+        self._require_free(key_added)
         cells = self._cells_of(self.adata if adata is None else adata)
         self.get_attributions(label_key, adata=cells, **kwargs).write(cells, key_added=key_added)
         self._give_back(cells, adata)
@@ -241,7 +247,13 @@ class ExplainedModel(SupervisedModel):
         Writes
         ------
         ``obs[key_added]``, the mean over heads, and ``obsm[key_added]``, one column per head (float32).
+
+        Raises
+        ------
+        ValueError
+            If the model does not weigh cells, or was set up with a column ``key_added``.
         """
+        self._require_free(key_added)
         cells = self._cells_of(adata)
         weights = self.get_attention(cells)
         codes, _ = sample_codes(_checks.require_obs(cells, self._sample_key), self._sample_key)

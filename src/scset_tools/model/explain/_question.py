@@ -88,9 +88,6 @@ class Question:
         names = None if names is None else [_labels.name_of(t) for t in names]
         self.scorer = Scorer(self.head, label_key, target=names, reference=self.reference)
         self.positions = self.dataset.index.positions(samples)
-        if not len(self.positions):
-            msg = "No sample to attribute to: `samples` is empty."
-            raise ValueError(msg)
         self._mean_cell = self._start()
 
     # ---- labels and head

@@ -168,8 +168,14 @@ class SupervisedModel(LearnsLabels):
         Writes
         ------
         ``obs[key_added]``: categorical, or float64 for numbers and log hazards.
+
+        Raises
+        ------
+        ValueError
+            If the model was set up with a column ``key_added``.
         """
         one = _predict.chosen_heads(self.heads, label_key, model=type(self).__name__, several=False)[0]
+        self._require_free(key_added)
         cells = self._cells_of(adata)
         found = self.predict(cells, label_key=one.target.name).iloc[:, 0]
         if one.level == "sample":
