@@ -69,6 +69,7 @@ def test_many_samples_of_long_names(name, n):
         for ax in figure.axes:
             for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
                 assert overlaps([t for t in labels if t.get_text() and t not in hidden]) == []
+        plt.close(figure)  # drawn above, and not once more at the end
 
 
 def is_title(handle):
