@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -26,6 +27,12 @@ MAX_POSITIONAL = 3
 
 SOURCES = sorted(SRC.rglob("*.py"))
 TEST_FILES = sorted(TESTS.rglob("test_*.py"))
+
+
+@cache
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of a source that several rules look at."""
+    return ast.parse(source)
 
 
 def relative(path: Path) -> str:
@@ -130,7 +137,7 @@ def import_offences(source: str, path: Path) -> list[str]:
         return [f"{path}: no row in the import table"]
     package = ".".join(("scset_tools", *path.parent.parts))
     offences = []
-    for line, name in imported_names(ast.parse(source), package):
+    for line, name in imported_names(parsed(source), package):
         top, _, ours = name.partition(".")
         if top == "scset_tools":
             if ours != "__version__" and not any(is_within(ours, allowed) for allowed in room.may):
@@ -220,7 +227,7 @@ def is_static(node: ast.FunctionDef) -> bool:
 def signature_offences(source: str) -> list[str]:
     """Public functions with too many positional parameters or with booleans among them."""
     offences = []
-    for name, node, is_method in public_functions(ast.parse(source)):
+    for name, node, is_method in public_functions(parsed(source)):
         if is_method and node.name in FOREIGN_SIGNATURES:
             continue
         positional = [*node.args.posonlyargs, *node.args.args]
@@ -270,7 +277,7 @@ def _private(a, b, c, d, e): ...
 def source_offences(source: str) -> list[str]:
     """Input checks that vanish under ``python -O``, output to the screen, halts, notes to self."""
     offences = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Assert):
             offences.append(f"line {node.lineno}: assert (raise an error that names the culprit)")
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("print", "breakpoint"):
@@ -316,7 +323,7 @@ def asserts_itself(node: ast.AST) -> bool:
 
 def assertion_offences(source: str) -> list[str]:
     """Tests that assert nothing, themselves or through a function of the same file, and ``raises`` without ``match``."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
     def asserts(function: ast.FunctionDef, seen: frozenset[str]) -> bool:
