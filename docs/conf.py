@@ -120,6 +120,9 @@ intersphinx_mapping = (
 )
 
 html_theme = "sphinx_book_theme"
+toc_object_entries_show_parents = (
+    "hide"  # the side bar of a page has no room for the name of the class before each method
+)
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
 html_title = project

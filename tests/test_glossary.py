@@ -16,7 +16,7 @@ ONLY_IN = {
     "labels_key": r"data/_fields\.py:__init__|model/.*:(setup_anndata|read_labels_key)|cli/.*",
     # what draws initial weights, and what goes to harmonypy under this name; training and inference take a seed
     "random_state": r"model/[a-z]+/_model\.py:__init__|model/_init_params\.py:seeded|pp/_correct\.py:correct_samples",
-    "event_key": r"model/_base\.py:setup_anndata|model/_setup\.py:.*|tl/.*|model/supervise/.*|model/_as_profile\.py:.*|cli/.*",
+    "event_key": r"model/_base\.py:setup_anndata|model/_setup\.py:.*|tl/.*|model/supervise/.*|model/_as_profile\.py:.*|cli/.*|reporting/_report\.py:report",
     "groupby": r"model/.*attributions|model/.*explain.*|pl/.*|tl/.*",
 }
 """Word: pattern of ``file:function`` in which it may be an argument."""

@@ -93,6 +93,22 @@ def test_ids_that_name_no_sample(cells, ids, error, message):
             call()
 
 
+def test_measurements_name_no_samples_to_models_nor_to_profiles():
+    cells = sst.datasets.composition_cohort(n_samples=2, n_cells=20)
+    cells.obs["size"] = np.linspace(0.1, 3, 40)
+    for take in (sst.ScSet.setup_anndata, sst.profiles.mean):
+        with pytest.raises(
+            ValueError, match=r"'size'.* holds 40 different numbers in 40 cells, such as 0\.1: they are measurements"
+        ):
+            take(cells, sample_key="size")
+    cells.obs["size"] = cells.obs["size"].astype(str)  # names by decision
+    assert sst.profiles.mean(cells, sample_key="size").n_obs == 40
+    visit = pd.Series(
+        np.repeat([1.1, 1.2, 2.1], 20), name="visit"
+    )  # donor and visit, as pandas reads them from a table
+    assert list(sample_codes(visit, "visit")[1]) == ["1.1", "1.2", "2.1"]
+
+
 def test_text_of_names_does_not_depend_on_the_others():
     dates = pd.to_datetime(["2020-01-01", "2020-01-02 12:00"], format="ISO8601")
     assert as_text(dates[:1]).tolist() == as_text(dates).tolist()[:1]

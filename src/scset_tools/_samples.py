@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+MANY = 20
+"""Fewer ids than this are taken whatever they are."""
+
+
 def as_name(value: object) -> str:
     """An id as text: what it says when printed, whole numbers without a point, bytes (as some files hold) as text."""
     return value.decode("utf-8") if isinstance(value, bytes) else name_of(value)
@@ -48,12 +52,20 @@ def sample_codes(column: pd.Series, key: str) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ValueError
-        If a cell has no sample, or two ids are equal as text alone or as values alone (``1`` and ``"1"``, ``1`` and ``True``).
+        If a cell has no sample, two ids are equal as text alone or as values alone (``1`` and ``"1"``, ``1`` and ``True``), or most cells have a
+        floating-point number of their own.
     TypeError
         If the column holds what cannot be an id, such as lists.
     """
     _checks.require_no_missing(column, key)
-    return text_codes(column, key)
+    codes, names = text_codes(column, key)
+    if len(names) > max(len(codes) / 2, MANY) and pd.api.types.is_float_dtype(column.dtype):
+        msg = (
+            f"adata.obs[{key!r}] holds {len(names)} different numbers in {len(codes)} cells, such as {column.iloc[0]}: they are measurements, not "
+            f"names of samples. Name the column of samples; if these are names, make them text: adata.obs[{key!r}].astype(str)."
+        )
+        raise ValueError(msg)
+    return codes, names
 
 
 def sample_of_cells(adata: AnnData, sample_key: str) -> np.ndarray:

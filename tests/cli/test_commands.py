@@ -217,7 +217,7 @@ def test_shells_complete_methods():
         (["fit", "maestro", "CELLS", "-s", "donour", "-o", "OUT"], 3, "'donour' is not a column of adata.obs. Columns:"),
         (["fit", "maestro", "CELLS", "-s", "sample", "-o", "OUT", "--use-rep", "X_no"], 3, "'X_no' is not in adata.obsm"),
         (["fit", "maestro", "CELLS", "-s", "sample"], 2, "Missing option '--output'"),
-        (["fit", "maestre", "CELLS", "-s", "sample", "-o", "OUT"], 2, "'maestre' is not a method. There are"),
+        (["fit", "maestre", "CELLS", "-s", "sample", "-o", "OUT"], 2, "'maestre' is not a method. Did you mean 'maestro'?"),
         (
             ["fit", "maestro", "CELLS", "-s", "sample", "-o", "OUT", "--build", "n_laten=3"],
             2,
@@ -227,8 +227,8 @@ def test_shells_complete_methods():
         (["fit", "mean", "CELLS", "-s", "sample", "-o", "OUT", "--max-epochs", "3"], 3, "mean is a profile"),
         (["fit", "mean", "CELLS", "-s", "sample", "-o", "OUT", "--save-model", "DIR"], 3, "leave out --save-model"),
         (["fit", "fractions", "CELLS", "-s", "sample", "-o", "OUT"], 2, "fractions needs --cell-type-key"),
-        (["fit", "mean", "nowhere.h5ad", "-s", "sample", "-o", "OUT"], 4, "nowhere.h5ad is no file"),
-        (["fit", "mean", "CELLS", "-s", "sample", "-o", "nowhere/x.h5ad"], 5, "cannot be written: No such file"),
+        (["fit", "mean", "nowhere.h5ad", "-s", "sample", "-o", "OUT"], 4, "There is no file nowhere.h5ad"),
+        (["fit", "mean", "CELLS", "-s", "sample", "-o", "nowhere/x.h5ad"], 5, "cannot be written: there is no such folder"),
         (["fit", "mean", "CELLS", "-s", "sample", "-o", "CELLS"], 5, "is there already"),
         (["embed", "nowhere", "CELLS", "-o", "OUT"], 4, "no folder of a saved model"),
         (
@@ -263,6 +263,15 @@ def test_shells_complete_methods():
         (["benchmark", "SAMPLES", "subtype", "-m", "X_no"], 3, "neither in obsm nor in obsp"),
         (["benchmark", "CELLS", "subtype", "-s", "sample", "-m", "means"], 2, "'means' is not a method"),
         (["probe", "SAMPLES", "subtype", "-o", "nowhere/t.csv"], 5, "cannot be written"),
+        *(([*command, "-o", "t.xlsx"], 2, "ends in .csv or .tsv or .txt or .json") for command in (["probe", "SAMPLES", "subtype"], ["benchmark", "CELLS", "subtype", "-s", "sample"])),
+        *((["fit", name, "CELLS", "-s", "sample", "-o", "s.csv"], 2, "ends in .h5ad") for name in ("mean", "maestro")),
+        (["benchmark", "CELLS", "subtype", "-s", "sample", "--figure", "t.bmp"], 2, "ends in .png or .pdf or .svg"),
+        (["report", "CELLS", "-s", "sample", "-o", "t.pdf"], 2, "ends in .html"),
+        (["fit", "scset", "CELLS", "-s", "sample", "-o", "OUT", "--train", "max_epoch=3"], 2, "--train: there is no argument max_epoch. Did you mean max_epochs?"),
+        (["benchmark", "CELLS", "subtype", "-s", "sample", "-m", "maestro-untrained", "--build", "n_laten=3"], 2, "Did you mean n_latent?"),
+        (["report", "CELLS", "-s", "sample", "--train", "n_cell=3", "-o", "r.html"], 2, "Did you mean n_cells?"),
+        (["prepare", "nowhere.h5ad", "-s", "sample", "-o", "p.zarr"], 4, "There is no file nowhere.h5ad"),
+        (["prepare", "CELLS", "-s", "sample", "-o", "nowhere/p.zarr"], 5, "there is no such folder"),
     ],
 )  # fmt: skip
 def test_exit_codes_and_messages(run, cohort, samples, tmp_path, monkeypatch, arguments, code, message):

@@ -32,7 +32,7 @@ def test_files_become_a_store_that_fit_takes(run, cohort, tmp_path):
 def test_what_cannot_be_is_told_in_one_line(run, cohort, tmp_path):
     store = tmp_path / "cohort.zarr"
     for arguments, code, words in (
-        ((tmp_path / "no.h5ad", "-s", "sample"), 4, "no.h5ad is no file"),
+        ((tmp_path / "no.h5ad", "-s", "sample"), 4, "There is no file"),
         ((cohort, "-s", "donors"), 3, "has no column 'donors'"),
         ((cohort, "-s", "sample", "--join", "left"), 3, "join"),
         ((cohort, cohort, "-s", "sample"), 3, "have the same name in several sources"),

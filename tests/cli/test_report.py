@@ -46,6 +46,23 @@ def test_what_ends_a_report(options, code, message, run, cohort, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_times_take_two_columns(run, cohort, tmp_path):
+    cells = ad.read_h5ad(cohort)
+    place = cells.obs["sample"].astype("category").cat.codes.to_numpy()
+    cells.obs["days"], cells.obs["died"] = 10.0 + place, (place % 4 > 0).astype(int)
+    cells.write_h5ad(tmp_path / "times.h5ad")
+    keys = ("-s", "sample", "-m", "mean", "--cv", "2", "--event-key", "died")
+    ended = run("report", tmp_path / "times.h5ad", "--label-key", "days", *keys, "-o", tmp_path / "r.html")
+    assert ended.code == 0, ended.err
+    assert "concordance" in (tmp_path / "r.html").read_text()
+    ended = run("benchmark", tmp_path / "times.h5ad", "days", "--probe", "cox", "--n-repeats", "1", *keys)
+    assert ended.code == 0, ended.err
+    assert "concordance" in ended.out
+    ended = run("report", tmp_path / "times.h5ad", *keys, "-o", tmp_path / "r2.html")
+    assert ended.code == 3
+    assert "--label-key" in ended.err
+
+
 def test_outputs_that_cannot_be_written_are_found_at_the_start(run, cohort, tmp_path):
     there = tmp_path / "there.html"
     there.write_text("mine")

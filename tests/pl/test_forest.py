@@ -80,3 +80,21 @@ def test_a_line_per_donor_and_the_medians_of_the_pairs():
     samples.obs["own"] = np.arange(9)
     with pytest.raises(ValueError, match="0 of 9 values of 'own' have samples of all 2 classes"):
         pl.paired(samples, "0", "visit", paired_by="own")
+
+
+def test_visits_of_a_category_are_drawn_in_its_order():
+    rng = np.random.default_rng(0)
+    visits = np.tile(["week 10", "before", None, "week 2"], 5)
+    obs = pd.DataFrame({"visit": visits, "donor": np.repeat(np.arange(5), 4)}, [f"s{i}" for i in range(20)])
+    samples = AnnData(rng.normal(size=(20, 1)), obs=obs)
+    ticks = {}
+    for order in (None, ["week 2", "unused", "week 10", "before"]):
+        samples.obs["visit"] = visits if order is None else pd.Categorical(visits, order)
+        ax = pl.paired(samples, "0", "visit", paired_by="donor")
+        ticks[order is None] = [t.get_text() for t in ax.get_xticklabels()]
+        drawn = {
+            tuple(line.get_ydata()) for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 3
+        }
+        wanted = [samples.X[visits == name, 0] for name in ticks[order is None]]
+        assert drawn == set(zip(*wanted, strict=True))
+    assert ticks == {True: ["before", "week 10", "week 2"], False: ["week 2", "week 10", "before"]}

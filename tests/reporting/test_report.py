@@ -83,6 +83,61 @@ def test_numbers_are_scored_by_r2(tmp_path):
     assert "neighbours" not in page.ids
 
 
+def with_times(n_samples=16):
+    """Times that the share of the first type of cells foretells; a third is censored, and one flag is missing."""
+    cells = cohort(n_samples)
+    names = list(cells.obs["sample"].unique())
+    place = cells.obs["sample"].map({name: i for i, name in enumerate(names)}).to_numpy()
+    share = cells.obs["cell_type"].astype("category").cat.codes.to_numpy() == 0
+    cells.obs["days"] = pd.Series(share).groupby(place).mean()[place].to_numpy() * 100 + 1 + place / 100
+    cells.obs["died"] = np.where(place == 3, None, np.where(place % 3 == 0, 0, 1)).astype(object)
+    return cells
+
+
+def test_times_are_scored_by_the_concordance_of_a_cox_model(tmp_path):
+    cells = with_times()
+    keys = KEYS | {"label_key": "days", "event_key": "died", "batch_key": "batch"}
+    profiles = {"mean": sst.profiles.Mean(sample_key="sample")}
+    text = Page(sst.report(cells, tmp_path / "r.html", **keys, profiles=profiles).read_text()).text
+    bench = sst.tl.benchmark(
+        cells,
+        profiles,
+        "days",
+        sample_key="sample",
+        event_key="died",
+        probes="cox",
+        cv=3,
+        n_repeats=1,
+        progress=False,
+    )
+    row = bench.summary("concordance").iloc[0]
+    assert f"concordance {row['mean']:.2f}, 95% interval {row['ci_low']:.2f} to {row['ci_high']:.2f}" in text
+    assert "the event ('died') was seen in 10 samples, 5 censored; missing in 1 sample." in text
+    assert "15 labelled samples; 3 folds; Cox model" in text
+    assert "Permutation test: p =" in text
+    assert "not of times to an event" in text  # what else predicts it
+    assert "shortest third" in text
+    assert "neighbours" not in Page(tmp_path.joinpath("r.html").read_text()).ids
+
+
+@pytest.mark.parametrize(
+    ("change", "keys", "message"),
+    [
+        (lambda obs: None, {"label_key": None, "event_key": "died"}, "belongs to a label that is a time: name its column"),
+        (lambda obs: None, {"label_key": "days", "event_key": "subtype"}, r"must hold True/1 \(event seen\) or False/0"),
+        (lambda obs: obs.__setitem__("days", -obs["days"]), {"label_key": "days", "event_key": "died"}, "must be positive"),
+        (lambda obs: obs.__setitem__("died", 0), {"label_key": "days", "event_key": "died"}, "has a seen event"),
+        (lambda obs: None, {"label_key": "subtype", "event_key": "died"}, "must hold numbers for a target of kind 'time_to_event'"),
+    ],
+)  # fmt: skip
+def test_times_that_cannot_be_read_are_said_at_once(change, keys, message, tmp_path):
+    cells = with_times()
+    change(cells.obs)
+    with pytest.raises(ValueError, match=message):
+        sst.report(cells, tmp_path / "r.html", **KEYS | keys)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_labels_are_counted_and_drawn_grey(tmp_path):
     cells = cohort()
     missing = cells.obs["sample"].unique()[[1, 4]]

@@ -205,9 +205,7 @@ def probe(
     groups_key: o.GroupsKey = None,
     probe: Annotated[str, typer.Option(help="logistic, ridge, mlp, knn, svc or cox.")] = "logistic",
     target: Annotated[str, typer.Option(help="auto, class, ordinal, continuous or time_to_event.")] = "auto",
-    event_key: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Whether the event was seen, for times.")
-    ] = None,
+    event_key: o.EventKey = None,
     cv: o.Folding = 5,
     n_repeats: o.Repeats = 5,
     no_tune: o.NoTune = False,
@@ -295,6 +293,7 @@ def benchmark(
     probe: Annotated[
         list[str], typer.Option("--probe", help="logistic, ridge, mlp, knn, svc or cox; may be repeated.")
     ] = ["logistic"],  # noqa: B006  (typer copies it)
+    event_key: o.EventKey = None,
     baseline: Annotated[str | None, typer.Option(metavar="METHOD", help="What the others are compared with.")] = None,
     metric: Annotated[str | None, typer.Option(help="Metric of the summary.", show_default="after the label")] = None,
     cv: o.Folding = 5,
@@ -339,6 +338,7 @@ def benchmark(
             figure=figure,
             overwrite=overwrite,
             groups_key=groups_key,
+            event_key=event_key,
             probes=probe,
             baseline=baseline,
             metric=metric,

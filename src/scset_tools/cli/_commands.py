@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scset_tools import _checks
 from scset_tools._modalities import is_mudata
+from scset_tools._unreadable import why_no_cells
 from scset_tools.cli import _methods, _modalities
 from scset_tools.cli._exit import CommandError, ExitCode
-from scset_tools.cli._files import for_spreadsheet, output, read_cells, writing
+from scset_tools.cli._files import for_spreadsheet, output, place_beside, read_cells, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 READS = ("use_rep", "layer", "labels_key", "batch_key")
 """What every model and profile may be told to read."""
+SAMPLES, TABLE, FIGURE = (".h5ad",), (".csv", ".tsv", ".txt", ".json"), (".png", ".pdf", ".svg")
+"""Endings of outputs: a file that is something else than its name says would be found out later, by another program."""
 
 
 N_CONFLICTS = 10
@@ -96,8 +98,12 @@ def fit(
     if method in _methods.models():
         _methods.require_labels(method, setup, build)
         _methods.require_accelerator(train.get("accelerator", "auto"))
+        _methods.require_arguments(method, build, train)
         _preset(_methods.model_class(method), preset)  # a wrong name is told before the cohort is read
-    with output(out, overwrite=overwrite) as place, output(save_model, overwrite=overwrite, is_folder=True) as folder:
+    with (
+        output(out, overwrite=overwrite, endings=SAMPLES) as place,
+        output(save_model, overwrite=overwrite, is_folder=True) as folder,
+    ):
         adata, names = read(cells, session, is_backed=is_backed), _modalities.chosen(modalities)
         _modalities.require_fitting(adata, cells, names)
         if method in _methods.PROFILES:
@@ -146,7 +152,7 @@ def embed(
     **arguments: Any,
 ) -> None:
     """Embed the samples of a file by a saved model."""
-    with output(out, overwrite=overwrite) as place:
+    with output(out, overwrite=overwrite, endings=SAMPLES) as place:
         fitted = load(model, trust=trust)
         adata, names = read(cells, session, is_backed=is_backed), _modalities.chosen(modalities)
         knows = fitted.modality_ is not None or fitted.joined_ is not None
@@ -196,9 +202,9 @@ def probe(
 ) -> pd.DataFrame:
     """Predict a label by cross-validation; the summary, also written to ``out``."""
     with (
-        output(out, overwrite=overwrite) as place,
-        output(folds, overwrite=overwrite) as folds_place,
-        output(predictions, overwrite=overwrite) as predictions_place,
+        output(out, overwrite=overwrite, endings=TABLE) as place,
+        output(folds, overwrite=overwrite, endings=TABLE) as folds_place,
+        output(predictions, overwrite=overwrite, endings=TABLE) as predictions_place,
     ):
         adata = read(samples, session)
         if is_mudata(adata):
@@ -206,6 +212,7 @@ def probe(
             raise CommandError(msg, ExitCode.USAGE)
         from scset_tools import tl
 
+        session.say(f"each of the {adata.n_obs} rows is taken for a sample")
         result = tl.probe(adata, label_key, **arguments)
         summary = result.summary().reset_index()
         if result.p_value is not None:
@@ -241,14 +248,16 @@ def benchmark(
         methods = methods or list(_methods.BENCHMARKED)
         for name in methods:
             _methods.require_method(name.removesuffix(_methods.UNTRAINED))
+            if name.removesuffix(_methods.UNTRAINED) in _methods.models():
+                _methods.require_arguments(name, build, train)
             if name in _methods.models():
                 _methods.require_labels(name, setup, build)
                 _methods.require_accelerator(train.get("accelerator", "auto"))
         _require_used(methods, setup)
     with (
-        output(out, overwrite=overwrite) as place,
-        output(folds, overwrite=overwrite) as folds_place,
-        output(figure, overwrite=overwrite) as figure_place,
+        output(out, overwrite=overwrite, endings=TABLE) as place,
+        output(folds, overwrite=overwrite, endings=TABLE) as folds_place,
+        output(figure, overwrite=overwrite, endings=FIGURE) as figure_place,
     ):
         adata, names = read(data, session), _modalities.chosen(modalities)
         adata = _modalities.as_cells(adata, data, names, sample_key=sample_key, reads=setup)
@@ -342,15 +351,13 @@ def prepare(
     from scset_tools.pp import write_store
 
     for source in sources:
-        if not source.exists():
-            msg = f"{source} is no file."
+        msg = why_no_cells(source)
+        if msg is not None:
             raise CommandError(msg, ExitCode.UNREADABLE)
     if out.exists():
         msg = f"{out} is there already. Take another name, or remove it."
         raise CommandError(msg, ExitCode.UNWRITABLE)
-    if not os.access(out.absolute().parent, os.W_OK):
-        msg = f"{out} cannot be written: {out.absolute().parent} is no folder that may be written to."
-        raise CommandError(msg, ExitCode.UNWRITABLE)
+    place_beside(out).rmdir()
     session.say(f"preparing {len(sources)} files")
     write_store(
         sources,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scset_tools import _keys, _whole
+from scset_tools._unreadable import why_no_cells
 from scset_tools.cli._exit import CommandError, ExitCode
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def read_cells(path: Path, *, is_backed: bool = False) -> Any:
             return read_fcs(path)
         except (ValueError, OSError, ImportError) as error:
             raise CommandError(str(error), ExitCode.UNREADABLE) from error
-    if not path.is_file():
-        msg = f"{path} is {'a folder' if path.is_dir() else 'no file'}."
-        raise CommandError(msg, ExitCode.UNREADABLE)
-    if path.suffix == ".h5mu":
+    if path.suffix == ".h5mu" and path.is_file():
         return _read_h5mu(path, is_backed=is_backed)
+    if path.is_dir() or why_no_cells(path) is not None:
+        msg = why_no_cells(path) or f"{path} is a folder. A zarr store has the ending .zarr."
+        raise CommandError(msg, ExitCode.UNREADABLE)
     from anndata import read_h5ad
 
     try:
@@ -76,8 +77,27 @@ def _read_h5mu(path: Path, *, is_backed: bool) -> Any:
         raise CommandError(msg, ExitCode.UNREADABLE) from error
 
 
+def place_beside(path: Path) -> Path:
+    """An empty folder in that of a path: whether it may be written to is found by writing, which permissions do not tell.
+
+    Parameters
+    ----------
+    path
+        File or folder that will be made.
+    """
+    parent = path.absolute().parent
+    try:
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=parent))
+    except OSError as error:
+        why = (error.strerror or error) if parent.is_dir() else "there is no such folder"
+        msg = f"{path} cannot be written: {why} ({parent})."
+        raise CommandError(msg, ExitCode.UNWRITABLE) from error
+
+
 @contextmanager
-def output(path: Path | None, *, overwrite: bool = False, is_folder: bool = False) -> Iterator[Path | None]:
+def output(
+    path: Path | None, *, overwrite: bool = False, is_folder: bool = False, endings: Sequence[str] = ()
+) -> Iterator[Path | None]:
     """A place to write to that becomes ``path`` at the end; after an error or a signal nothing is left of it.
 
     The place is made at once and beside the target, so that a folder without write permission is found before hours of
@@ -91,21 +111,22 @@ def output(path: Path | None, *, overwrite: bool = False, is_folder: bool = Fals
         Whether it may replace what is there.
     is_folder
         Whether to make a folder.
+    endings
+        What the name may end in; empty: anything.
     """
     if path is None:
         yield None
         return
+    if endings and path.suffix.lower() not in endings:
+        msg = f"{path} cannot be written: what is written here has a name that ends in {' or '.join(endings)}."
+        raise CommandError(msg, ExitCode.USAGE)
     if path.exists() and not overwrite:
         msg = f"{path} is there already. Take another name, or pass --overwrite."
         raise CommandError(msg, ExitCode.UNWRITABLE)
     if path.exists() and path.is_dir() != is_folder:
         msg = f"{path} is a {'folder' if path.is_dir() else 'file'}, not a {'folder' if is_folder else 'file'}."
         raise CommandError(msg, ExitCode.UNWRITABLE)
-    try:
-        place = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent))
-    except OSError as error:
-        msg = f"{path} cannot be written: {error.strerror or error} ({path.absolute().parent})."
-        raise CommandError(msg, ExitCode.UNWRITABLE) from error
+    place = place_beside(path)
     try:
         inner = place / path.name
         yield inner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
 import logging
@@ -106,6 +107,49 @@ def require_accelerator(name: str) -> None:
             raise CommandError(msg, ExitCode.USAGE)
 
 
+def require_arguments(name: str, build: dict[str, Any], train: dict[str, Any]) -> None:
+    """Raise if a model has no such argument of its constructor or of ``train``, before anything is read.
+
+    Parameters
+    ----------
+    name
+        Of a model, trained or not.
+    build, train
+        Arguments by name, of ``--build`` and ``--train``.
+    """
+    if not (build or train):
+        return
+    cls = model_class(name.removesuffix(UNTRAINED))
+    require_known("--build", build, cls.__init__)
+    if train:
+        from lightning.pytorch import Trainer as LightningTrainer
+        from scvi.train import Trainer
+
+        require_known("--train", train, cls.train, Trainer.__init__, LightningTrainer.__init__)
+
+
+def require_known(option: str, given: dict[str, Any], *functions: Any) -> None:
+    """A mistyped argument is told with the names that there are: those of the first function, which may hand others on.
+
+    Parameters
+    ----------
+    option
+        Of the command line.
+    given
+        Arguments by name.
+    *functions
+        What takes them.
+    """
+    hidden = ("self", "cls", "adata", "registry", "kwargs", "trainer_kwargs")
+    known = [[name for name in inspect.signature(f).parameters if name not in hidden] for f in functions]
+    unknown = [name for name in given if not any(name in names for names in known)]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known[0], n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        msg = f"{option}: there is no argument {', '.join(unknown)}.{meant} There are: {', '.join(known[0])}."
+        raise CommandError(msg, ExitCode.USAGE)
+
+
 def takes_cell_types(name: str) -> bool:
     """Whether a model or profile reads ``cell_type_key``."""
     name = name.removesuffix(UNTRAINED)
@@ -125,7 +169,9 @@ def starting_with_compared(incomplete: str) -> list[str]:
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> CommandError:
-    return CommandError(f"{name!r} is not a {kind}. There are {_checks.first(known, 40)}.", ExitCode.USAGE)
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    return CommandError(f"{name!r} is not a {kind}.{meant} There are {_checks.first(known, 40)}.", ExitCode.USAGE)
 
 
 def settings_of(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:

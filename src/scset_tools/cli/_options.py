@@ -56,6 +56,10 @@ GroupsKey = Annotated[
     str | None,
     typer.Option("--groups-key", metavar="COLUMN", help="Donor or study of each sample: never cut by a split."),
 ]
+EventKey = Annotated[
+    str | None,
+    typer.Option("--event-key", metavar="COLUMN", help="For a label that is a time: whether its event was seen."),
+]
 MaxEpochs = Annotated[
     int | None, typer.Option(min=1, help="Passes over the training samples.", show_default="about 400 steps")
 ]

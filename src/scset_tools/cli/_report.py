@@ -39,10 +39,12 @@ def report(
     names = [n for n in methods or USUAL if n in _methods.models()]
     for name in names:
         _methods.require_labels(name, {"labels_key": asked["label_key"]}, build, option="--label-key")
+    for name in names:
+        _methods.require_arguments(name, build, train)
     if names:
         _methods.require_accelerator(train.get("accelerator", "auto"))
         _methods.quiet_libraries()
-    with output(out, overwrite=overwrite) as place:
+    with output(out, overwrite=overwrite, endings=(".html", ".htm")) as place:
         adata, chosen = read(cells, session, is_backed=is_backed), _modalities.chosen(modalities)
         adata = _modalities.as_cells(adata, cells, chosen, sample_key=asked["sample_key"], reads=asked)
         request = Request(

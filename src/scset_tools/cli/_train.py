@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from scset_tools._modalities import is_mudata
 from scset_tools.cli._exit import CommandError, ExitCode
+from scset_tools.cli._methods import require_known
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -71,10 +72,8 @@ def fit_model(
     if refused:
         raise CommandError(f"{cls.__name__} takes no {', '.join(refused)}.", ExitCode.USAGE)
     given = {k: v for k, v in setup.items() if k not in ("modality", "modalities")}
-    _require_known(
-        "--setup", cls.setup_anndata, {k: v for k, v in given.items() if k != "paired" or not is_mudata(cells)}
-    )
-    _require_known("--build", cls.__init__, build)
+    given = {k: v for k, v in given.items() if k != "paired" or not is_mudata(cells)}
+    require_known("--setup", given, cls.setup_anndata)
     (cls.setup_mudata if is_mudata(cells) else cls.setup_anndata)(cells, **setup)
     model = cls(cells, **build)
     session.say(
@@ -83,14 +82,3 @@ def fit_model(
     session.event("model", model=cls.__name__, n_samples=len(model.sample_names), n_cells=int(cells.n_obs))
     model.train(enable_progress_bar=session.shows_progress, callbacks=[ReportEpochs(session)], **train)
     return model
-
-
-def _require_known(option: str, function: Any, given: dict[str, Any]) -> None:
-    """A mistyped argument of a constructor is told with the names that there are."""
-    parameters = inspect.signature(function).parameters
-    hidden = ("self", "cls", "adata", "registry", "kwargs")
-    known = [name for name in parameters if name not in hidden]
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        msg = f"{option}: there is no argument {', '.join(unknown)}. There are: {', '.join(known)}."
-        raise CommandError(msg, ExitCode.USAGE)

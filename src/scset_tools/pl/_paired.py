@@ -37,7 +37,7 @@ def paired(
         A numeric column of ``samples.obs``, a name of ``samples.var_names``, or with ``use_rep`` the name of a column as ``tl.association`` gives
         it (``"X_maestro_3"``).
     label_key
-        Column with the classes (visits, conditions), drawn in their order.
+        Column with the classes (visits, conditions): a category in its order, others by name.
     paired_by
         Column with the donor. Several samples of one donor and class are averaged.
     use_rep
@@ -57,35 +57,40 @@ def paired(
         If there are fewer than two classes, or no donor has all of them.
     """
     values = _values(samples, feature, use_rep)
-    classes = _labels.read_classes(_checks.require_obs(samples, label_key), kind=_kind(samples, label_key))
+    codes, names = _classes(_checks.require_obs(samples, label_key))
     donors = _checks.require_obs(samples, paired_by).map(_labels.name_of, na_action="ignore").astype(object)
-    table = pd.DataFrame({"donor": donors.to_numpy(), "code": classes.codes, "value": values})
+    table = pd.DataFrame({"donor": donors.to_numpy(), "code": codes, "value": values})
     table = table[(table["code"] >= 0) & table["donor"].notna() & table["value"].notna()]
-    wide = table.pivot_table(index="donor", columns="code", values="value").reindex(columns=range(len(classes.names)))
+    wide = table.pivot_table(index="donor", columns="code", values="value").reindex(columns=range(len(names)))
     whole = wide.dropna()
-    if len(classes.names) < 2 or not len(whole):
+    if len(names) < 2 or not len(whole):
         msg = (
-            f"{len(whole)} of {len(wide)} values of {paired_by!r} have samples of all {len(classes.names)} classes of {label_key!r} "
-            f"{_checks.first(classes.names)}: there are no pairs to draw."
+            f"{len(whole)} of {len(wide)} values of {paired_by!r} have samples of all {len(names)} classes of {label_key!r} "
+            f"{_checks.first(names)}: there are no pairs to draw."
         )
         raise ValueError(msg)
-    ax = axes_or_new(ax, size=(1.6 + 1.3 * len(classes.names), 4.0))
+    ax = axes_or_new(ax, size=(1.6 + 1.3 * len(names), 4.0))
     fall, rise = colors_for(["fall", "rise"], (OKABE_ITO[0], OKABE_ITO[3]))
-    place = np.arange(len(classes.names))
+    place = np.arange(len(names))
     for row in wide.drop(index=whole.index).to_numpy():
         ax.plot(place, row, "o", color=MISSING, markersize=4)
     for row in whole.to_numpy():
         ax.plot(place, row, "o-", color=rise if row[-1] > row[0] else fall, markersize=4, linewidth=1, alpha=0.75)
     medians = whole.median().to_numpy()
     ax.hlines(medians, place - 0.18, place + 0.18, color=ink(), linewidth=2.2, zorder=3)
-    ax.set_xticks(place, wrapped(classes.names, 1.2))
+    ax.set_xticks(place, wrapped(names, 1.2))
     ax.set(xlim=(-0.4, place[-1] + 0.4), ylabel=feature, xlabel=label_key)
     tidy(ax, grid="y")
     return ax
 
 
-def _kind(samples: AnnData, key: str) -> str:
-    return "ordinal" if _labels.is_ordered(_checks.require_obs(samples, key)) else "class"
+def _classes(column: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """Number of the class of each sample, -1 where missing, and the classes: those of a category in its order, as scanpy draws them."""
+    read = _labels.read_classes(column, kind="ordinal" if _labels.is_ordered(column) else "class")
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return read.codes, list(read.names)
+    names = [name for name in map(_labels.name_of, column.cat.categories) if name in read.names]
+    return np.append([names.index(name) for name in read.names], -1)[read.codes], names
 
 
 def _values(samples: AnnData, feature: str, use_rep: str | None) -> np.ndarray:

@@ -13,6 +13,7 @@ from anndata import AnnData
 
 from scset_tools import _checks
 from scset_tools._panels import MASK, PANELS
+from scset_tools._unreadable import why_no_cells
 from scset_tools.data._rows import Named, RowReader
 
 if TYPE_CHECKING:
@@ -145,9 +146,9 @@ def _open(source: Any, name: str, layer: str | None, *, is_open: bool) -> Source
 
 
 def _open_file(path: Path) -> AnnData:
-    if not path.exists():
-        msg = f"There is no file {path}."
-        raise FileNotFoundError(msg)
+    msg = why_no_cells(path)
+    if msg is not None:
+        raise (ValueError if path.exists() else FileNotFoundError)(msg)
     if path.is_dir():
         from scset_tools.pp._read_store import read_store
 

@@ -60,8 +60,8 @@ def gather(request: Request, parts: Parts, say: Say) -> dict[str, Any]:
         steps.append(("scores", _cost(request), lambda: _scores(request, parts, say)))
         if request.batch_key is not None:
             steps.append(("confounding", "asking what else predicts the label", lambda: _confounding(request, found)))
+        steps.append(("chance", "permuting the label", lambda: _permuted(request, found)))
         if request.kind == "class":
-            steps.append(("chance", "permuting the label", lambda: _permuted(request, found)))
             steps.append(("neighbours", "finding neighbours", lambda: _neighbours(request, found)))
             for name in request.models:
                 what = (
@@ -108,7 +108,9 @@ def _split(request: Request) -> dict[str, Any]:
     if groups is not None:  # a missing donor is a donor of its own
         groups = np.where(groups < 0, len(names) + np.arange(len(names)), groups)
     strata = None
-    if request.label_key is not None and request.kind != "continuous":
+    if request.events is not None:
+        strata = np.array([str(v) for v in request.events])
+    elif request.label_key is not None and request.kind != "continuous":
         strata = np.array([str(v) for v in request.text_of(request.label_key)])
     n_units = len(names) if groups is None else len(np.unique(groups))
     if n_units < 4:
@@ -151,7 +153,7 @@ def _setup(request: Request, name: str) -> dict[str, Any]:
     if JOINED in request.adata.uns and "open" in request.models[name]._panels:  # as setup_mudata does
         setup["panel"] = "open"
     if learns_from_labels(request, name):
-        setup["labels_key"] = request.label_key
+        setup |= {"labels_key": request.label_key, "event_key": request.event_key}
     return {k: v for k, v in setup.items() if v is not None}
 
 
@@ -225,6 +227,7 @@ def _scores(request: Request, parts: Parts, say: Say) -> dict[str, Any]:
         request.label,
         sample_key=request.sample_key,
         probes=PROBE[kind],
+        event_key=request.event_key,
         groups_key=request.groups_key,
         cv=request.cv,
         n_repeats=request.n_repeats,
@@ -240,7 +243,7 @@ def _scores(request: Request, parts: Parts, say: Say) -> dict[str, Any]:
         "summary": bench.summary(),
         "differences": differences,
         "metric": METRIC[kind],
-        "chance": 1 / n_classes if kind == "class" else 0.0,
+        "chance": {"class": 1 / n_classes, "time_to_event": 0.5}.get(kind, 0.0),
         "probe": PROBE[kind],
         "baseline": baseline,
         "n_samples": int(len(request.labels) - bench.n_missing[request.label]),
@@ -251,6 +254,12 @@ def _scores(request: Request, parts: Parts, say: Say) -> dict[str, Any]:
 
 
 def _confounding(request: Request, found: dict[str, Any]) -> dict[str, Any]:
+    if request.kind == "time_to_event":
+        msg = (
+            "What else predicts the label is asked of classes and numbers, not of times to an event. "
+            f"tl.probe(..., probe='cox', event_key={request.event_key!r}, groups_key={request.batch_key!r}) holds whole batches out."
+        )
+        raise ValueError(msg)
     name = primary(request)
     result = tl.confounding(
         _samples_of(request, found[f"fit {name}"]),
@@ -286,6 +295,9 @@ def _permuted(request: Request, found: dict[str, Any]) -> dict[str, Any]:
     result = tl.probe(
         _samples_of(request, found[f"fit {name}"]),
         request.label,
+        probe=PROBE[request.kind],
+        event_key=request.event_key,
+        metric=METRIC[request.kind],
         groups_key=request.groups_key,
         cv=request.cv,
         n_repeats=1,

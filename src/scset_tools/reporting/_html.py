@@ -173,3 +173,16 @@ def paragraphs(texts: Sequence[Any]) -> Html:
         Sentences.
     """
     return tag("ul", [tag("li", text) for text in texts]) if texts else Html("")
+
+
+def reason(part: Mapping[str, Any], name: str | None = None) -> Html:
+    """Why a part is not there.
+
+    Parameters
+    ----------
+    part
+        Holds the ``reason``.
+    name
+        What was not computed.
+    """
+    return tag("p", tag("b", f"{name}: not computed. " if name else "Not computed. "), part["reason"])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
-from scset_tools.reporting import _sections
+from scset_tools.reporting import _features, _sections
 from scset_tools.reporting._html import Html, clean, join, paragraphs, tag
 
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Html | None], tuple[str, ...]], ...] = (
@@ -17,7 +17,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Html | None], tupl
     ("maps", "Maps", _sections.maps, ("fit",)),
     ("neighbours", "Neighbours", _sections.neighbours, ("neighbours",)),
     ("health", "Health of the vectors", _sections.health, ()),
-    ("attributions", "What moves the scores", _sections.attributions, ("trust",)),
+    ("attributions", "What moves the scores", _features.attributions, ("trust",)),
 )
 """Key, heading and maker of each section, and the first words of the parts whose notes it shows."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"

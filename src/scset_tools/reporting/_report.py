@@ -28,6 +28,7 @@ def report(
     *,
     sample_key: str,
     label_key: str | None = None,
+    event_key: str | None = None,
     groups_key: str | None = None,
     batch_key: str | None = None,
     cell_type_key: str | None = None,
@@ -70,7 +71,11 @@ def report(
     sample_key
         Column of ``adata.obs`` with the sample of each cell.
     label_key
-        Column with the label of each sample: classes, levels or numbers; missing values are allowed. Default: a report without scores.
+        Column with the label of each sample: classes, levels, numbers, or times with an ``event_key``; missing values are allowed. Default: a
+        report without scores.
+    event_key
+        Column that says whether the event of a time was seen (True or 1) or the sample was censored (False or 0): scores are then the
+        concordance of a Cox model.
     groups_key
         Column with the donor or study of each sample, which no split cuts.
     batch_key
@@ -120,7 +125,8 @@ def report(
     TypeError
         If ``adata`` is no AnnData or MuData.
     ValueError
-        If a MuData comes without ``modalities``, there are fewer than three samples, a column varies within samples, the label has one value only, or a name is no model.
+        If a MuData comes without ``modalities``, there are fewer than three samples, a column varies within samples, the label has one
+        value only or its times cannot be read, or a name is no model.
 
     Examples
     --------
@@ -130,7 +136,7 @@ def report(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     keys = {"sample_key": "sample", "label_key": "subtype"}
     ...     path = sst.report(cells, f"{folder}/report.html", **keys, models=(), progress=False)
-    ...     "One may write" in path.read_text()
+    ...     "You may write" in path.read_text()
     True
     """
     path = Path(output)
@@ -140,6 +146,7 @@ def report(
         cells,
         sample_key,
         label_key=label_key,
+        event_key=event_key,
         groups_key=groups_key,
         batch_key=batch_key,
         cell_type_key=cell_type_key,
@@ -199,10 +206,12 @@ def make(request: Request, path: Path, say: Say) -> tuple[Parts, str]:
     found["asked"] = {
         "title": plain_title(request.title),
         "label_key": request.label_key,
+        "event_key": request.event_key,
         "groups_key": request.groups_key,
         "batch_key": request.batch_key,
         "kind": None if request.label_key is None else request.kind,
         "models": list(request.models),
+        "called": {name: cls.__name__ for name, cls in request.models.items()},
         "profiles": list(request.profiles),
         "learns": {name: learns_from_labels(request, name) for name in request.models},
         "primary": primary(request),
@@ -319,8 +328,8 @@ def usual_title(label_key: str | None, sample_key: str) -> str:
 
 def _call(request: Request) -> str:
     """The arguments that are not the default ones, as one would type them."""
-    keys = ("sample_key", "label_key", "groups_key", "batch_key", "cell_type_key", "use_rep", "layer", "target")
-    given = [f"{key}={getattr(request, key)!r}" for key in keys if getattr(request, key) is not None]
+    keys = ("sample_key", "label_key", "event_key", "groups_key", "batch_key", "cell_type_key", "use_rep", "layer")
+    given = [f"{key}={getattr(request, key)!r}" for key in (*keys, "target") if getattr(request, key) is not None]
     given += [f"models={list(request.models)!r}", f"profiles={list(request.profiles)!r}"]
     given += [f"{key}={dict(getattr(request, key))!r}" for key in ("build", "train") if getattr(request, key)]
     given += [f"{key}={getattr(request, key)}" for key in ("cv", "n_repeats", "n_seeds", "n_permutations", "seed")]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
-from scset_tools import _checks, _labels
+from scset_tools import _checks, _events, _labels
 from scset_tools._samples import sample_obs
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 MIN_SAMPLES = 3
 """Fewest samples: a spread, and a neighbour that is nearer than another, need three."""
 
-PROBE: dict[str, Any] = {"class": "logistic", "ordinal": "ridge", "continuous": "ridge"}
+PROBE: dict[str, Any] = {"class": "logistic", "ordinal": "ridge", "continuous": "ridge", "time_to_event": "cox"}
 BRIEF_STEPS = 50
 """Steps of these models: from there on scores changed by at most 0.03 on two cohorts (benchmarks/RESULTS.md)."""
 BRIEF_MODELS = ("maestro", "scset")
 BRIEF_CELLS = 500
 """Cells of a sample that a step reads at most: what a step costs grows with them."""
 
-METRIC = {"class": "balanced_accuracy", "ordinal": "r2", "continuous": "r2"}
-"""What scores a label of each kind. Both have a level of chance: 1 / classes, and 0."""
+METRIC = {"class": "balanced_accuracy", "ordinal": "r2", "continuous": "r2", "time_to_event": "concordance"}
+"""What scores a label of each kind. Each has a level of chance: 1 / classes, 0, and 0.5."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Request:
     ----------
     adata
         Cells.
-    sample_key, label_key, groups_key, batch_key, cell_type_key, use_rep, layer
+    sample_key, label_key, event_key, groups_key, batch_key, cell_type_key, use_rep, layer
         As of :func:`scset_tools.report`.
     models
         Name in lower case and class of each model.
@@ -61,6 +61,7 @@ class Request:
     adata: AnnData
     sample_key: str
     label_key: str | None = None
+    event_key: str | None = None
     groups_key: str | None = None
     batch_key: str | None = None
     cell_type_key: str | None = None
@@ -107,6 +108,9 @@ class Request:
             raise ValueError(msg)
         if self.label_key is not None:
             self._check_label()
+        elif self.event_key is not None:
+            msg = f"event_key={self.event_key!r} belongs to a label that is a time: name its column, label_key=... (--label-key)."
+            raise ValueError(msg)
 
     def _check_label(self) -> None:
         column = self.labels
@@ -122,6 +126,12 @@ class Request:
             if self.target is not None and self.target not in classes:
                 msg = f"target={self.target!r} is not a class of {self.label_key!r}. Classes: {_checks.first(classes, 20)}."
                 raise ValueError(msg)
+        if self.event_key is not None:  # times that are not positive, flags that are none, too few events
+            from anndata import AnnData
+
+            from scset_tools.tl._targets import read_target
+
+            read_target(AnnData(obs=self.obs), self.label, event_key=self.event_key)
 
     @property
     def label(self) -> str:
@@ -131,17 +141,29 @@ class Request:
     @property
     def columns(self) -> list[str]:
         """Columns of samples that were named, label first."""
-        return list(dict.fromkeys(k for k in (self.label_key, self.groups_key, self.batch_key) if k is not None))
+        named = (self.label_key, self.event_key, self.groups_key, self.batch_key)
+        return list(dict.fromkeys(k for k in named if k is not None))
 
     @property
     def labels(self) -> pd.Series:
-        """Label of each sample."""
-        return self.obs[self.label_key]
+        """Label of each sample; a time without its event is missing."""
+        column = self.obs[self.label_key]
+        return column if self.event_key is None else column.where(self.obs[self.event_key].notna())
+
+    @property
+    def events(self) -> pd.Series | None:
+        """For times, whether the event of each sample was seen: True, False, or None where the time is missing."""
+        if self.event_key is None:
+            return None
+        is_known = self.labels.notna()
+        seen = pd.Series(None, index=self.obs.index, dtype=object)
+        seen[is_known] = _events.read_events(self.obs.loc[is_known, self.event_key])
+        return seen
 
     @property
     def kind(self) -> str:
-        """Kind of the label: class, ordinal or continuous."""
-        return _labels.guess_kind(self.labels)
+        """Kind of the label: class, ordinal, continuous or time_to_event."""
+        return _labels.guess_kind(self.labels) if self.event_key is None else "time_to_event"
 
     @property
     def explained(self) -> str | None:
@@ -194,7 +216,17 @@ class Request:
         asked = {
             name: getattr(self, name)
             for name in (
-                *("sample_key", "label_key", "groups_key", "batch_key", "cell_type_key", "use_rep", "layer", "target"),
+                *(
+                    "sample_key",
+                    "label_key",
+                    "event_key",
+                    "groups_key",
+                    "batch_key",
+                    "cell_type_key",
+                    "use_rep",
+                    "layer",
+                ),
+                "target",
                 *("cv", "n_repeats", "n_seeds", "n_permutations", "seed", "full_training"),
             )
         }

@@ -9,20 +9,28 @@ import numpy as np
 import pandas as pd
 
 from scset_tools.reporting import _svg
-from scset_tools.reporting._html import Html, framed, number, p_value, paragraphs, table, tag
-from scset_tools.reporting._sentences import METRICS, is_trusted, sentences
+from scset_tools.reporting._html import Html, framed, join, number, p_value, paragraphs, reason, table, tag
+from scset_tools.reporting._sentences import METRICS, sentences
 
 Found = Mapping[str, Any]
+KINDS = {"class": "classes", "ordinal": "levels", "continuous": "numbers", "time_to_event": "time to an event"}
+"""Kinds of labels, for people."""
+PROBES = {"logistic": "logistic regression", "ridge": "ridge regression", "cox": "Cox model"}
+
+
+def _folds(part: Mapping[str, Any]) -> str:
+    repeats = f", repeated {part['n_repeats']} times" if part["n_repeats"] > 1 else ""
+    return f"{part['n_folds']} folds{repeats}"
 
 
 def publishable(found: Found) -> Html:
     """What may be written, and what not."""
     said = sentences(found)
-    may = tag("div", tag("h3", "One may write"), paragraphs(said["may"]), class_="may") if said["may"] else None
-    not_ = tag("div", tag("h3", "One may not write"), paragraphs(said["not"]), class_="not")
+    may = tag("div", tag("h3", "You may write"), paragraphs(said["may"]), class_="may") if said["may"] else None
+    not_ = tag("div", tag("h3", "You may not write"), paragraphs(said["not"]), class_="not")
     how = tag(
         "p",
-        "Which representation the first sentence is about was fixed before any score was known. Reasons: user guide, “From a score to a sentence one may publish”.",
+        "The representation in the first sentence was fixed before any score was known. Why: user guide, “From a score to a sentence you may publish”.",
         class_="soft",
     )
     return tag("div", may, not_, how)
@@ -49,12 +57,16 @@ def cohort(found: Found) -> Html:
 def _labels(label: Mapping[str, Any] | None) -> Html | None:
     if label is None:
         return tag("p", "No label was named: this report has no scores.")
-    head = tag("h3", f"Label {label['key']!r} ({label['kind']})")
+    head = tag("h3", f"Label {label['key']!r} ({KINDS.get(label['kind'], label['kind'])})")
     if "range" in label:
-        low, middle, high = (number(v) for v in label["range"])
-        return tag(
-            "div", head, tag("p", f"{low} to {high}, median {middle}; missing in {len(label['missing'])} samples.")
+        low, middle, high = (f"{v:,.4g}" for v in label["range"])
+        events = (
+            f"; the event ({label['event_key']!r}) was seen in {_samples_of(label['n_events'])}, {label['n_censored']} censored"
+            if "n_events" in label
+            else ""
         )
+        text = f"{low} to {high}, median {middle}{events}; missing in {_samples_of(len(label['missing']))}."
+        return tag("div", head, tag("p", text))
     rows = pd.DataFrame({"class": label["classes"], "n": label["sizes"]})
     if label["missing"]:
         rows.loc[len(rows)] = ["(missing)", len(label["missing"])]
@@ -62,8 +74,12 @@ def _labels(label: Mapping[str, Any] | None) -> Html | None:
     return tag("div", head, table(rows, heads={"class": "class", "n": "samples"}, cells={"n": lambda n: _bar(n, most)}))
 
 
+def _samples_of(n: int) -> str:
+    return "1 sample" if n == 1 else f"{n} samples"
+
+
 def _bar(n: int, most: int) -> list[Html | str]:
-    return [tag("span", class_="bar", style=f"width:{120 * n / max(most, 1):.1f}px"), number(int(n))]
+    return [tag("span", class_="bar", style=f"--w:{n / max(most, 1):.3f}"), number(int(n))]
 
 
 def _crosstab(part: Mapping[str, Any]) -> Html | None:
@@ -79,7 +95,7 @@ def _crosstab(part: Mapping[str, Any]) -> Html | None:
 def _samples(part: Mapping[str, Any]) -> Html:
     samples = part["samples"]
     heads = {"sample": "sample"}
-    heads |= {role: str(part["keys"][role]) for role in ("label", "group", "batch") if role in samples}
+    heads |= {role: str(part["keys"][role]) for role in ("label", "event", "group", "batch") if role in samples}
     heads["n_cells"] = "cells"
     most = samples["n_cells"].max()
     return table(
@@ -127,13 +143,9 @@ def scores(found: Found) -> Html | None:
     if part is None:
         return None
     if "reason" in part:
-        return _reason(part)
+        return reason(part)
     summary, metric = part["summary"], METRICS[part["metric"]]
-    low = (
-        min(0.0, float(summary["ci_low"].min()))
-        if part["metric"] == "balanced_accuracy"
-        else max(-1.0, float(summary["ci_low"].min()))
-    )
+    low = max(-1.0, float(summary["ci_low"].min())) if part["metric"] == "r2" else 0.0
     bounds = (min(low, part["chance"]), 1.0)
     drawn = summary.assign(interval=range(len(summary)))
 
@@ -142,8 +154,8 @@ def scores(found: Found) -> Html | None:
         return _svg.interval(row["mean"], row["ci_low"], row["ci_high"], bounds=bounds, chance=part["chance"])
 
     about = (
-        f"{part['n_samples']} labelled samples; {part['n_folds']} folds x {part['n_repeats']}; {part['probe']} probe, tuned within the training part; every "
-        f"representation fitted anew to the training samples of each fold. Dashed: chance, {number(part['chance'])}. Intervals: Nadeau and Bengio's, 95%."
+        f"{part['n_samples']} labelled samples; {_folds(part)}; {PROBES[part['probe']]}, tuned within the training samples; every representation "
+        f"was fitted anew to the training samples of each fold. Dashed line: chance, {number(part['chance'])}. 95% intervals by Nadeau and Bengio."
     )
     heads = {
         "representation": "representation",
@@ -155,7 +167,7 @@ def scores(found: Found) -> Html | None:
     first = table(drawn, heads=heads, cells={"interval": draw}, caption=about)
     differences = part["differences"]
     if not len(differences):
-        return first
+        return tag("div", first, _chance(found))
     heads = {
         "representation": f"against {part['baseline']}",
         "difference": "difference",
@@ -163,7 +175,7 @@ def scores(found: Found) -> Html | None:
         "ci_high": "to",
         "p_adjusted": "adjusted p",
     }
-    caption = "Paired differences on the same folds; p by Benjamini and Hochberg over the rows."
+    caption = f"Differences from {part['baseline']} on the same folds; p-values adjusted over the rows by Benjamini and Hochberg."
     second = table(differences, heads=heads, cells={"p_adjusted": p_value}, caption=caption)
     return tag("div", first, second, _chance(found))
 
@@ -171,11 +183,11 @@ def scores(found: Found) -> Html | None:
 def _chance(found: Found) -> Html | None:
     part = found.get("chance")
     if part is None or "reason" in part:
-        return None if part is None else _reason(part)
+        return None if part is None else reason(part)
     return tag(
         "p",
-        f"p = {p_value(part['p_value'])} against {part['n_permutations']} permuted labelings ({part['representation']} vectors, which know no label; folds of the "
-        "same kind).",
+        f"Permutation test: p = {p_value(part['p_value'])} from {part['n_permutations']} permutations of the labels, with the {part['representation']} vectors of "
+        f"the maps below, which were fitted without labels, and a {PROBES[found['scores']['probe']]} that is not tuned.",
     )
 
 
@@ -183,7 +195,7 @@ def confounding(found: Found) -> Html | None:
     """What else predicts the label."""
     part = found.get("confounding")
     if part is None or "reason" in part:
-        return None if part is None else _reason(part)
+        return None if part is None else reason(part)
     heads = {
         "predictor": "predictor",
         "target": "of",
@@ -193,7 +205,7 @@ def confounding(found: Found) -> Html | None:
         "verdict": "verdict",
     }
     verdict = tag("p", tag("b", part["verdict"]))
-    caption = f"The same probe from each predictor; representation: {part['representation']}."
+    caption = f"What the same probe predicts from each predictor; the representation is {part['representation']}."
     rows = part["table"].iloc[:-1]
     return tag("div", verdict, table(rows, heads=heads, caption=caption))
 
@@ -204,11 +216,11 @@ def maps(found: Found) -> Html | None:
     samples, asked = found["cohort"]["samples"], found["asked"]
     held_out = set(found["split"]["held_out"])
     shown = [n for n in dict.fromkeys([*asked["models"], asked["baseline"]]) if "xy" in found.get(f"fit {n}", {})]
-    reasons = [_reason(found[f"fit {n}"], n) for n in asked["models"] if "reason" in found.get(f"fit {n}", {})]
+    reasons = [reason(found[f"fit {n}"], n) for n in asked["models"] if "reason" in found.get(f"fit {n}", {})]
     how = tag(
         "p",
         f"First two principal components of {len(found['split']['training'])} training samples (hollow); {len(held_out)} held-out samples (filled) are projected. "
-        + ("Trust the filled ones: training has not seen them. " if held_out else "No sample could be held out. ")
+        + ("Judge by the filled ones: training has not seen them. " if held_out else "No sample could be held out. ")
         + "Point at a sample to see it in all maps and in the table of samples.",
         class_="soft",
     )
@@ -232,6 +244,8 @@ def _codes(column: pd.Series | None, found: Found, role: str | None) -> tuple[li
         values = pd.to_numeric(column)
         cut = pd.qcut(values.rank(method="first"), 3, labels=False)
         names = ["lowest third", "middle third", "highest third"]
+        if "n_events" in label:  # a third by time, censored or not
+            names = ["shortest third of times, censored ones included", "middle third", "longest third"]
         column = pd.Series([None if pd.isna(c) else names[int(c)] for c in cut])
     else:
         names = sorted({v for v in column if v is not None and not pd.isna(v)})
@@ -267,7 +281,9 @@ def _title(row: pd.Series, found: Found, held_out: set[str]) -> str:
     keys = found["cohort"]["keys"]
     parts = [str(row["sample"])]
     parts += [
-        f"{keys[role]}: {row[role]}" for role in ("label", "group", "batch") if role in row and row[role] is not None
+        f"{keys[role]}: {row[role]}"
+        for role in ("label", "event", "group", "batch")
+        if role in row and row[role] is not None
     ]
     return "; ".join([*parts, f"{row['n_cells']:,} cells", "held out" if row["sample"] in held_out else "trained on"])
 
@@ -276,10 +292,10 @@ def neighbours(found: Found) -> Html | None:
     """Labels of nearest neighbours."""
     part = found.get("neighbours")
     if part is None or "reason" in part:
-        return None if part is None else _reason(part)
+        return None if part is None else reason(part)
     out = []
     for name, near in part["tables"].items():
-        caption = f"{name}: label of the nearest other sample (columns), given the label (rows). Training samples are among them; no label was used to train."
+        caption = f"{name}: label of the nearest other sample (columns) for samples of each label (rows). Training samples are included; no label was used in training."
         out.append(heat(near["proportions"], caption=caption, as_share=True))
     if part["accuracy"]:
         rows = pd.DataFrame(part["accuracy"])
@@ -290,7 +306,10 @@ def neighbours(found: Found) -> Html | None:
             "chance_balanced": "chance",
             "n_samples": "held-out samples",
         }
-        caption = f"Held-out samples by the vote of their {int(rows['n_neighbors'].iloc[0])} nearest training samples. Biology is high for the label and low for the batch."
+        caption = (
+            f"Held-out samples, classified by a vote of their {int(rows['n_neighbors'].iloc[0])} nearest training samples. Wanted: high for the label, near chance "
+            "for the batch. Held-out samples are too few to rank representations by: see Scores."
+        )
         out.append(table(rows, heads=heads, caption=caption))
     return tag("div", out, paragraphs(part["reasons"]))
 
@@ -305,7 +324,13 @@ def health(found: Found) -> Html:
             said.append((name, part["sentence"]))
         if isinstance(part.get("health"), pd.DataFrame):
             rows.append({"representation": name, **part["health"].iloc[0].to_dict()})
-    sentences_ = tag("ul", [tag("li", tag("b", name), f": {text}") for name, text in said])
+    of = (
+        "Models are judged on the samples that they were trained on, profiles on all samples."
+        if asked["models"]
+        else None
+    )
+    sentences_ = tag("p", of, class_="soft") if of else Html("")
+    sentences_ = join([sentences_, tag("ul", [tag("li", tag("b", name), f": {text}") for name, text in said])])
     if not rows:
         return sentences_
     frame = pd.DataFrame(rows)
@@ -317,61 +342,5 @@ def health(found: Found) -> Html:
         "r2_n_cells": "R2 of number of cells",
         "r2_depth": "R2 of depth",
     }
-    heads = {k: v for k, v in heads.items() if k in frame}
+    heads = {k: v for k, v in heads.items() if k in frame and frame[k].notna().any()}
     return tag("div", sentences_, table(frame, heads=heads))
-
-
-def attributions(found: Found) -> Html | None:
-    """Features that move the score, with the checks they have to pass."""
-    asked, out = found["asked"], []
-    for name in asked["models"]:
-        part = found.get(f"trust {name}")
-        if part is None:
-            continue
-        out.append(tag("h3", name))
-        out.append(_reason(part) if "reason" in part else _attributions(part))
-    if not out and asked["models"] and asked["kind"] not in (None, "class"):
-        out.append(
-            tag("p", f"Attributions with checks are made for classes; {asked['label_key']!r} is {asked['kind']}.")
-        )
-    return tag("div", out) if out else None
-
-
-def _attributions(part: Mapping[str, Any]) -> Html:
-    row = part["summary"].iloc[0]
-    passed = is_trusted(row)
-    verdict = "The checks are passed." if passed else "The checks are not passed: do not quote these features."
-    said = tag(
-        "p",
-        tag("b", verdict),
-        f" {part['sentence']} Integrated gradients add up to within {row['completeness_error_max']:.1%}.",
-    )
-    frame = part["features"]
-    most = float((frame["mean"].abs() + frame["sd"]).max())
-    drawn = frame.assign(bar=range(len(frame)))
-    heads = {
-        "feature": "feature",
-        "mean": "contribution",
-        "sd": "sd of seeds",
-        "bar": "",
-        "z": "z",
-        "p_adjusted": "adjusted p",
-    }
-    cells = {
-        "mean": lambda v: number(v, 3),
-        "sd": lambda v: number(v, 3),
-        "bar": lambda i: _svg.signed_bar(float(frame["mean"].iloc[i]), float(frame["sd"].iloc[i]), most),
-        "p_adjusted": p_value,
-    }
-    caption = f"Contribution to the log-odds of {part['target']!r}, mean over seeds; the {len(frame)} largest of {part['n_features']}. z and p: against permuted labels."
-    out = [said, table(drawn, heads=heads, cells=cells, caption=caption)]
-    groups = part["groups"]
-    if len(groups):
-        caption = "The same, summed over features, by group of cells."
-        heads = {"group": "cells", "mean": "contribution", "std": "sd of seeds"}
-        out.append(table(groups, heads=heads, cells={"mean": cells["mean"], "std": cells["sd"]}, caption=caption))
-    return tag("div", out)
-
-
-def _reason(part: Mapping[str, Any], name: str | None = None) -> Html:
-    return tag("p", tag("b", f"{name}: not computed. " if name else "Not computed. "), part["reason"])

@@ -76,22 +76,22 @@ class RepresentationHealth:
         if self.effective_rank == 0:
             return f"Collapsed: the vectors of all {self.n_samples} samples are the same."
         along = f"the vectors of {self.n_samples} samples vary along {self.effective_rank:.1f} of {self.n_features} directions"
+        leaking = [f"{name} (R2 {r2:.2f})" for name, r2 in self.leakage.items() if r2 >= LEAKS]
         parts = []
         if self.is_collapsed:
             parts.append(f"Collapsed, unless one label is all they are to tell: {along}")
         elif self.share_between < 0.5:
             parts.append(f"Noisy: {along}, but more between draws of cells than between samples")
         else:
-            parts.append(f"Sound: {along}")
+            parts.append(f"{'Sound' if not leaking else 'Spread out, but not by biology alone'}: {along}")
         if np.isfinite(self.share_between):
             drawn = "" if self.n_cells is None else f" of {self.n_cells} cells"
             parts.append(
                 f"{self.share_between:.0%} of the variance is between samples, and two draws{drawn} keep "
                 f"{self.neighbors_kept:.0%} of the neighbours (by chance {self.neighbors_by_chance:.0%})"
             )
-        found = [f"{name} (R2 {r2:.2f})" for name, r2 in self.leakage.items() if r2 >= LEAKS]
-        if found:
-            parts.append(f"they tell {' and '.join(found)}: samples may be told apart by how they were measured")
+        if leaking:
+            parts.append(f"they predict {' and '.join(leaking)}: samples may differ by how they were measured")
         return "; ".join(parts) + "."
 
 
