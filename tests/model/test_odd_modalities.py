@@ -203,3 +203,33 @@ def test_backed_files_are_embedded_and_joined(plain, tmp_path):
     same(model.get_sample_representation(opened), model.get_sample_representation(mdata))
     joined = sst.pp.join_modalities(opened, "sample", join="outer")
     np.testing.assert_array_equal(joined.X, sst.pp.join_modalities(mdata, "sample", join="outer").X)
+
+
+def test_what_reads_an_anndata_says_how_to_make_one(tmp_path):
+    mdata = cohort()
+    mdata.write_h5mu(tmp_path / "c.h5mu")
+    to, store = sst.pp.write_store, {"sample_key": "sample"}
+    for source in (mdata, [mdata]):
+        with pytest.raises(
+            TypeError, match=r"pp.write_store takes an AnnData, but was given a MuData .*join_modalities"
+        ):
+            to(source, tmp_path / "c.zarr", **store)
+    with pytest.raises(ValueError, match=r"c.h5mu holds a MuData, and a store .*pp.join_modalities"):
+        to(tmp_path / "c.h5mu", tmp_path / "c.zarr", **store)
+    assert not (tmp_path / "c.zarr").exists()
+    with pytest.warns(UserWarning, match="24 of 240 cells are left out"):
+        joined = sst.pp.join_modalities(mdata, "sample")
+    to(joined, tmp_path / "c.zarr", **store)
+    assert sst.pp.read_store(tmp_path / "c.zarr").n_obs == 216
+    for call in (
+        lambda: sst.model.trust_attributions(sst.PaSCient, mdata, "condition", sample_key="sample"),
+        lambda: sst.model.ModelProfile(sst.MAESTRO, sample_key="sample").fit(mdata),
+        lambda: sst.tl.probe(mdata, "condition"),
+        lambda: sst.pp.concat_panels([mdata, mdata], sample_key="sample"),
+        lambda: sst.pp.standardize_markers(mdata),
+        lambda: sst.pp.filter_samples(mdata, "sample"),
+    ):
+        with pytest.raises(
+            TypeError, match=r"takes an AnnData, but was given a MuData with modalities \['rna', 'adt'\]"
+        ):
+            call()

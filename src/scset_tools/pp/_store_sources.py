@@ -99,11 +99,17 @@ def open_sources(sources: Any, *, layer: str | None, is_open: bool = False) -> l
         If there is none, or features have a name twice.
     FileNotFoundError
         If a path leads nowhere.
+    TypeError
+        If a source is neither.
     """
-    given: Sequence[Any] = [sources] if isinstance(sources, str | Path | AnnData) else list(sources)
+    is_one = isinstance(sources, str | Path) or hasattr(sources, "obs")
+    given: Sequence[Any] = [sources] if is_one else list(sources)
     if not given:
         msg = "sources is empty: give at least one AnnData or path of an h5ad or zarr file."
         raise ValueError(msg)
+    for source in given:
+        if not isinstance(source, str | Path):
+            _checks.require_anndata(source, caller="pp.write_store")
     stems = [
         str(i) if isinstance(s, AnnData) else Path(s).name.removesuffix(Path(s).suffix) for i, s in enumerate(given)
     ]

@@ -145,6 +145,7 @@ def trust_attributions(
     ValueError
         If there are fewer than two seeds or three permuted labelings to be had, or a class must be named.
     """
+    _checks.require_anndata(adata, caller="trust_attributions")
     labels = _checks.require_constant_within_sample(adata, label_key, sample_key)
     sample = sample_of_cells(adata, sample_key)
     per_sample = labels.groupby(sample, observed=True).first().dropna().map(name_of).astype(object)
