@@ -269,11 +269,11 @@ def append(table: pd.DataFrame) -> None:
     table.to_csv(CSV, index=False, float_format="%.4g")
 
 
-def run(part: str, models: list[str], seed: int, epochs: int | None) -> None:
+def run(part: str, models: list[str], cohorts: list[str], *, seed: int, epochs: int | None) -> None:
     """One seed of a part."""
     start, tables = time.process_time(), []
     if part == "dropout":
-        for cohort in COHORTS:
+        for cohort in cohorts:
             tables.append(dropout(seed, epochs, cohort).assign(label=cohort))
             print(tables[-1].round(3).to_string(), flush=True)
     else:
@@ -310,6 +310,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=[*COHORTS, "dropout"])
     parser.add_argument("--models", nargs="+", choices=["maestro", "pascient"], default=["maestro", "pascient"])
+    parser.add_argument(
+        "--cohorts", nargs="+", choices=list(COHORTS), default=list(COHORTS), help="of the part dropout"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--epochs", type=int, help="epochs of training; default: those of the models")
     parser.add_argument("--write", action="store_true")
@@ -317,7 +320,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     for seed in args.seeds if args.part else ():
-        run(args.part, args.models, seed, args.epochs)
+        run(args.part, args.models, args.cohorts, seed=seed, epochs=args.epochs)
     if args.write:
         write()
 
