@@ -152,6 +152,12 @@ def _open(source: Any, name: str, layer: str | None, *, is_open: bool) -> Source
 
 
 def _open_file(path: Path) -> AnnData:
+    if path.suffix == ".h5mu" and path.is_file():
+        msg = (
+            f"{path} holds a MuData, and a store holds the cells of one AnnData: write a modality, or several that are joined, "
+            "sst.pp.join_modalities(mudata.read_h5mu(path), sample_key)."
+        )
+        raise ValueError(msg)
     msg = why_no_cells(path)
     if msg is not None:
         raise (ValueError if path.exists() else FileNotFoundError)(msg)
