@@ -4,7 +4,7 @@
     python benchmarks/conditions.py --part krieg    # labels with whole batches held out, before and after
     python benchmarks/conditions.py --part kang     # control donors turned to stimulated, each donor held out
     python benchmarks/conditions.py --part bulk     # proportions from the mean profile of held-out samples, beside ridge and NNLS
-    ... [--seeds 0] [--epochs 400] [--write]      # --epochs: of `kang`, in the place of the default length of training
+    ... [--seeds 0] [--epochs 400] [--sampler-steps 25] [--write]      # of `kang`: in the place of the default training and sampler
 
 Real cohorts are read from ../shared/data or $SCSET_TOOLS_DATA.
 """
@@ -297,7 +297,7 @@ def kang_means(train: ad.AnnData, test: ad.AnnData) -> tuple[dict[str, pd.DataFr
     return {k: t.groupby(["type", "stim"]).mean() for k, t in dense.items()}, types
 
 
-def kang_rows(cells: ad.AnnData, donor: str, seed: int, *, epochs: int | None) -> list[dict]:
+def kang_rows(cells: ad.AnnData, donor: str, seed: int, *, epochs: int | None, sampler_steps: int | None) -> list[dict]:
     """One row for each method and type: predicted against true shifts of a held-out donor."""
     control, stimulated = sorted(cells.obs["stim"].unique())
     start = time.process_time()
@@ -322,7 +322,7 @@ def kang_rows(cells: ad.AnnData, donor: str, seed: int, *, epochs: int | None) -
             made = {}
             for stim in (control, stimulated):
                 asked = {"stim": stim, "type": cell_type}
-                cells_made = model.sample_cells(200, covariates=asked, n_steps=25, seed=seed, **source[stim])
+                cells_made = model.sample_cells(200, covariates=asked, n_steps=sampler_steps, seed=seed, **source[stim])
                 made[stim] = model.to_genes(cells_made).to_df().mean()
             rows[name] = (made[stimulated] - made[control]).reindex(true.index).fillna(0)
         rows |= {
@@ -364,13 +364,14 @@ def kang_text(table: pd.DataFrame, length: str) -> str:
     )
 
 
-def kang(seeds: list[int], epochs: int | None = None) -> str:
+def kang(seeds: list[int], epochs: int | None = None, sampler_steps: int | None = None) -> str:
     cells = kang_cells()
     donors = sorted(cells.obs["donor"].unique())
     length = "the default length of training (400 steps)" if epochs is None else f"{epochs} epochs of two steps"
+    length += f"; {sampler_steps or 50} steps of the sampler"
+    how = {"epochs": epochs, "sampler_steps": sampler_steps}
     return kang_text(
-        pd.DataFrame([row for s in seeds for donor in donors for row in kang_rows(cells, donor, s, epochs=epochs)]),
-        length,
+        pd.DataFrame([row for s in seeds for donor in donors for row in kang_rows(cells, donor, s, **how)]), length
     )
 
 
@@ -505,6 +506,7 @@ def main() -> None:
     parser.add_argument("--part", choices=list(PARTS), required=True)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--epochs", type=int, help="of kang; default: those of train()")
+    parser.add_argument("--sampler-steps", type=int, help="of kang; default: those of sample_cells()")
     parser.add_argument("--write", action="store_true", help="write into benchmarks/RESULTS.md")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -513,7 +515,7 @@ def main() -> None:
     scvi.settings.verbosity = logging.ERROR
     warnings.simplefilter("ignore")
     run, title = PARTS[args.part]
-    lengths = {"epochs": args.epochs} if args.part == "kang" else {}
+    lengths = {"epochs": args.epochs, "sampler_steps": args.sampler_steps} if args.part == "kang" else {}
     text = f"{run(args.seeds, **lengths)}\n\n{hardware_line()}."
     say(text)
     if args.write:
