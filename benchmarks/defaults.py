@@ -3,10 +3,11 @@
     python benchmarks/defaults.py --part table  --models scset maestro pascient --seeds 0 1 2 3 4   # weighted F1, AUROC, CPU seconds
     python benchmarks/defaults.py --part curve  --models scset maestro --seeds 0 1 2                # weighted F1 after 0, 25, ... steps
     python benchmarks/defaults.py --part varied --models scset maestro --seeds 0 1 2                # known proportions and shifts
-    ... [--cohorts hiv krieg bcrxl melanoma ipf cytometry] [--steps 0 25 50 100 200 400] [--csv FILE]
+    ... [--cohorts hiv krieg bcrxl melanoma ipf cytometry] [--steps 0 25 50 100 200 400] [--csv FILE] [--keep DIR]
     python benchmarks/defaults.py --part table --write                                              # from the file to RESULTS.md
 
-Results are appended to the file as they come, so that a table may be made in several calls. Models that learn without labels are trained
+Results are appended to the file as they come, so that a table may be made in several calls; ``--keep`` keeps the vectors of ``curve`` and
+``varied`` for ``spectrum.py``, attention and tokens apart. Models that learn without labels are trained
 on all samples of a cohort (vectors without labels leak none); PaSCient, which learns from them, on the training samples of each fold, like
 the baselines. Real cohorts are read from ../shared/data or $SCSET_TOOLS_DATA.
 """
@@ -87,6 +88,32 @@ def trained(
     return model, time.process_time() - start
 
 
+def parts_of(model: Any, adata: ad.AnnData) -> dict[str, np.ndarray]:
+    """Names of the samples, their vectors as the decoder reads them, and what tokens add to what attention pools in these."""
+    samples, module = model.to_sample_adata(adata), model.module
+    module.eval()
+    read, rows = getattr(module, "read", module.standardize), []
+    with model._reading(adata) as cells:
+        dataset = model._dataset(cells)
+    with torch.no_grad():
+        for i in range(len(dataset.index)):
+            batch = dataset[0, [i]]
+            rows.append(module.token_weight * module.tokens(read(batch).float(), batch.ptr))
+    tokens = pd.DataFrame(torch.cat(rows).numpy(), index=np.asarray(dataset.index.names, dtype=str))
+    return {
+        "names": samples.obs_names.to_numpy(str),
+        "vectors": module.for_decoder(torch.from_numpy(np.asarray(samples.X, dtype=float))).numpy(),
+        "tokens": tokens.loc[samples.obs_names.astype(str)].to_numpy(float),
+    }
+
+
+def keep(folder: Path | None, name: str, parts: dict[str, np.ndarray]) -> None:
+    """Write the parts of vectors to a file."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / f"{name}.npz", **parts)
+
+
 def scores(adata: ad.AnnData, cohort: Cohort, representations: dict[str, Any], seed: int) -> pd.DataFrame:
     """Weighted F1 and AUROC of a logistic regression, fold by fold."""
     result = sst.tl.benchmark(
@@ -143,7 +170,9 @@ def table(models: list[str], cohorts: list[str], seeds: list[int], out: Path) ->
             append(rows, out)
 
 
-def curve(models: list[str], cohorts: list[str], seeds: list[int], steps: list[int], out: Path) -> None:
+def curve(
+    models: list[str], cohorts: list[str], seeds: list[int], steps: list[int], out: Path, folder: Path | None = None
+) -> None:
     for name in cohorts:
         for seed in seeds:
             adata, cohort = read(name, seed)
@@ -151,6 +180,8 @@ def curve(models: list[str], cohorts: list[str], seeds: list[int], steps: list[i
                 for n_steps in steps:
                     fitted, seconds = trained(model, adata, seed=seed, batch_key=cohort.batch_key, n_steps=n_steps)
                     samples = fitted.to_sample_adata()
+                    if folder is not None:
+                        keep(folder, f"{name}_{model}_{n_steps}_{seed}", parts_of(fitted, adata))
                     rows = scores(adata, cohort, {model: Embedded(samples)}, seed)
                     rank = sst.tl.representation_health(samples).effective_rank
                     append(
@@ -161,7 +192,7 @@ def curve(models: list[str], cohorts: list[str], seeds: list[int], steps: list[i
                     )
 
 
-def varied(models: list[str], seeds: list[int], out: Path) -> None:
+def varied(models: list[str], seeds: list[int], out: Path, folder: Path | None = None) -> None:
     """R2 of ridge regressions from the vectors of held-out samples to what they were made of."""
     for seed in seeds:
         cohort = {"n_cells": 200, "n_features": 6, "n_features_shifted": 3}
@@ -171,6 +202,10 @@ def varied(models: list[str], seeds: list[int], out: Path) -> None:
         for model in models:
             made[model], _ = trained(model, training, seed=seed)
             made[f"{model}, untrained"], _ = trained(model, training, seed=seed, n_steps=0)
+        if folder is not None:
+            for name, m in made.items():
+                keep(folder, f"varied_{name}_{seed}_training", parts_of(m, training))
+                keep(folder, f"varied_{name}_{seed}_held_out", parts_of(m, held_out))
         made = {name: (m.to_sample_adata(training), m.to_sample_adata(held_out)) for name, m in made.items()}
         for name, profile in (
             ("mean", sst.profiles.Mean(sample_key="sample")),
@@ -312,6 +347,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", nargs="+", type=int, default=[0, 25, 50, 100, 200, 400])
     parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--keep", type=Path, help="folder for the vectors of curve and varied")
     parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md from the file")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -322,9 +358,9 @@ def main() -> None:
     if args.models and args.part == "table":
         table(args.models, args.cohorts, args.seeds, args.csv)
     elif args.models and args.part == "curve":
-        curve(args.models, args.cohorts, args.seeds, args.steps, args.csv)
+        curve(args.models, args.cohorts, args.seeds, args.steps, args.csv, args.keep)
     elif args.models:
-        varied(args.models, args.seeds, args.csv)
+        varied(args.models, args.seeds, args.csv, args.keep)
     if args.write and args.part == "curve":
         curve_figure(pd.read_csv(args.csv), FIGURE)
     if args.write:

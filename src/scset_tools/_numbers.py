@@ -73,7 +73,7 @@ KINDS: dict[str, Number] = {
         ZERO_OR_MORE: """attention_weight batch_shift batch_weight bin_alpha contrastive_weight distillation_weight
             gradient_clip_val guidance importance_spread jitter min_sd penalty reconstruction_weight tilt token_weight
             treatment_shift weight_decay""",
-        SHARE: "center_momentum dominant ema_decay marker_dropout_rate modality_dropout_rate",
+        SHARE: "center_momentum dominant ema_decay marker_dropout_rate modality_dropout_rate whitening",
         RATE: "covariate_dropout dropout_rate gene_mask_rate mask_rate mask_rates validation_size zero_mask_rate",
         PART: "train_size",
         LEVEL: "alpha level power target",

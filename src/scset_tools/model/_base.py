@@ -293,6 +293,9 @@ class SampleModelClass(StartedModel):
     def _before_training(self, module: Any, splitter: SampleDataSplitter) -> None:
         """What a module takes from the training samples before the first step; not called where a run is resumed."""
 
+    def _after_training(self, splitter: SampleDataSplitter) -> None:
+        """What a model takes from the training samples after the last step of a training that came to its end."""
+
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         """Steps of training by default: 400, or 20 passes over the samples where these are more, and 10,000 at most."""
         return min(10_000, max(400, 20 * splitter.n_batches()))

@@ -127,6 +127,8 @@ def run_training(
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
             runner()
         model.stopped_after_ = None
+        if "fsdp" not in str(trainer_kwargs.get("strategy")).lower():  # where no process holds the whole module
+            model._after_training(splitter)
     finally:
         if not model.is_trained_ and runner.trainer.global_step:
             model.stopped_after_ = [int(runner.trainer.current_epoch), int(max_epochs)]

@@ -17,6 +17,8 @@ from scset_tools.model._covariates import Asked, asked_values, values_of_samples
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._moments import batch_moments
 from scset_tools.model._tokens import fit_tokens_once
+from scset_tools.model._whitening import fit_whitening
+from scset_tools.model.maestro._arguments import require_sound
 from scset_tools.model.maestro._decoder import DECODERS
 from scset_tools.model.maestro._module import MAESTROModule
 from scset_tools.model.maestro._presets import PRESETS
@@ -56,6 +58,9 @@ class MAESTRO(TakesCovariates):
         before the first step; 0 leaves it out, as the paper does.
     token_weight
         Weight of what the tokens say against what attention pools, in standard deviations between samples.
+    whitening
+        Degree to which vectors are whitened after training, over the training samples (Ledoit and Wolf's covariance): 0 leaves them as they
+        are, 1 gives each direction the same variance. The decoder reads vectors as they were.
     standardize_latent
         Whether what attention pools is centred, and scaled by one number, over the samples seen in training.
     mask_rates
@@ -159,6 +164,7 @@ class MAESTRO(TakesCovariates):
         distillation: Literal["relational", "prototypes"] = "relational",
         n_tokens: int = 8,
         token_weight: float = 0.7,
+        whitening: float = 0.5,
         standardize_latent: bool = True,
         one_rate: bool = True,
         unmasked_view: bool = True,
@@ -184,26 +190,16 @@ class MAESTRO(TakesCovariates):
         require_choice("represent_with", represent_with, ("student", "teacher"))
         for view in views:
             require_choice("views", view, VIEWS)
-        if not mask_rates or not all(0 <= rate < 1 for rate in mask_rates):
-            msg = f"mask_rates={tuple(mask_rates)} must be one or more shares in [0, 1)."
-            raise ValueError(msg)
-        if not reconstruction_weight and not distillation_weight:
-            msg = "reconstruction_weight and distillation_weight are both 0: there is nothing to learn from."
-            raise ValueError(msg)
-        if represent_with == "teacher" and not distillation_weight:
-            msg = "represent_with='teacher' needs distillation_weight > 0: without distillation there is no teacher."
-            raise ValueError(msg)
         covariates = self._covariates
         weights = weights_of(batch_weight, covariates)
-        if covariates and not reconstruction_weight and not any(weights):
-            msg = (
-                f"covariate_keys={[c.name for c in covariates]} are told to the decoder, which reconstruction_weight=0 leaves out: give it a "
-                "weight, or take the covariates out of the vectors with batch_weight."
-            )
-            raise ValueError(msg)
-        if any(weights) and represent_with == "teacher":
-            msg = "batch_weight takes covariates out of the student's vectors, which represent_with='teacher' does not give."
-            raise ValueError(msg)
+        require_sound(
+            mask_rates,
+            reconstruction_weight,
+            distillation_weight,
+            represent_with=represent_with,
+            covariates=[c.name for c in covariates],
+            batch_weights=weights,
+        )
         mean, scale = batch_moments(self, standardize=standardize)
         with self._seeded(random_state):
             self.module = self._module_cls(
@@ -225,6 +221,7 @@ class MAESTRO(TakesCovariates):
                 distillation=distillation,
                 n_tokens=n_tokens,
                 token_weight=token_weight,
+                whitening=whitening,
                 standardize_latent=standardize_latent,
                 one_rate=one_rate,
                 unmasked_view=unmasked_view,
@@ -283,6 +280,10 @@ class MAESTRO(TakesCovariates):
     def _before_training(self, module: MAESTROModule, splitter: SampleDataSplitter) -> None:
         """Fit the kinds of cells to the training samples, once: a model that is trained further keeps them."""
         fit_tokens_once(module.tokens, splitter, module.standardize, parts=module.modality_parts)
+
+    def _after_training(self, splitter: SampleDataSplitter) -> None:
+        """Whiten the vectors in part, as the training samples now lie."""
+        fit_whitening(self, splitter.names()[0], seed=splitter.seed)
 
     def _default_steps(self, splitter: SampleDataSplitter) -> int:
         """120 steps, or 10 passes over the samples where these are more, and 10,000 at most."""

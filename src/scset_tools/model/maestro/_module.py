@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -12,8 +11,9 @@ from scvi.module.base import LossOutput
 from torch import nn
 
 from scset_tools.data._batch import SampleBatch
-from scset_tools.model._base_module import Pieces, SampleModule
 from scset_tools.model._conditions import InBatch, conditions_of, dependences, values_in, without_effects
+from scset_tools.model._pooled_module import PooledModule, Rows
+from scset_tools.model._whitening import PartialWhitening
 from scset_tools.model.maestro._decoder import SetDecoder
 from scset_tools.model.maestro._latent import move_towards
 from scset_tools.model.maestro._teacher import Student, encode_all
@@ -38,7 +38,7 @@ STREAM_MARKERS, STREAM_MODALITIES = 90, 91
 """Sequences of a sample's seed: which markers, and which modalities, it loses."""
 
 
-class MAESTROModule(SampleModule):
+class MAESTROModule(PooledModule):
     """Masked set transformer with self-distillation (MAESTRO, Algorithm 3).
 
     Parameters
@@ -79,6 +79,7 @@ class MAESTROModule(SampleModule):
         distillation: str,
         n_tokens: int,
         token_weight: float,
+        whitening: float = 0.0,
         standardize_latent: bool,
         one_rate: bool,
         unmasked_view: bool,
@@ -102,7 +103,7 @@ class MAESTROModule(SampleModule):
         super().__init__()
         n_input = mean.shape[1]
         self.modality_dropout_rate = modality_dropout_rate
-        self.modality_parts: Any = None if modality is None else ModalityParts(modality, is_paired=is_paired)
+        self.modality_parts = None if modality is None else ModalityParts(modality, is_paired=is_paired)
         self.n_kinds = n_kinds = (
             1 if modality is None else self.modality_parts.n_kinds
         )  # of sets, each centred by itself
@@ -118,11 +119,12 @@ class MAESTROModule(SampleModule):
         self.register_buffer("latent_location", torch.zeros(*own, n_latent))
         self.register_buffer("latent_scale", torch.ones(own))
         self.register_buffer("n_steps", torch.zeros(own, dtype=torch.int64))
-        self.tokens: Any = None
+        self.tokens = None
         if n_tokens and is_open:
             self.tokens = MarginalTokenPool(n_input, n_tokens * n_kinds, n_latent, n_groups=n_kinds)
         elif n_tokens:
             self.tokens = TokenPool(n_input, n_tokens, n_latent)
+        self.whitening = PartialWhitening(n_latent, whitening) if whitening else None
         attention: Any = {"n_heads": n_heads, "n_inducing": n_inducing, "dropout_rate": dropout_rate}
         encoder = SetEncoder(
             n_input,
@@ -296,10 +298,7 @@ class MAESTROModule(SampleModule):
         self, encoded: torch.Tensor, x: torch.Tensor, ptr: torch.Tensor, kind: torch.Tensor | None = None
     ) -> torch.Tensor:
         """What attention pools, at zero mean and unit variance over samples, plus what the tokens pool, (samples, n_latent)."""
-        encoded = self._scaled(encoded, kind)
-        if self.tokens is None:
-            return encoded
-        return encoded + self.token_weight * (self.tokens(x, ptr) if kind is None else self.tokens(x, ptr, kind))
+        return super()._join(self._scaled(encoded, kind), x, ptr, kind)
 
     def _scaled(self, encoded: torch.Tensor, kind: torch.Tensor | None = None) -> torch.Tensor:
         if not self.standardize_latent:
@@ -345,44 +344,23 @@ class MAESTROModule(SampleModule):
         """One vector per sample, from all its cells, (samples, n_latent)."""
         x = self.standardize(batch)
         if self.modality_parts is None:
-            return self._join(self.encoder(x, batch.ptr), x, batch.ptr)
+            return self._whitened(self._join(self.encoder(x, batch.ptr), x, batch.ptr))
         parts = self.modality_parts(x, batch.ptr)
         x = x[parts.order]
-        return parts.pool(self._join(self.encoder(x, parts.ptr), x, parts.ptr, parts.kind))
+        return self._whitened(parts.pool(self._join(self.encoder(x, parts.ptr), x, parts.ptr, parts.kind)))
 
-    def baseline(self, batch: SampleBatch) -> torch.Tensor:
-        """The mean cell of the training data (of the batch of each cell), where attributions start: (cells, features)."""
-        return self._location(batch)[0].expand_as(batch.x).to(batch.x.dtype)
+    def _pool_pieces(self, rows: Rows, kind: torch.Tensor | None) -> torch.Tensor:
+        return self._scaled(stream_embed(self.encoder, rows), kind)
 
-    def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
-        """The vector of one sample of any size, in bounded memory, (1, n_latent)."""
-        whole = partial(self._standardized, pieces)
-        if self.modality_parts is None:
-            return self._embed_pieces(whole)
-        return torch.stack(
-            [w * self._embed_pieces(rows, kind) for kind, w, rows in self.modality_parts.in_pieces(whole)]
-        ).sum(0)
+    def _attention(self, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
+        return self.encoder.get_attention(x, ptr)
 
-    def _embed_pieces(self, rows: Any, kind: torch.Tensor | None = None) -> torch.Tensor:
-        encoded = self._scaled(stream_embed(self.encoder, rows), kind)
-        if self.tokens is None:
-            return encoded
-        return encoded + self.token_weight * self.tokens.embed_pieces(rows(), *(() if kind is None else (kind,)))
+    def _attention_in_pieces(self, rows: Rows) -> torch.Tensor:
+        return stream_attention(self.encoder, rows)
 
-    def attention(self, batch: SampleBatch) -> torch.Tensor:
-        """Weight of each cell in the pooling of its sample, (cells, n_heads)."""
-        x = self.standardize(batch)
-        if self.modality_parts is None:
-            return self.encoder.get_attention(x, batch.ptr)
-        parts = self.modality_parts(x, batch.ptr)
-        return parts.spread(self.encoder.get_attention(x[parts.order], parts.ptr))
-
-    def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
-        """The same for one sample of any size."""
-        whole = partial(self._standardized, pieces)
-        if self.modality_parts is None:
-            return stream_attention(self.encoder, whole)
-        return self.modality_parts.attention_in_pieces(whole, partial(stream_attention, self.encoder))
+    def read(self, batch: SampleBatch) -> torch.Tensor:
+        """What the encoder reads of cells, (cells, features)."""
+        return self.standardize(batch)
 
     def standardize(self, batch: SampleBatch) -> torch.Tensor:
         """Cells as ``(x - mean) / scale`` of their batch, in the type of the weights, (cells, features)."""
@@ -393,7 +371,3 @@ class MAESTROModule(SampleModule):
         """Features by whose cosine similarity cells are hidden together: as registered, without those that are missing."""
         x = cast("torch.Tensor", batch.x)
         return x.nan_to_num(0.0) if self.is_open else x
-
-    def _standardized(self, pieces: Pieces) -> Iterator[torch.Tensor]:
-        for piece in pieces():
-            yield self.standardize(piece)

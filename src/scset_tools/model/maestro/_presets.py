@@ -9,6 +9,7 @@ RECIPE = {
     "distillation_weight": 1.0,
     "distillation": "prototypes",
     "n_tokens": 0,
+    "whitening": 0.0,
     "standardize_latent": False,
     "one_rate": False,
     "unmasked_view": False,

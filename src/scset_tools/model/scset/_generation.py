@@ -42,7 +42,7 @@ def generate(
     module
         Trained module.
     z
-        Vectors of the samples, (samples, n_latent).
+        Vectors of the samples, as :meth:`ScSetModule.represent` gives them, (samples, n_latent).
     seed
         Seed of each sample, int64 (samples,): a sample's cells do not depend on the others in the batch.
     n_cells
@@ -59,6 +59,7 @@ def generate(
     """
     ptr = torch.arange(len(z) + 1, device=z.device) * n_cells
     n_features, denoiser = module.mean.shape[1], module.denoiser
+    z = module.for_decoder(z)
     conditions: Any = module.conditions  # told values come from a module that has them
     of_sample = denoiser.of_sample(z if told is None else z + conditions(told))
     bare = denoiser.of_sample(z + conditions(untold)) if guidance and untold is not None else None

@@ -18,6 +18,7 @@ from scset_tools.model._covariates import weights_of
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._moments import batch_codes, batch_moments
 from scset_tools.model._tokens import fit_tokens_once
+from scset_tools.model._whitening import fit_whitening
 from scset_tools.model.scset._bulk_model import ReadsBulk
 from scset_tools.model.scset._encoders import ENCODERS, OPEN_ENCODERS
 from scset_tools.model.scset._module import DECODERS, ScSetModule
@@ -84,6 +85,9 @@ class ScSet(ReadsBulk):
         (:class:`~scset_tools.nn.TokenPool`), found in the training samples before the first step. Not in the paper. 0: none.
     token_weight
         Weight of what the tokens say, in standard deviations between samples.
+    whitening
+        Degree to which vectors are whitened after training, over the training samples (Ledoit and Wolf's covariance): 0 leaves them as they
+        are, 1 gives each direction the same variance. The decoder reads vectors as they were.
     covariate_dropout
         With ``covariate_keys``: share of the samples of a step of which the decoder is told no covariate, and share of the others in which
         each one is left unsaid, so that cells can be asked for without it, and with guidance
@@ -157,6 +161,7 @@ class ScSet(ReadsBulk):
         dropout_rate: float = 0.0,
         n_tokens: int = 8,
         token_weight: float = 1.0,
+        whitening: float = 0.5,
         covariate_dropout: float = 0.1,
         batch_weight: float | Mapping[str, float] = 0.0,
         standardize: bool = True,
@@ -197,6 +202,7 @@ class ScSet(ReadsBulk):
                 dropout_rate=dropout_rate,
                 n_tokens=n_tokens,
                 token_weight=token_weight,
+                whitening=whitening,
                 covariates=[c.in_batch for c in covariates],
                 moments=self._moments_of_covariates(),
                 covariate_dropout=covariate_dropout,
@@ -249,6 +255,10 @@ class ScSet(ReadsBulk):
     def _before_training(self, module: ScSetModule, splitter: SampleDataSplitter) -> None:
         """Fit the kinds of cells to the training samples, once: a model that is trained further keeps them."""
         fit_tokens_once(module.tokens, splitter, module.read, parts=module.modality_parts)
+
+    def _after_training(self, splitter: SampleDataSplitter) -> None:
+        """Whiten the vectors in part, as the training samples now lie."""
+        fit_whitening(self, splitter.names()[0], seed=splitter.seed)
 
     def _finetune_defaults(self, mode: str, level: str) -> dict[str, Any]:
         # as many as the encoder reads at once: more would be the mean of several groups

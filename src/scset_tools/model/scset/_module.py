@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from scvi.module.base import LossOutput
 
 from scset_tools.data._batch import SampleBatch
-from scset_tools.model._base_module import Pieces, SampleModule
 from scset_tools.model._conditions import conditions_of, dependences, values_in
+from scset_tools.model._pooled_module import PooledModule, Rows
+from scset_tools.model._whitening import PartialWhitening
 from scset_tools.model.scset._draws import anchors_and_targets, tilted_half
 from scset_tools.model.scset._encoders import ENCODERS, last_modules
 from scset_tools.model.scset._groups import Groups, group_cells, stream_groups
@@ -43,7 +43,7 @@ FLOW_STEPS = 1000
 """The time of a flow, from 0 to 1, is embedded as the number of so many steps: the scale of the diffusion's time."""
 
 
-class ScSetModule(SampleModule):
+class ScSetModule(PooledModule):
     """Encoder of sets and a denoiser that is conditioned on the sample (ScSet, Algorithm 1).
 
     Parameters
@@ -91,6 +91,7 @@ class ScSetModule(SampleModule):
         dropout_rate: float,
         n_tokens: int,
         token_weight: float,
+        whitening: float = 0.0,
         covariates: Sequence[tuple[str, int, bool]] = (),
         moments: torch.Tensor | None = None,
         covariate_dropout: float = 0.1,
@@ -105,7 +106,7 @@ class ScSetModule(SampleModule):
         super().__init__()
         n_input = mean.shape[1]
         self.modality_dropout_rate = modality_dropout_rate
-        self.modality_parts: Any = None if modality is None else ModalityParts(modality, is_paired=is_paired)
+        self.modality_parts = None if modality is None else ModalityParts(modality, is_paired=is_paired)
         self.is_open, self.marker_dropout_rate = is_open, marker_dropout_rate
         for name, value in (("mean", mean), ("scale", scale), ("low", low), ("high", high)):
             self.register_buffer(name, value)
@@ -123,10 +124,11 @@ class ScSetModule(SampleModule):
         self.denoiser = Denoiser(n_input, n_latent, n_hidden=n_hidden, n_blocks=n_blocks, lift=lift)
         # after the rest, so that a model without tokens has the same first weights
         n_kinds = 1 if modality is None else self.modality_parts.n_kinds
-        self.tokens: Any = TokenPool(n_input, n_tokens, n_latent) if n_tokens and not is_open else None
+        self.tokens = TokenPool(n_input, n_tokens, n_latent) if n_tokens and not is_open else None
         if n_tokens and is_open:
             self.tokens = MarginalTokenPool(n_input, n_tokens * n_kinds, n_latent, n_groups=n_kinds)
         self.token_weight = token_weight
+        self.whitening = PartialWhitening(n_latent, whitening) if whitening else None
         self.schedule = NoiseSchedule(schedule, n_steps) if decoder == "diffusion" else None
         self.covariates, self.batch_weights = tuple(covariates), tuple(batch_weights)
         self.conditions = conditions_of(covariates, n_latent, moments=moments, dropout_rate=covariate_dropout)
@@ -275,42 +277,19 @@ class ScSetModule(SampleModule):
         """The vectors of cells ``x``, in the groups of those of the batch."""
         given = self.read(batch)
         if self.modality_parts is None:
-            return self._encode(x, batch.ptr, group_cells(given, batch.ptr, self.n_cells))
+            return self._whitened(self._encode(x, batch.ptr, group_cells(given, batch.ptr, self.n_cells)))
         parts = self.modality_parts(given, batch.ptr)
         groups = group_cells(given[parts.order], parts.ptr, self.n_cells)
-        return parts.pool(self._encode(x[parts.order], parts.ptr, groups, parts))
+        return self._whitened(parts.pool(self._encode(x[parts.order], parts.ptr, groups, parts)))
 
-    def baseline(self, batch: SampleBatch) -> torch.Tensor:
-        """The mean cell of the training data (of the batch of each cell), where attributions start: (cells, features)."""
-        return self._location(batch)[0].expand_as(batch.x).to(batch.x.dtype)
-
-    def represent_in_pieces(self, pieces: Pieces) -> torch.Tensor:
-        """The vector of one sample of any size, in bounded memory, (1, n_latent)."""
-        whole = partial(self._read_pieces, pieces)
-        if self.modality_parts is None:
-            return self._embed_pieces(whole)
-        return torch.stack(
-            [w * self._embed_pieces(rows, kind) for kind, w, rows in self.modality_parts.in_pieces(whole)]
-        ).sum(0)
-
-    def _embed_pieces(self, rows: Any, kind: torch.Tensor | None = None) -> torch.Tensor:
+    def _pool_pieces(self, rows: Rows, kind: torch.Tensor | None) -> torch.Tensor:
+        del kind
         total: Any = 0
         n_groups = 0
         for x, ptr, _ in stream_groups(rows, self.n_cells):
             z = self.encoder(x, ptr)
             total, n_groups = total + z.sum(0, keepdim=True), n_groups + len(z)
-        if self.tokens is None:
-            return total / n_groups
-        tokens = self.tokens.embed_pieces(rows(), *(() if kind is None else (kind,)))
-        return total / n_groups + self.token_weight * tokens
-
-    def attention(self, batch: SampleBatch) -> torch.Tensor:
-        """Weight of each cell in what represents its sample, (cells, n_heads); the weights of a sample sum to 1."""
-        x = self.read(batch)
-        if self.modality_parts is None:
-            return self._attention(x, batch.ptr)
-        parts = self.modality_parts(x, batch.ptr)
-        return parts.spread(self._attention(x[parts.order], parts.ptr))
+        return total / n_groups
 
     def _attention(self, x: torch.Tensor, ptr: torch.Tensor) -> torch.Tensor:
         groups = group_cells(x, ptr, self.n_cells)
@@ -320,14 +299,7 @@ class ScSetModule(SampleModule):
         n_groups = torch.tensor(groups.n_groups, device=x.device)[sample_of_cell(ptr)]
         return torch.empty_like(weights).index_copy(0, groups.order, weights) / n_groups[:, None]
 
-    def attention_in_pieces(self, pieces: Pieces) -> torch.Tensor:
-        """The same for one sample of any size."""
-        whole = partial(self._read_pieces, pieces)
-        if self.modality_parts is None:
-            return self._attention_in_pieces(whole)
-        return self.modality_parts.attention_in_pieces(whole, self._attention_in_pieces)
-
-    def _attention_in_pieces(self, rows: Any) -> torch.Tensor:
+    def _attention_in_pieces(self, rows: Rows) -> torch.Tensor:
         parts, positions, n_groups = [], [], 0
         for x, ptr, position in stream_groups(rows, self.n_cells):
             parts.append(self.encoder.get_attention(x, ptr))
@@ -340,14 +312,6 @@ class ScSetModule(SampleModule):
         z = self.encoder(x if groups.order is None else x[groups.order], groups.ptr)
         z = z if groups.order is None else segment_mean(z, ptr_from_sizes(groups.n_groups))
         return self._join(z, x, ptr, None if parts is None else parts.kind)
-
-    def _join(
-        self, encoded: torch.Tensor, x: torch.Tensor, ptr: torch.Tensor, kind: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """What attention pools, plus what the tokens pool, (samples, n_latent)."""
-        if self.tokens is None:
-            return encoded
-        return encoded + self.token_weight * (self.tokens(x, ptr) if kind is None else self.tokens(x, ptr, kind))
 
     # ---- features
 
@@ -367,7 +331,3 @@ class ScSetModule(SampleModule):
     def original_units(self, x: torch.Tensor) -> torch.Tensor:
         """Generated cells (cells, features) in the units of the data; of the average batch if there are several."""
         return x * self.scale.mean(0) + self.mean.mean(0)
-
-    def _read_pieces(self, pieces: Pieces) -> Iterator[torch.Tensor]:
-        for piece in pieces():
-            yield self.read(piece)

@@ -8,7 +8,15 @@ from scset_tools.model._preset import Preset
 def paper() -> Preset:
     """The sizes and the schedule of the paper (section 3 and appendix D), for one data-centre GPU and thousands of samples."""
     return Preset(
-        model={"n_latent": 256, "n_cells": 1024, "n_times": 16, "n_tokens": 0, "n_hidden": 256, "standardize": False},
+        model={
+            "n_latent": 256,
+            "n_cells": 1024,
+            "n_times": 16,
+            "n_tokens": 0,
+            "whitening": 0.0,
+            "n_hidden": 256,
+            "standardize": False,
+        },
         train={
             "max_epochs": 200,
             "batch_size": 32,

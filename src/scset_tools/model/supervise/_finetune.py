@@ -74,6 +74,9 @@ class Trained:
         if module.encoder is not None:
             self._of._before_training(module.encoder, splitter)
 
+    def _after_training(self, splitter: Any) -> None:
+        """Nothing: heads were learned on vectors as they are."""
+
     def to_device(self, device: Any) -> None:
         """Move what is trained."""
         self.module.to(device)

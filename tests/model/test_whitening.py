@@ -1,0 +1,123 @@
+"""Vectors whitened in part: the map against scipy and scikit-learn, and what it leaves alone."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import fractional_matrix_power
+from sklearn.covariance import LedoitWolf
+
+import scset_tools as sst
+from scset_tools.model._whitening import PartialWhitening
+
+MODELS = {
+    "maestro": (sst.MAESTRO, {"n_hidden": 16, "n_latent": 8, "n_inducing": 4, "n_cells": 20}),
+    "scset": (sst.ScSet, {"n_latent": 8, "n_hidden": 16, "n_cells": 20, "n_targets": 4}),
+}
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return sst.datasets.perturbation_cohort(n_samples=9, n_cells=40, rng=0)
+
+
+def trained(name, cohort, **arguments):
+    cls, sizes = MODELS[name]
+    cls.setup_anndata(cohort, "sample")
+    model = cls(cohort, random_state=0, **sizes, **arguments)
+    model.train(max_epochs=2, **QUIET)
+    return model
+
+
+@pytest.mark.parametrize("degree", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("n_samples", [5, 40])
+def test_the_map_is_a_power_of_the_shrunk_covariance(degree, n_samples):
+    z = np.random.default_rng(0).standard_normal((n_samples, 6)) * [10, 4, 2, 1, 0.5, 0.1] + 3
+    whitening = PartialWhitening(6, degree).double()
+    whitening.fit(z)
+    expected = (z - z.mean(0)) @ fractional_matrix_power(LedoitWolf().fit(z).covariance_, -degree / 2)
+    expected *= np.sqrt(z.var(0).sum() / expected.var(0).sum())
+    found = whitening(torch.from_numpy(z))
+    np.testing.assert_allclose(found, expected + z.mean(0), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(whitening.undo(found), z, rtol=1e-9, atol=1e-9)
+
+
+def test_more_directions_count_after_it():
+    z = np.random.default_rng(0).standard_normal((200, 10)) * 2.0 ** -np.arange(10)
+    ranks = []
+    for degree in (0.0, 0.5, 1.0):
+        whitening = PartialWhitening(10, degree).double()
+        whitening.fit(z)
+        variance = np.linalg.eigvalsh(np.cov(whitening(torch.from_numpy(z)).numpy().T))
+        ranks.append(variance.sum() ** 2 / np.square(variance).sum())
+    assert ranks[0] < 2 < 2.5 < ranks[1] < 4 < ranks[2]
+
+
+@pytest.mark.parametrize("z", [np.ones((2, 3)), np.eye(3)[:2], np.full((9, 3), 7.0)])
+def test_without_a_spectrum_it_is_the_identity(z):
+    whitening = PartialWhitening(3, 0.5)
+    whitening.fit(np.random.default_rng(0).standard_normal((20, 3)))
+    whitening.fit(z)
+    other = torch.randn(4, 3)
+    assert torch.equal(whitening(other), other)
+    assert torch.equal(whitening.undo(other), other)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_of_a_model_it_is_the_last_thing_done(name, cohort, tmp_path):
+    plain, whitened = trained(name, cohort, whitening=0), trained(name, cohort)
+    assert plain.module.whitening is None
+    weights = dict(plain.module.state_dict())
+    for key, value in whitened.module.state_dict().items():
+        assert key.startswith("whitening.") or torch.equal(value, weights[key]), key
+    z, found = (m.get_sample_representation().astype(float) for m in (plain, whitened))
+    expected = (z - z.mean()) @ fractional_matrix_power(LedoitWolf().fit(z).covariance_, -0.25)
+    expected *= np.sqrt(z.var().sum() / expected.var().sum())
+    np.testing.assert_allclose(found, expected.set_axis(z.columns, axis=1) + z.mean(), atol=1e-3 * z.std().max())
+    whitened.save(tmp_path / "model", save_anndata=False)
+    again = type(whitened).load(tmp_path / "model", cohort)
+    np.testing.assert_array_equal(again.get_sample_representation(), whitened.get_sample_representation())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_untrained_vectors_and_those_of_the_paper_stay_as_they_are(name, cohort):
+    cls, sizes = MODELS[name]
+    cls.setup_anndata(cohort, "sample")
+    one, other = (cls(cohort, random_state=0, **sizes, whitening=degree) for degree in (0, 0.5))
+    with pytest.warns(UserWarning, match="untrained|not trained|random weights"):
+        np.testing.assert_array_equal(one.get_sample_representation(), other.get_sample_representation())
+    assert cls.preset("paper").model["whitening"] == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_was_saved_before_there_was_a_map_has_none(name, cohort):
+    model = trained(name, cohort)
+    old = {k: v for k, v in model.module.state_dict().items() if not k.startswith("whitening.")}
+    fresh = type(model)(cohort, **MODELS[name][1])
+    fresh.module.load_state_dict(old)
+    assert torch.equal(fresh.module.whitening.matrix, torch.eye(8))
+
+
+def test_cells_are_those_of_the_vector_before_it(cohort):
+    plain, whitened = trained("scset", cohort, whitening=0), trained("scset", cohort)
+    cells, same = (m.sample_cells(5, sample="sample_0", n_steps=5) for m in (plain, whitened))
+    np.testing.assert_allclose(cells.X, same.X, atol=1e-3 * cells.X.std())
+    z = whitened.get_sample_representation()
+    again = whitened.sample_cells(5, representation=z.loc[["sample_0"]], n_steps=5)
+    np.testing.assert_allclose(again.X, same.X, atol=1e-6)
+
+
+def test_hidden_cells_are_predicted_as_before(cohort):
+    plain, whitened = trained("maestro", cohort, whitening=0), trained("maestro", cohort)
+    cells, same = (m.reconstruct("sample_0") for m in (plain, whitened))
+    np.testing.assert_array_equal(cells.X, same.X)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_training_that_goes_on_finds_it_anew(name, cohort):
+    model = trained(name, cohort)
+    before = model.module.whitening.matrix.clone()
+    model.train(max_epochs=2, **QUIET)
+    assert not torch.equal(before, model.module.whitening.matrix)
+    z = model.get_sample_representation().to_numpy(float)
+    np.testing.assert_allclose(z.mean(0), model.module.whitening.location, atol=1e-3)
