@@ -1,13 +1,16 @@
 """Vectors whitened in part: the map against scipy and scikit-learn, and what it leaves alone."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.linalg import fractional_matrix_power
+from scipy.stats import f_oneway
 from sklearn.covariance import LedoitWolf
 
 import scset_tools as sst
-from scset_tools.model._whitening import PartialWhitening
+from scset_tools.model import _inference
+from scset_tools.model._whitening import PartialWhitening, batch_effects
 
 MODELS = {
     "maestro": (sst.MAESTRO, {"n_hidden": 16, "n_latent": 8, "n_inducing": 4, "n_cells": 20}),
@@ -121,3 +124,51 @@ def test_a_training_that_goes_on_finds_it_anew(name, cohort):
     assert not torch.equal(before, model.module.whitening.matrix)
     z = model.get_sample_representation().to_numpy(float)
     np.testing.assert_allclose(z.mean(0), model.module.whitening.location, atol=1e-3)
+
+
+def test_batch_effects_are_those_of_a_balanced_analysis_of_variance():
+    rng = np.random.default_rng(0)
+    batch = np.repeat([2, 0, 1], 6)
+    z = rng.standard_normal((18, 1)) + np.array([0.0, 1.0, 2.0])[batch][:, None]
+    f = f_oneway(*(z[batch == b, 0] for b in range(3))).statistic
+    expected = [(1 - 1 / f) * (z[batch == b].mean() - z.mean()) for b in range(3)]
+    np.testing.assert_allclose(batch_effects(z, batch, n_batches=4)[:, 0], [*expected, 0])
+
+
+@pytest.mark.parametrize("batch", [np.zeros(6, int), np.arange(6), np.array([0, 1, 0, 1, 0, 1])])
+def test_batches_that_do_not_differ_add_nothing(batch):
+    z = np.array([[1.0, -1, 2, -2, 3, -3]]).T.repeat(2, axis=1)
+    z[batch == 1] = z[batch == 0][: (batch == 1).sum()] if (batch == 1).sum() == 3 else z[batch == 1]
+    assert not batch_effects(z, batch, n_batches=6).any()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_vectors_are_about_the_mean_of_their_batch(name, monkeypatch):
+    """Two batches that differ in the shares of their kinds of cells, which no mean and spread of a feature takes out."""
+    cohort = sst.datasets.perturbation_cohort(n_samples=12, n_cells=60, rng=0)
+    names = list(dict.fromkeys(cohort.obs["sample"]))
+    batch = pd.Series(["a", "b"] * 6, index=names)
+    cohort.obs["batch"] = cohort.obs["sample"].map(batch).astype(str).astype("category")
+    is_second = (cohort.obs["batch"] == "b").to_numpy()
+    cohort.X[is_second] = np.abs(cohort.X[is_second]) ** 1.5  # another shape
+    cls, sizes = MODELS[name]
+
+    def vectors(whitening):
+        cls.setup_anndata(cohort, "sample", batch_key="batch")
+        model = cls(cohort, random_state=0, **sizes, whitening=whitening)
+        model.train(max_epochs=2, **QUIET)
+        return model, model.get_sample_representation().loc[names]
+
+    def share(z):
+        """Of the variance of vectors, between batches."""
+        effects = z.groupby(batch).transform("mean") - z.mean()
+        return np.square(effects).to_numpy().sum() / np.square(z - z.mean()).to_numpy().sum()
+
+    plain, found = vectors(0)[1], vectors(1e-9)
+    model, z = found
+    assert share(plain) > 0.3
+    assert share(z) < 0.02
+    expected = batch_effects(plain.to_numpy(float), (batch == "b").to_numpy(int), n_batches=2)
+    np.testing.assert_allclose(model.module.whitening.shift, expected, atol=1e-3 * np.abs(expected).max())
+    monkeypatch.setattr(_inference, "MAX_CELLS", 25)  # in pieces
+    np.testing.assert_allclose(model.get_sample_representation().loc[names], z, atol=1e-4 * z.to_numpy().std())

@@ -1,4 +1,4 @@
-"""Vectors of samples whitened in part, so that the few directions of largest variance do not outweigh all others."""
+"""Vectors of samples about the mean of their batch, and whitened in part: no batch and no few directions outweigh all others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor, nn
 
 from scset_tools.model._inference import represent_samples
+from scset_tools.model._moments import batch_codes
 
 MIN_SAMPLES = 3
 """With fewer samples there is no spectrum to flatten."""
@@ -28,52 +29,74 @@ class PartialWhitening(nn.Module):
     which is near 1 where samples are few, and :math:`a` such that their total variance stays. Of a variance the power :math:`1 - q`
     is left. The map is symmetric and has an inverse: what is decoded or explained is the same. Before :meth:`fit` it is the identity.
 
+    With several batches :math:`z` is first taken to the average batch: less :func:`batch_effects`. Cells about the mean of their batch
+    can still differ by it: in the shares of their kinds, and in how each kind lies.
+
     Parameters
     ----------
     n_latent
         Length of the vectors.
     degree
         :math:`q`, from 0 (as they are) to 1 (white).
+    n_batches
+        Number of batches.
     """
 
+    shift: Tensor
     location: Tensor
     matrix: Tensor
     inverse: Tensor
 
-    def __init__(self, n_latent: int, degree: float) -> None:
+    def __init__(self, n_latent: int, degree: float, n_batches: int = 1) -> None:
         super().__init__()
         self.degree = degree
+        self.register_buffer("shift", torch.zeros(n_batches, n_latent))
         self.register_buffer("location", torch.zeros(n_latent))
         self.register_buffer("matrix", torch.eye(n_latent))
         self.register_buffer("inverse", torch.eye(n_latent))
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Whiten vectors, (samples, n_latent)."""
+    def forward(self, z: Tensor, batches: Tensor | None = None) -> Tensor:
+        """Whiten vectors, (samples, n_latent).
+
+        Parameters
+        ----------
+        z
+            Vectors, (samples, n_latent).
+        batches
+            Share of each batch in the cells of each sample, (samples, batches), where there are several batches.
+        """
+        if batches is not None:
+            z = z - batches.to(z.dtype) @ self.shift.to(z.dtype)
         location = self.location.to(z.dtype)
         return location + (z - location) @ self.matrix.to(z.dtype)
 
     def undo(self, z: Tensor) -> Tensor:
-        """The vectors that :meth:`forward` gives ``z`` of, (samples, n_latent)."""
+        """The vectors of the average batch that :meth:`forward` gives ``z`` of, (samples, n_latent)."""
         location = self.location.to(z.dtype)
         return location + (z - location) @ self.inverse.to(z.dtype)
 
     @torch.no_grad()
     def reset(self) -> None:
         """Be the identity."""
+        self.shift.zero_()
         self.location.zero_()
         self.matrix.copy_(torch.eye(len(self.location)))
         self.inverse.copy_(torch.eye(len(self.location)))
 
     @torch.no_grad()
-    def fit(self, z: np.ndarray) -> None:
+    def fit(self, z: np.ndarray, batch: np.ndarray | None = None) -> None:
         """Find the map from vectors of samples, which are not whitened yet; with fewer than three, or equal ones, it is the identity.
 
         Parameters
         ----------
         z
             Vectors, (samples, n_latent).
+        batch
+            Number of the batch of each sample, (samples,), where there are several.
         """
         z = np.asarray(z, dtype=np.float64)
+        effects = np.zeros(self.shift.shape) if batch is None else batch_effects(z, batch, n_batches=len(self.shift))
+        z = z if batch is None else z - effects[batch]
         location = z.mean(axis=0)
         centred = z - location
         variance, axes = np.linalg.eigh(centred.T @ centred / max(1, len(z)))
@@ -86,6 +109,7 @@ class PartialWhitening(nn.Module):
         shrunk = np.maximum(shrunk, 1e-9 * shrunk.max())  # a sample more than dimensions may lie in a subspace
         gain = shrunk ** (-self.degree / 2)
         gain *= np.sqrt(variance.sum() / (variance * gain**2).sum())
+        self.shift.copy_(torch.from_numpy(effects))
         self.location.copy_(torch.from_numpy(location))
         self.matrix.copy_(torch.from_numpy((axes * gain) @ axes.T))
         self.inverse.copy_(torch.from_numpy((axes / gain) @ axes.T))
@@ -99,6 +123,37 @@ class PartialWhitening(nn.Module):
     def extra_repr(self) -> str:
         """What torch prints."""
         return f"n_latent={len(self.location)}, degree={self.degree}"
+
+
+def batch_effects(z: np.ndarray, batch: np.ndarray, *, n_batches: int) -> np.ndarray:
+    r"""What batches add to vectors, as a random effect of one variance in all directions, (batches, n_latent).
+
+    The mean of a batch of :math:`n_b` samples less that of all, times :math:`n_b \sigma_b^2 / (n_b \sigma_b^2 + \sigma^2)` (the best linear
+    unbiased prediction; Robinson 1991), with the variances between and within batches as in the analysis of variance. Batches that
+    differ no more than samples do add nothing, and those of few samples little.
+
+    Parameters
+    ----------
+    z
+        Vectors, (samples, n_latent).
+    batch
+        Number of the batch of each sample, (samples,).
+    n_batches
+        Number of batches, some of which may have no sample.
+    """
+    n = np.bincount(batch, minlength=n_batches)
+    is_there, n_samples = n > 0, len(z)
+    n_there = int(is_there.sum())
+    out = np.zeros((n_batches, z.shape[1]))
+    if n_there < 2 or n_there == n_samples:
+        return out
+    np.add.at(out, batch, z)
+    out[is_there] = out[is_there] / n[is_there, None] - z.mean(axis=0)
+    within = np.square(z - z.mean(axis=0) - out[batch]).sum() / (n_samples - n_there)
+    between = (n[:, None] * np.square(out)).sum() / (n_there - 1)
+    variance = max(0.0, (between - within) / ((n_samples - np.square(n).sum() / n_samples) / (n_there - 1)))
+    total = n * variance + within
+    return out * np.divide(n * variance, total, out=np.zeros(n_batches), where=total > 0)[:, None]
 
 
 def fit_whitening(model: Any, samples: np.ndarray, *, seed: int) -> None:
@@ -120,4 +175,8 @@ def fit_whitening(model: Any, samples: np.ndarray, *, seed: int) -> None:
     dataset = model._dataset(model.adata, CELLS_OF_WHITENING, seed=seed)
     positions = dataset.index.positions(samples)
     positions = positions[np.linspace(0, len(positions) - 1, min(len(positions), MAX_SAMPLES)).round().astype(int)]
-    whitening.fit(represent_samples(model.module, dataset, positions, batch_size=16))
+    batch = None
+    if len(whitening.shift) > 1:
+        codes = batch_codes(model)
+        batch = np.array([np.bincount(codes[dataset.rows_of(int(p))]).argmax() for p in positions])
+    whitening.fit(represent_samples(model.module, dataset, positions, batch_size=16), batch)

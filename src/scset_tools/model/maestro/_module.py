@@ -124,7 +124,7 @@ class MAESTROModule(PooledModule):
             self.tokens = MarginalTokenPool(n_input, n_tokens * n_kinds, n_latent, n_groups=n_kinds)
         elif n_tokens:
             self.tokens = TokenPool(n_input, n_tokens, n_latent)
-        self.whitening = PartialWhitening(n_latent, whitening) if whitening else None
+        self.whitening = PartialWhitening(n_latent, whitening, len(mean)) if whitening else None
         attention: Any = {"n_heads": n_heads, "n_inducing": n_inducing, "dropout_rate": dropout_rate}
         encoder = SetEncoder(
             n_input,
@@ -344,10 +344,11 @@ class MAESTROModule(PooledModule):
         """One vector per sample, from all its cells, (samples, n_latent)."""
         x = self.standardize(batch)
         if self.modality_parts is None:
-            return self._whitened(self._join(self.encoder(x, batch.ptr), x, batch.ptr))
+            return self._whitened(self._join(self.encoder(x, batch.ptr), x, batch.ptr), self._batches(batch))
         parts = self.modality_parts(x, batch.ptr)
         x = x[parts.order]
-        return self._whitened(parts.pool(self._join(self.encoder(x, parts.ptr), x, parts.ptr, parts.kind)))
+        z = parts.pool(self._join(self.encoder(x, parts.ptr), x, parts.ptr, parts.kind))
+        return self._whitened(z, self._batches(batch))
 
     def _pool_pieces(self, rows: Rows, kind: torch.Tensor | None) -> torch.Tensor:
         return self._scaled(stream_embed(self.encoder, rows), kind)

@@ -128,7 +128,7 @@ class ScSetModule(PooledModule):
         if n_tokens and is_open:
             self.tokens = MarginalTokenPool(n_input, n_tokens * n_kinds, n_latent, n_groups=n_kinds)
         self.token_weight = token_weight
-        self.whitening = PartialWhitening(n_latent, whitening) if whitening else None
+        self.whitening = PartialWhitening(n_latent, whitening, len(mean)) if whitening else None
         self.schedule = NoiseSchedule(schedule, n_steps) if decoder == "diffusion" else None
         self.covariates, self.batch_weights = tuple(covariates), tuple(batch_weights)
         self.conditions = conditions_of(covariates, n_latent, moments=moments, dropout_rate=covariate_dropout)
@@ -277,10 +277,11 @@ class ScSetModule(PooledModule):
         """The vectors of cells ``x``, in the groups of those of the batch."""
         given = self.read(batch)
         if self.modality_parts is None:
-            return self._whitened(self._encode(x, batch.ptr, group_cells(given, batch.ptr, self.n_cells)))
+            z = self._encode(x, batch.ptr, group_cells(given, batch.ptr, self.n_cells))
+            return self._whitened(z, self._batches(batch))
         parts = self.modality_parts(given, batch.ptr)
         groups = group_cells(given[parts.order], parts.ptr, self.n_cells)
-        return self._whitened(parts.pool(self._encode(x[parts.order], parts.ptr, groups, parts)))
+        return self._whitened(parts.pool(self._encode(x[parts.order], parts.ptr, groups, parts)), self._batches(batch))
 
     def _pool_pieces(self, rows: Rows, kind: torch.Tensor | None) -> torch.Tensor:
         del kind
