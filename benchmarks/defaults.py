@@ -107,6 +107,11 @@ def parts_of(model: Any, adata: ad.AnnData) -> dict[str, np.ndarray]:
     }
 
 
+def degree_of(model: Any) -> float:
+    """Degree to which the vectors of a trained model are whitened."""
+    return 0.0 if model.module.whitening is None else model.module.whitening.degree
+
+
 def keep(folder: Path | None, name: str, parts: dict[str, np.ndarray]) -> None:
     """Write the parts of vectors to a file."""
     if folder is not None:
@@ -143,6 +148,7 @@ def table(models: list[str], cohorts: list[str], seeds: list[int], out: Path) ->
             }
             seconds: dict[str, float] = {}
             ranks: dict[str, float] = {}
+            degrees: dict[str, float] = {}
             for model in models:
                 if model == "pascient":
                     setup = {"labels_key": cohort.label_key}
@@ -154,7 +160,7 @@ def table(models: list[str], cohorts: list[str], seeds: list[int], out: Path) ->
                     fitted, seconds[label] = trained(
                         model, adata, seed=seed, batch_key=cohort.batch_key, n_steps=n_steps
                     )
-                    samples = fitted.to_sample_adata()
+                    samples, degrees[label] = fitted.to_sample_adata(), degree_of(fitted)
                     made[label], ranks[label] = Embedded(samples), sst.tl.representation_health(samples).effective_rank
             start = time.process_time()
             rows = scores(adata, cohort, made, seed)
@@ -166,6 +172,7 @@ def table(models: list[str], cohorts: list[str], seeds: list[int], out: Path) ->
                 seed=seed,
                 seconds=rows["representation"].map(seconds),
                 effective_rank=rows["representation"].map(ranks),
+                whitening=rows["representation"].map(degrees),
             )
             append(rows, out)
 
@@ -186,7 +193,13 @@ def curve(
                     rank = sst.tl.representation_health(samples).effective_rank
                     append(
                         rows.assign(
-                            part="curve", cohort=name, seed=seed, steps=n_steps, seconds=seconds, effective_rank=rank
+                            part="curve",
+                            cohort=name,
+                            seed=seed,
+                            steps=n_steps,
+                            seconds=seconds,
+                            effective_rank=rank,
+                            whitening=degree_of(fitted),
                         ),
                         out,
                     )
@@ -206,6 +219,7 @@ def varied(models: list[str], seeds: list[int], out: Path, folder: Path | None =
             for name, m in made.items():
                 keep(folder, f"varied_{name}_{seed}_training", parts_of(m, training))
                 keep(folder, f"varied_{name}_{seed}_held_out", parts_of(m, held_out))
+        degrees = {name: degree_of(m) for name, m in made.items()}
         made = {name: (m.to_sample_adata(training), m.to_sample_adata(held_out)) for name, m in made.items()}
         for name, profile in (
             ("mean", sst.profiles.Mean(sample_key="sample")),
@@ -229,7 +243,7 @@ def varied(models: list[str], seeds: list[int], out: Path, folder: Path | None =
                     train[names[0]].X, truth[0][what]
                 )
                 row[what] = r2_score(truth[1][what], ridge.predict(test[names[1]].X), multioutput="uniform_average")
-            rows.append(row)
+            rows.append({**row, "whitening": degrees.get(name, np.nan)})
         append(pd.DataFrame(rows).assign(part="varied", seed=seed), out)
 
 
@@ -253,6 +267,13 @@ def with_interval(values: pd.Series, ratio: float, n_samples: float | None = Non
     else:
         low, high = bounded_interval(x, (0.0, 1.0), n_units=n_samples, test_train_ratio=ratio)
     return f"{values.mean():.3f} ({low:.2f} to {high:.2f})"
+
+
+def whitening_text(rows: pd.DataFrame) -> str:
+    """Which rows are of whitened vectors: those that were measured before there was whitening are not."""
+    own = rows[rows["representation"].isin(("maestro", "scset"))]
+    degree = own["whitening"].fillna(0) if "whitening" in own else pd.Series(0.0, index=own.index)
+    return f"MAESTRO and ScSet with `whitening` of {', '.join(f'{d:g}' for d in sorted(degree.unique()))}."
 
 
 def table_text(rows: pd.DataFrame) -> str:
@@ -279,7 +300,9 @@ def table_text(rows: pd.DataFrame) -> str:
         sections.append(f"### {name}\n\n{markdown(pd.DataFrame(out).T)}")
     return (
         "Logistic regression (C = 1) on standardised vectors, five folds (by group where there is one) for each seed, with 95 % intervals corrected "
-        "for the overlap of training parts. Untrained: the same initial weights. CPU seconds of `train()` on one thread (PaSCient: of one fold).\n\n"
+        "for the overlap of training parts. Untrained: the same initial weights. CPU seconds of `train()` on one thread (PaSCient: of one fold). "
+        + whitening_text(rows[rows["part"] == "table"])
+        + "\n\n"
         + "\n\n".join(sections)
     )
 
@@ -291,7 +314,7 @@ def curve_text(rows: pd.DataFrame) -> str:
     shown = (out.map("{:.3f}".format) + " (" + rank.map("{:.1f}".format) + ")").where(out.notna(), "-")
     shown.index = [f"{model}, {cohort}" for cohort, model in shown.index]
     shown.columns = [f"{c} steps" for c in shown.columns]
-    return f"Weighted F1 (effective rank) after so many steps, each a run of its own schedule; means of {' or '.join(map(str, sorted(part.groupby(['cohort', 'representation'])['seed'].nunique().unique())))} seeds.\n\n{markdown(shown)}"
+    return f"Weighted F1 (effective rank) after so many steps, each a run of its own schedule; means of {' or '.join(map(str, sorted(part.groupby(['cohort', 'representation'])['seed'].nunique().unique())))} seeds. {whitening_text(part)}\n\n{markdown(shown)}"
 
 
 def curve_figure(rows: pd.DataFrame, path: Path) -> None:
@@ -300,7 +323,8 @@ def curve_figure(rows: pd.DataFrame, path: Path) -> None:
 
     part = rows[rows["part"] == "curve"].astype({"steps": int})
     part = part.groupby(["cohort", "representation", "steps", "seed"], as_index=False)["f1_weighted"].mean()
-    cohorts = list(dict.fromkeys(part["cohort"]))
+    n_steps = part.groupby("cohort")["steps"].nunique()
+    cohorts = [name for name in dict.fromkeys(part["cohort"]) if n_steps[name] > 3]  # of two points there is no curve
     figure, axes = plt.subplots(1, len(cohorts), figsize=(3.4 * len(cohorts), 3), sharey=True, squeeze=False)
     for ax, cohort in zip(axes[0], cohorts, strict=True):
         of_cohort = part[part["cohort"] == cohort]
@@ -326,7 +350,7 @@ def varied_text(rows: pd.DataFrame) -> str:
     out = part.groupby("representation", sort=False)[["proportions", "shifts", "effective_rank"]].mean()
     return (
         f"128 held-out samples of other cells: R2 of ridge regressions (fitted on 256 training samples) from the vectors to the 4 proportions and the 24 "
-        f"shifts (4 cell types x 6 features), mean of {part['seed'].nunique()} seeds.\n\n{markdown(out)}"
+        f"shifts (4 cell types x 6 features), mean of {part['seed'].nunique()} seeds. {whitening_text(part)}\n\n{markdown(out)}"
     )
 
 

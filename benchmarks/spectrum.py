@@ -1,10 +1,11 @@
-"""Do vectors that vary along more directions hold as much? The spectrum of MAESTRO's vectors flattened, a probe and known effects beside it.
+"""Do vectors that vary along more directions hold as much, and what do batches add to them? A probe of MAESTRO's vectors, by their parts.
 
-    python benchmarks/spectrum.py [--cohorts varied cytometry hiv melanoma krieg ipf] [--seeds 0 1 2]
+    python benchmarks/spectrum.py [--cohorts cytometry hiv melanoma krieg ipf bcrxl] [--seeds 0 1 2 3 4] [--keep DIR]
     python benchmarks/spectrum.py --write                                        # from the file to RESULTS.md
 
-No step of the optimiser is taken: vectors are the encoder of random weights at unit variance plus 0.66 times the tokens, which are fitted as
-training does. Singular values of the tokens, or of the whole vectors, are raised to a power: 1 leaves them, 0 whitens.
+No step of the optimiser is taken: what the encoder of random weights pools, at unit variance, plus 0.7 times the tokens, which are fitted as
+training does; 1,000 cells of a sample at most. ``whitening=0.5`` is that of the models, over all samples, and where a cohort has a
+``batch_key``, batch effects are taken out as they do. With ``--keep`` vectors are written to a folder, and read from there if they are.
 """
 
 from __future__ import annotations
@@ -12,166 +13,174 @@ from __future__ import annotations
 import argparse
 import logging
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import scvi
 import torch
 from _results import markdown, write_section
 from _timing import hardware_line
-from defaults import NAMES, read, scores
-from maestro_cohorts import Embedded
-from sklearn.linear_model import RidgeCV
-from sklearn.metrics import r2_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from defaults import NAMES, Cohort, keep, read
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 import scset_tools as sst
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.model._tokens import CELLS_OF_TOKENS, fit_tokens
+from scset_tools.model._whitening import PartialWhitening, batch_effects
 
-TOKEN_WEIGHT, N_LATENT = 0.44**0.5, 128
-ROTATION = np.linalg.qr(np.random.default_rng(0).standard_normal((N_LATENT, N_LATENT)))[0]
-WAYS = {
-    "random encoder alone": (None, 1.0, 1.0),
-    "encoder and tokens (default)": (1.0, 1.0, 1.0),
-    "tokens to the power 0.75": (0.75, 1.0, 1.0),
-    "tokens to the power 0.5": (0.5, 1.0, 1.0),
-    "tokens with twice the weight": (1.0, 1.0, 2.0),
-    "whole vector to the power 0.5": (1.0, 0.5, 1.0),
-}
-"""Power of the tokens' singular values (None: no tokens), of the whole vectors', and a factor of the tokens' weight."""
-
-
-def parts(model: Any, cells: ad.AnnData) -> tuple[pd.DataFrame, np.ndarray]:
-    """What the encoder pools, and shares and shifts of the kinds as the tokens weigh them, of each sample."""
-    model.module.eval()
-    tokens = model.module.tokens
-    with model._reading(cells) as read_cells:
-        dataset = model._dataset(read_cells)
-    encoded, features = [], []
-    with torch.no_grad():
-        for i in range(len(dataset.index)):
-            batch = dataset[0, [i]]
-            x = model.module.standardize(batch).float()
-            encoded.append(model.module.encoder(x, batch.ptr))
-            features.append(tokens.features(tokens.sums(x, batch.ptr).double(), batch.ptr.diff()))
-    return pd.DataFrame(torch.cat(encoded).numpy(), index=dataset.index.names), torch.cat(features).numpy()
+TOKEN_WEIGHT = 0.7
+FOLD_SEEDS = range(5)
+WAYS = (
+    "random encoder alone",
+    "tokens alone",
+    "encoder and tokens",
+    "the same, whitening=0.5",
+    "each part whitened alone",
+    "encoder and tokens, batch effects out",
+    "the same, whitening=0.5 (default with batch_key)",
+)
 
 
-def flattened(x: np.ndarray, power: float) -> Callable[[np.ndarray], np.ndarray]:
-    """A map that raises the singular values of ``x`` to a power, to vectors of unit variance on average."""
-    location = x.mean(axis=0)
-    _, value, axes = np.linalg.svd(x - location, full_matrices=False)
-    is_kept = value > 1e-6 * value[0]
-    value, axes = value[is_kept][:N_LATENT], axes[is_kept][:N_LATENT]
-    gain = (value / value[0]) ** (power - 1)
-    gain = gain * np.sqrt(N_LATENT * len(x) / np.square(value * gain).sum())
-    return lambda other: ((other - location) @ axes.T * gain) @ ROTATION[:, : len(value)].T
-
-
-def vectors(way: str, training: tuple[pd.DataFrame, np.ndarray], others: list[tuple[pd.DataFrame, np.ndarray]]):
-    """Vectors of other samples, by maps found from the training samples."""
-    of_tokens, of_all, factor = WAYS[way]
-    encoded, features = training
-    size = np.sqrt(encoded.to_numpy().var(axis=0).mean())
-    n_kinds = 8
-    root = np.sqrt(features[:, :n_kinds].mean(axis=0))
-    weight = np.concatenate(
-        [1 / np.maximum(root, 0.05), np.repeat(root, (features.shape[1] - n_kinds) // n_kinds)]
-    )  # as TokenPool.calibrate
-    token_map = flattened(features * weight, of_tokens or 1.0)
-
-    def joined(part: tuple[pd.DataFrame, np.ndarray]) -> np.ndarray:
-        out = (part[0].to_numpy() - encoded.to_numpy().mean(axis=0)) / size
-        return out if of_tokens is None else out + factor * TOKEN_WEIGHT * token_map(part[1] * weight)
-
-    to_all = flattened(joined(training), of_all) if of_all != 1 else np.asarray
-    return [pd.DataFrame(to_all(joined(part)), index=part[0].index) for part in others]
-
-
-def fitted(cells: ad.AnnData, seed: int, batch_key: str | None = None) -> sst.MAESTRO:
-    """An untrained model whose tokens are fitted."""
-    sst.MAESTRO.setup_anndata(cells, "sample", batch_key=batch_key)
-    model = sst.MAESTRO(cells, random_state=seed)
-    dataset = SampleDataset(model.adata_manager, n_cells=CELLS_OF_TOKENS, seed=seed)
-    fit_tokens(model.module.tokens, dataset, np.arange(len(dataset.index)), read=model.module.standardize)
-    return model
-
-
-def run(name: str, seed: int) -> pd.DataFrame:
-    """All ways for one cohort and seed."""
-    if name == "varied":
-        return _varied(seed)
+def parts(name: str, seed: int, folder: Path | None) -> tuple[pd.DataFrame, Cohort, np.ndarray, np.ndarray]:
+    """Columns of the samples, keys of the cohort, and what encoder and tokens give, (samples, n_latent) each."""
     cells, cohort = read(name, seed)
-    own = parts(fitted(cells, seed, cohort.batch_key), cells)
-    made, ranks = {}, {}
-    for way in WAYS:
-        x = vectors(way, own, [own])[0]
-        samples = ad.AnnData(x.to_numpy(dtype=np.float32), obs=pd.DataFrame(index=x.index.astype(str)))
-        made[way], ranks[way] = Embedded(samples), sst.tl.representation_health(samples).effective_rank
-    rows = scores(cells, cohort, made, seed).groupby("representation", sort=False)[["f1_weighted", "auroc"]].mean()
-    return rows.assign(effective_rank=pd.Series(ranks)).reset_index()
+    keys = [key for key in (cohort.label_key, cohort.groups_key, cohort.batch_key) if key]
+    obs = cells.obs.assign(sample=cells.obs["sample"].astype(str)).drop_duplicates("sample").set_index("sample")[keys]
+    path = None if folder is None else folder / f"{name}_maestro_fit_{seed}.npz"
+    if path is None or not path.exists():
+        sst.MAESTRO.setup_anndata(cells, "sample", batch_key=cohort.batch_key)
+        model = sst.MAESTRO(cells, random_state=seed)
+        module = model.module.eval()
+        dataset = SampleDataset(model.adata_manager, n_cells=CELLS_OF_TOKENS, seed=seed)
+        fit_tokens(module.tokens, dataset, np.arange(len(dataset.index)), read=module.standardize)
+        encoded, tokens = [], []
+        with torch.no_grad():
+            for i in range(len(dataset.index)):
+                batch = dataset[0, [i]]
+                x = module.standardize(batch).float()
+                encoded.append(module.encoder(x, batch.ptr))
+                tokens.append(module.tokens(x, batch.ptr))
+        a, t = (torch.cat(part).numpy().astype(float) for part in (encoded, tokens))
+        a, t = (a - a.mean(0)) / np.sqrt(a.var(0).mean()), TOKEN_WEIGHT * t
+        found = {"names": np.asarray(dataset.index.names, dtype=str), "vectors": a + t, "tokens": t}
+        keep(folder, f"{name}_maestro_fit_{seed}", found)
+    else:
+        found = dict(np.load(path))
+    return obs.loc[found["names"]].astype(str), cohort, found["vectors"] - found["tokens"], found["tokens"]
 
 
-def _varied(seed: int) -> pd.DataFrame:
-    cohort = {"n_cells": 200, "n_features": 6, "n_features_shifted": 3}
-    both = [
-        sst.datasets.varied_cohort(n_samples=256, pool=(0, 2), rng=seed, **cohort),
-        sst.datasets.varied_cohort(n_samples=128, pool=(1, 2), rng=seed + 1000, **cohort),
-    ]
-    model = fitted(both[0], seed)
-    found, rows = [parts(model, cells) for cells in both], []
-    for way in WAYS:
-        row = {"representation": way}
-        x = [z.loc[list(c.uns["truth"]["samples"])] for z, c in zip(vectors(way, found[0], found), both, strict=True)]
-        for what, key in (("proportions", "proportions"), ("shifts", "effect")):
-            truth = [np.reshape(c.uns["truth"][key], (len(z), -1)) for z, c in zip(x, both, strict=True)]
-            ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 4, 15))).fit(x[0], truth[0])
-            row[what] = r2_score(truth[1], ridge.predict(x[1]))
-        row["effective_rank"] = sst.tl.representation_health(ad.AnnData(x[1].to_numpy())).effective_rank
+def whitened(z: np.ndarray) -> np.ndarray:
+    """As models do."""
+    whitening = PartialWhitening(z.shape[1], 0.5).double()
+    whitening.fit(z)
+    return whitening(torch.from_numpy(z)).numpy()
+
+
+def ways(a: np.ndarray, t: np.ndarray, batch: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Vectors by what was done to them."""
+    made = [a, t, a + t, whitened(a + t), whitened(a) + whitened(t)]
+    if batch is not None:
+        z = a + t - batch_effects(a + t, batch, n_batches=batch.max() + 1)[batch]
+        made += [z, whitened(z)]
+    return dict(zip(WAYS, made, strict=False))
+
+
+def probe(z: np.ndarray, y: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
+    """Weighted F1 and AUROC of a logistic regression (C = 1) on standardised vectors, mean of folds."""
+    f1, auroc = [], []
+    for seed in FOLD_SEEDS:
+        splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+        for train, test in splitter(5, shuffle=True, random_state=seed).split(z, y, groups):
+            if len(set(y[train])) < 2:
+                continue
+            spread = z[train].std(0)
+            x = (z - z[train].mean(0)) / np.where(spread > 1e-12, spread, 1)
+            x = x @ np.linalg.svd(x[train], full_matrices=False)[2].T  # the same regression, in fewer numbers
+            model = LogisticRegression(solver="newton-cholesky").fit(x[train], y[train])
+            p = model.predict_proba(x[test])
+            f1.append(f1_score(y[test], model.classes_[p.argmax(1)], average="weighted"))
+            if len(set(y[test])) == len(model.classes_):
+                of = p[:, 1] if p.shape[1] == 2 else p
+                auroc.append(roc_auc_score(y[test], of, multi_class="ovr", labels=model.classes_))
+    return float(np.mean(f1)), float(np.mean(auroc)) if auroc else np.nan
+
+
+def share_between(z: np.ndarray, of: np.ndarray) -> float:
+    """Share of the variance of vectors that is between classes of samples."""
+    z = z - z.mean(0)
+    between = sum((of == k).sum() * np.square(z[of == k].mean(0)).sum() for k in set(of))
+    return float(between / np.square(z).sum())
+
+
+def run(name: str, seed: int, folder: Path | None) -> pd.DataFrame:
+    """All ways for one cohort and seed."""
+    obs, cohort, a, t = parts(name, seed, folder)
+    y = obs[cohort.label_key].to_numpy()
+    groups = None if cohort.groups_key is None else obs[cohort.groups_key].to_numpy()
+    batch = None if cohort.batch_key is None else pd.factorize(obs[cohort.batch_key])[0]
+    rows = []
+    for way, z in ways(a, t, batch).items():
+        f1, auroc = probe(z, y, groups)
+        variance = np.linalg.eigvalsh(np.cov(z.T))
+        row = {"representation": way, "f1_weighted": f1, "auroc": auroc, "of_label": share_between(z, y)}
+        row["effective_rank"] = variance.sum() ** 2 / np.square(variance).sum()
+        row["of_batch"] = np.nan if batch is None else share_between(z, batch)
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(cohort=name, seed=seed)
 
 
 def text(rows: pd.DataFrame) -> str:
-    """One table: a row for each way, a column for each cohort and figure."""
-    varied = (
-        rows[rows["cohort"] == "varied"].groupby("representation")[["proportions", "shifts", "effective_rank"]].mean()
+    """A table of scores, and one of batches."""
+    mean = rows.groupby(["representation", "cohort"])[
+        ["f1_weighted", "auroc", "effective_rank", "of_label", "of_batch"]
+    ].mean()
+    f1, auroc = (mean[name].unstack() for name in ("f1_weighted", "auroc"))
+    out = f1.add_prefix("F1 ")
+    out["F1, mean"], out["AUROC, mean"] = f1.mean(axis=1), auroc.mean(axis=1)
+    out["effective rank, mean"] = mean["effective_rank"].unstack().mean(axis=1)
+    few = out["F1 hiv"].isna()  # cohorts with batches alone
+    out.loc[few, ["F1, mean", "AUROC, mean", "effective rank, mean"]] = np.nan
+    base = rows.pivot_table(index=["cohort", "seed"], columns="representation", values="f1_weighted")
+    gain = (base["the same, whitening=0.5"] - base["encoder and tokens"]).groupby("cohort")
+    said = ", ".join(
+        f"{k} {m:+.3f} (sd of seeds {s:.3f})"
+        for k, m, s in zip(gain.mean().index, gain.mean(), gain.std(), strict=True)
     )
-    real = rows[rows["cohort"] != "varied"].groupby(["representation", "cohort"])[["f1_weighted", "auroc"]].mean()
-    out = real["f1_weighted"].unstack().add_prefix("F1 ")
-    out["F1, mean"], out["AUROC, mean"] = out.mean(axis=1), real["auroc"].unstack().mean(axis=1)
-    out = out.join(varied.set_axis(["R2 proportions", "R2 shifts", "effective rank"], axis=1)).loc[list(WAYS)]
-    seeds = rows.groupby("cohort")["seed"].nunique()
-    said = ", ".join(f"{name} {n}" for name, n in seeds.items())
-    return f"Weighted F1 and AUROC of the probe of `defaults.py`; R2 and rank on `varied_cohort`, held-out samples. Seeds: {said}.\n\n{markdown(out)}"
+    of_batch = mean.dropna(subset="of_batch").reset_index()
+    of_batch["representation"] = of_batch["cohort"] + ", " + of_batch["representation"]
+    of_batch = of_batch.set_index("representation")[["f1_weighted", "auroc", "of_label", "of_batch", "effective_rank"]]
+    of_batch.columns = ["weighted F1", "AUROC", "share of variance between labels", "between batches", "effective rank"]
+    seeds = rows.groupby("cohort")["seed"].nunique().min()
+    order = [way for way in WAYS if way in out.index]
+    return (
+        f"Logistic regression (C = 1), {len(FOLD_SEEDS)} times five folds of each of {seeds} seeds. Weighted F1 with whitening less that without: "
+        f"{said}.\n\n{markdown(out.loc[order])}\n\nCohorts with batches:\n\n{markdown(of_batch)}"
+    )
 
 
 def main() -> None:
     """Run, or write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cohorts", nargs="+", choices=["varied", *NAMES], default=["varied", *NAMES])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--cohorts", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--keep", type=Path, help="folder for the vectors")
     parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md from the file")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     scvi.settings.verbosity = logging.ERROR
     torch.set_num_threads(1)
     if args.write:
-        write_section(
-            "spectrum", "Vectors along more directions", f"{hardware_line()}\n\n{text(pd.read_csv(args.csv))}"
-        )
+        rows = pd.read_csv(args.csv)
+        write_section("spectrum", "Vectors along more directions", f"{hardware_line()}\n\n{text(rows)}")
         return
     for seed in args.seeds:
         for name in args.cohorts:
-            rows = run(name, seed).assign(cohort=name, seed=seed)
             known = [pd.read_csv(args.csv)] if args.csv.exists() else []
+            rows = run(name, seed, args.keep)
             pd.concat([*known, rows]).to_csv(args.csv, index=False, float_format="%.5g")
             print(rows.round(3).to_string(), flush=True)
 
