@@ -158,9 +158,9 @@ def _open_file(path: Path) -> AnnData:
             "sst.pp.join_modalities(mudata.read_h5mu(path), sample_key)."
         )
         raise ValueError(msg)
-    msg = why_no_cells(path)
-    if msg is not None:
-        raise (ValueError if path.exists() else FileNotFoundError)(msg)
+    why = why_no_cells(path)
+    if why is not None:
+        raise (ValueError if path.exists() else FileNotFoundError)(why)
     if path.is_dir():
         from scset_tools.pp._read_store import read_store
 
