@@ -14,10 +14,11 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ def write_files(folder: Path, args: argparse.Namespace) -> list[Path]:
     x.sum_duplicates()
     del genes, values
     for i in range(args.files):
+        sample = rng.choice(own[i], n)
         obs = pd.DataFrame(
-            {"sample": rng.choice([f"s{k:05d}" for k in own[i]], n)}, index=[f"c{i}_{j}" for j in range(n)]
+            {"sample": [f"s{k:05d}" for k in sample], "label": np.where(sample % 2, "case", "control")},
+            index=[f"c{i}_{j}" for j in range(n)],
         )
         paths.append(folder / f"part{i:02d}.h5ad")
         ad.AnnData(x, obs).write_h5ad(paths[-1])
@@ -59,6 +62,16 @@ def seconds(call: Callable[[], Any]) -> float:
 def rate(n_cells: int, call: Callable[[], Any]) -> float:
     """Cells per processor second."""
     return n_cells / seconds(call)
+
+
+def each(read: Callable[[Any], Any], batches: Iterable[Any]) -> Callable[[], None]:
+    """Read one batch after the other and keep none."""
+
+    def through() -> None:
+        for rows in batches:
+            read(rows)
+
+    return through
 
 
 def orders(n_samples: int) -> np.ndarray:
@@ -102,7 +115,7 @@ def by_annbatch(path: str) -> dict[str, float]:
     reader = RowReader(store)
     assert (first != reader.csr(batches[0])).nnz == 0
     n = sum(map(len, batches))
-    return {"annbatch": rate(n, through), "ours": rate(n, lambda: [reader.csr(rows) for rows in batches])}
+    return {"annbatch": rate(n, through), "ours": rate(n, each(reader.csr, batches))}
 
 
 def compare_elsewhere(python: str, path: Path) -> None:
@@ -130,6 +143,49 @@ def compare_elsewhere(python: str, path: Path) -> None:
         )
 
 
+def fit(path: Path, model: str) -> None:
+    """One epoch on the command line, vectors of all samples included, in a process of its own."""
+    own = (
+        "import atexit, json, sys, time; from _timing import peak_bytes; from scset_tools.cli import main; "
+        "atexit.register(lambda: print(json.dumps([time.process_time(), peak_bytes()]))); sys.exit(main())"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "samples.h5ad"
+        options = [
+            "-s",
+            "sample",
+            "-o",
+            str(out),
+            "--max-epochs",
+            "1",
+            "--train",
+            f"n_cells={DRAWN}",
+            "--accelerator",
+            "cpu",
+        ]
+        options += ["--labels-key", "label"] if model == "pascient" else []
+        done = subprocess.run(
+            [sys.executable, "-c", own, "fit", model, str(path), *options],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            print(f"scset-tools fit {model}: failed: {done.stderr.strip().splitlines()[-1]}")
+            return
+        taken, peak = json.loads(done.stdout.splitlines()[-1])
+        n_samples = ad.read_h5ad(out).n_obs
+    print(
+        f"scset-tools fit {model} on the store, one epoch of {DRAWN:,} cells of each sample, vectors of {n_samples} samples: {taken:.0f} processor "
+        f"seconds, imports included; peak of the process {peak / 2**20:,.0f} MB",
+        flush=True,
+    )
+
+
 def n_bytes(path: Path) -> int:
     return sum(p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
 
@@ -140,6 +196,8 @@ def main() -> None:
     for name, value in (("cells", 200_000), ("genes", 2_000), ("values", 100), ("samples", 40), ("files", 20)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--other-python", help="interpreter with annbatch, anndata and zarr")
+    parser.add_argument("--fit", nargs="+", default=[], help="models to fit on the command line, as pascient maestro")
+    parser.add_argument("--store", help="one that was written before: it is only read")
     parser.add_argument("--folder", help="where the files are made and removed again; default: the system's")
     parser.add_argument("--annbatch", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -150,11 +208,20 @@ def main() -> None:
     from _timing import hardware_line
 
     print(hardware_line())
+    if args.store:
+        read(Path(args.store), args)
+        return
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
-        measure(Path(name), args)
+        unsorted = write(Path(name), args)
+        read(Path(name) / "cohort.zarr", args)
+        rows = np.sort(np.random.default_rng(2).choice(unsorted.shape[0], min(unsorted.shape[0], 1_000), replace=False))
+        print(
+            f"1,000 scattered cells of an unsorted h5ad file: {rate(len(rows), lambda: RowReader(unsorted).csr(rows)):,.0f} cells/s"
+        )
 
 
-def measure(folder: Path, args: argparse.Namespace) -> None:
+def write(folder: Path, args: argparse.Namespace) -> Any:
+    """Write the store ``cohort.zarr`` and return the values of one of its sources."""
     from _timing import peak_above_now
 
     import scset_tools as sst
@@ -176,30 +243,38 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
     for path in paths[1:]:
         path.unlink()
     (folder / "copy").unlink()
-    store, opened = peak_above_now(lambda: sst.pp.read_store(out))
+    return unsorted
+
+
+def read(path: Path, args: argparse.Namespace) -> None:
+    """Open a store, set up a model on it and read it in several ways."""
+    from _timing import peak_above_now
+
+    import scset_tools as sst
+
+    store, opened = peak_above_now(lambda: sst.pp.read_store(path))
     _ = sst.ScSet  # imports are not what is measured
     set_up = [seconds(lambda: sst.ScSet.setup_anndata(store, sample_key="sample")) for _ in range(2)]
     print(
         f"opened in {opened / 2**20:,.0f} MB; set-up of ScSet on the store: {set_up[0]:.2f} s, again {set_up[1]:.2f} s"
     )
     reader, indptr = RowReader(store.X), store.uns["store"]["indptr"]
-    blocks = [np.arange(i, min(i + 4096, args.cells)) for i in range(0, min(args.cells, 2**19), 4096)]
-    whole = rate(sum(map(len, blocks)), lambda: [reader.csr(rows) for rows in blocks])
+    n_cells, n_samples = store.n_obs, len(indptr) - 1
+    blocks = [np.arange(i, min(i + 4096, n_cells)) for i in range(0, min(n_cells, 2**19), 4096)]
+    whole = rate(sum(map(len, blocks)), each(reader.csr, blocks))
     few = blocks[:32]
-    slices = rate(sum(map(len, few)), lambda: [store.X[int(rows[0]) : int(rows[-1]) + 1] for rows in few])
+    slices = rate(sum(map(len, few)), each(lambda rows: store.X[int(rows[0]) : int(rows[-1]) + 1], few))
     print(f"read from first to last: {whole:,.0f} cells/s; by slices of anndata {slices:,.0f}", flush=True)
     rng = np.random.default_rng(2)
-    samples = [np.arange(indptr[s], indptr[s + 1]) for s in range(args.samples)]
+    samples = [np.arange(indptr[s], indptr[s + 1]) for s in range(n_samples)]
     kinds = {
         f"{BATCH} whole samples": lambda rows: rows,
         f"{BATCH} samples x {DRAWN:,} cells drawn, by row": lambda rows: np.sort(rng.permutation(rows)[:DRAWN]),
         f"{BATCH} samples x {DRAWN:,} cells drawn, by name": lambda rows: rng.permutation(rows)[:DRAWN],
     }
     for kind, cells_of in kinds.items():
-        batches = [np.concatenate([cells_of(samples[s]) for s in own]) for own in orders(args.samples)]
-        by_range, peak = peak_above_now(
-            lambda batches=batches: rate(sum(map(len, batches)), lambda: [reader.csr(rows) for rows in batches])
-        )
+        batches = [np.concatenate([cells_of(samples[s]) for s in own]) for own in orders(n_samples)]
+        by_range, peak = peak_above_now(lambda batches=batches: rate(sum(map(len, batches)), each(reader.csr, batches)))
         part = batches[0][: 4 * DRAWN]
         row_by_row = rate(len(part), lambda part=part: store.X[np.sort(part)])
         print(
@@ -207,12 +282,10 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
             f"{by_range / slices:.2f} of anndata's, {by_range / row_by_row:.1f} times rows picked by anndata; {peak / 2**20:,.0f} MB",
             flush=True,
         )
-    rows = np.sort(rng.choice(unsorted.shape[0], min(unsorted.shape[0], 1_000), replace=False))
-    print(
-        f"1,000 scattered cells of an unsorted h5ad file: {rate(len(rows), lambda: RowReader(unsorted).csr(rows)):,.0f} cells/s"
-    )
+    for model in args.fit:
+        fit(path, model)
     if args.other_python:
-        compare_elsewhere(args.other_python, out)
+        compare_elsewhere(args.other_python, path)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""An epoch over a store: the share of its time that goes into reading.
+"""An epoch over a store: the share of its time that goes into reading, with and without reading ahead.
 
     python benchmarks/store_epoch.py cohort.zarr [--models PaSCient ScSet] [--n-cells 1000] [--batches 3]
 
-Trains each model at its default sizes on a store of :func:`scset_tools.pp.write_store` and takes the time, on the clock and of the
-processor, within the reader of batches. ``benchmarks/store.py`` says how a store of synthetic cells is made.
+Trains each model at its default sizes on a store of :func:`scset_tools.pp.write_store`. Taken are the processor seconds of reading, and how
+long the training waits for batches, as a share of the time of its epoch on the clock. ``benchmarks/store.py`` says how a store of synthetic
+cells is made.
 """
 
 from __future__ import annotations
@@ -15,9 +16,18 @@ from functools import partial
 
 import numpy as np
 from _timing import hardware_line, peak_above_now
+from lightning.pytorch.profilers import SimpleProfiler
 
 import scset_tools as sst
+from scset_tools.data import _stored_rows
 from scset_tools.data._dataset import SampleDataset
+
+
+class Durations(SimpleProfiler):
+    """Takes times and prints none."""
+
+    def describe(self) -> None:
+        pass
 
 
 def main() -> None:
@@ -34,17 +44,17 @@ def main() -> None:
     key = store.uns["store"]["sample_key"]
     store.obs["label"] = np.where(store.obs[key].cat.codes.to_numpy() % 2, "case", "control")
     names = [str(name) for name in store.uns["store"]["samples"]][: 16 * args.batches]
-    reading = [0.0, 0.0]
+    reading = [0.0]
     batch = SampleDataset._batch
 
     def timed(self, *asked):
-        clock, processor = time.perf_counter(), time.process_time()
+        start = time.thread_time()
         out = batch(self, *asked)
-        reading[0] += time.perf_counter() - clock
-        reading[1] += time.process_time() - processor
+        reading[0] += time.thread_time() - start
         return out
 
     SampleDataset._batch = timed
+    _stored_rows._n_threads = lambda: 1  # all reading in the thread that is timed
     for name in args.models:
         cls = getattr(sst, name)
         cls.setup_anndata(store, key, labels_key="label")
@@ -57,17 +67,23 @@ def main() -> None:
             "watch_health": False,
             "seed": 0,
         }
-        how["datasplitter_kwargs"] = {"external_indexing": [names]}
-        model.train(max_epochs=1, **how)  # what is done once
-        reading[:] = 0.0, 0.0
-        clock, processor = time.perf_counter(), time.process_time()
-        _, peak = peak_above_now(partial(model.train, max_epochs=1, **how))
-        clock, processor = time.perf_counter() - clock, time.process_time() - processor
-        print(
-            f"{name}: {args.batches} batches of 16 samples x {args.n_cells:,} cells in {processor:.1f} processor seconds; reading {reading[1]:.2f} "
-            f"({reading[1] / processor:.0%}), on the clock {reading[0] / clock:.0%}; {peak / 2**20:,.0f} MB",
-            flush=True,
-        )
+        for ahead in (None, False, True):  # the first run does what is done once
+            profiler = Durations()
+            how["datasplitter_kwargs"] = {"external_indexing": [names], "read_ahead": bool(ahead)}
+            reading[0], processor = 0.0, time.process_time()
+            _, peak = peak_above_now(partial(model.train, max_epochs=1, profiler=profiler, **how))
+            processor = time.process_time() - processor
+            if ahead is None:
+                continue
+            took = profiler.recorded_durations
+            waited = sum(sum(v) for k, v in took.items() if k.endswith("train_dataloader_next"))
+            epoch = sum(sum(v) for k, v in took.items() if k.endswith("run_training_epoch"))
+            print(
+                f"{name}, {'read ahead' if ahead else 'in turn'}: {args.batches} batches of 16 samples x {args.n_cells:,} cells in {processor:.1f} "
+                f"processor seconds, reading {reading[0]:.2f} of them ({reading[0] / processor:.0%}); on the clock {epoch:.1f} s, of which "
+                f"training waits for data {waited / epoch:.0%}; {peak / 2**20:,.0f} MB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

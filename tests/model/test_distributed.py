@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from _cohort import FIT, make_cohort
 
@@ -111,6 +113,27 @@ def test_two_processes_share_inference_and_find_what_one_finds(tmp_path):
             together = np.load(tmp_path / f"found{n}.2.{rank}.npz")
             for name in alone:
                 np.testing.assert_allclose(together[name], alone[name], atol=2e-6, rtol=1e-5, err_msg=name)
+
+
+def test_two_processes_train_embed_predict_attribute_and_write_what_one_does(tmp_path):
+    """Three samples: one process has two of them in its batch and the other one, and each sample has the same say."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1] / "src"), str(HERE)])}
+    script = [str(HERE / "_ranks_script.py"), str(tmp_path), "PaSCient", "ScSet"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for start in ([], torchrun):
+        command = [sys.executable, "-W", "ignore", *start, *script]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-4000:]
+    for kind in ("PaSCient", "ScSet"):
+        alone = np.load(tmp_path / f"{kind}.1.0.npz")
+        for rank in (0, 1):
+            together = np.load(tmp_path / f"{kind}.2.{rank}.npz")
+            assert set(together) == set(alone)
+            for name in alone:
+                np.testing.assert_allclose(together[name], alone[name], atol=2e-5, rtol=1e-4, err_msg=f"{kind} {name}")
+        one, two = (ad.read_h5ad(tmp_path / f"{kind}.{world}.h5ad") for world in (1, 2))
+        np.testing.assert_allclose(two.X, one.X, atol=2e-5, rtol=1e-4)
+        pd.testing.assert_frame_equal(two.obs, one.obs)
 
 
 def test_shares_have_about_as_many_cells():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import scset_tools as sst
+from scset_tools.model import _tokens
 
 SMALL = {
     sst.MAESTRO: {"n_hidden": 16, "n_latent": 8, "n_inducing": 4, "n_cells": 30},
@@ -34,16 +35,18 @@ def test_kinds_are_fitted_to_the_training_samples_once_and_kept(trained):
     assert all(torch.equal(value, before[name]) for name, value in tokens.named_buffers())
 
 
-def test_kinds_do_not_see_held_out_samples_or_the_order_of_rows(trained):
+def test_kinds_do_not_see_held_out_samples_or_the_order_of_rows_or_whether_cells_are_kept(trained, monkeypatch):
     adata, cls = trained.adata, type(trained)
     names = list(adata.obs["sample"].unique())
     buffers = []
-    for change in ("none", "held-out cells", "order of rows"):
+    for change in ("none", "held-out cells", "order of rows", "read again"):
         changed = adata.copy()
         if change == "held-out cells":
             changed.X[(changed.obs["sample"] == names[-1]).to_numpy()] += 3.0
         elif change == "order of rows":
             changed = changed[np.random.default_rng(0).permutation(changed.n_obs)].copy()
+        elif change == "read again":
+            monkeypatch.setattr(_tokens, "KEPT_BYTES", 0)
         cls.setup_anndata(changed, sample_key="sample")
         model = cls(changed, random_state=0, standardize=False, **SMALL[cls])
         model.train(max_epochs=1, external_indexing=[names[:-1]], **QUICK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import pytest
@@ -115,6 +116,20 @@ def test_location_and_scale_act_before_the_weights_and_older_weights_are_of_feat
     older = {name: value for name, value in layer.state_dict().items() if name in ("weight", "bias")}
     layer.load_state_dict(older)
     torch.testing.assert_close(layer(dense), F.linear(dense, layer.weight.T, layer.bias))
+
+
+def test_weights_are_folded_as_soon_as_there_is_something_to_fold():
+    _, dense = compressed(7, 11)
+    plain = SparseLinear(11, 5).double()
+    assert plain.folded()[0] is plain.weight
+    location = torch.linspace(-2, 3, 11, dtype=torch.float64)
+    plain.standardize(location, 2.0)
+    want = F.linear((dense - location) / 2.0, plain.weight.T, plain.bias)
+    torch.testing.assert_close(plain(dense), want)
+    torch.testing.assert_close(copy.deepcopy(plain)(dense), want)
+    loaded = SparseLinear(11, 5).double()
+    loaded.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(loaded(dense), want)
 
 
 def test_half_precision_under_autocast_as_a_dense_layer():

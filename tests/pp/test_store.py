@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
+
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,6 +52,7 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(_store_writer, "CHUNK", 16)
     monkeypatch.setattr(_store_writer, "CHUNKS_PER_SHARD", 2)
     monkeypatch.setattr(_store_run, "ROWS_AT_ONCE", 8)
+    monkeypatch.setattr(_store_run, "VALUES_AT_ONCE", 30)
     return {"max_bytes": 40 * _store_run.BYTES_PER_VALUE, "progress": False}
 
 
@@ -270,6 +275,44 @@ def test_the_store_answers_for_what_it_knows(tmp_path, small_pieces, monkeypatch
     monkeypatch.setattr(_features.RowReader, "csr", lambda *args: pytest.fail("the values were read"))
     sst.PaSCient.setup_anndata(store, sample_key="sample", labels_key="sample")
     sst.PaSCient(store, n_hidden=4, n_latent=2, log_normalize=True)
+
+
+def test_a_store_answers_for_copies_and_for_no_edit(tmp_path, small_pieces):
+    path = sst.pp.write_store(cells(0, ["a", "b"]), tmp_path / "c.zarr", sample_key="sample", **small_pieces)
+    shutil.copytree(path, tmp_path / "copy.zarr", copy_function=shutil.copyfile)  # with times of its own
+    for folder in (path, tmp_path / "copy.zarr"):
+        assert _known.known_of(sst.pp.read_store(folder).X)["is_finite"]
+        file = folder / "X" / "data" / "c" / "0"
+        was = file.read_bytes()
+        file.write_bytes(was[:20] + bytes([was[20] ^ 1]) + was[21:])  # as many bytes as before
+        assert _known.known_of(sst.pp.read_store(folder).X) == {}
+        file.write_bytes(was)
+        assert _known.known_of(sst.pp.read_store(folder).X)["is_finite"]
+        file.write_bytes(was[:-1])
+        assert _known.known_of(sst.pp.read_store(folder).X) == {}
+
+
+def test_files_are_open_while_they_are_read_and_those_of_others_stay_open(tmp_path, small_pieces, monkeypatch):
+    paths = files(tmp_path, [cells(i, [f"s{i}"]) for i in range(3)], suffixes=("h5ad",))
+    given = ad.read_h5ad(paths[0], backed="r")
+
+    def n_files() -> int:
+        return h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+
+    gc.collect()
+    before, n_open = n_files(), []
+    append = _store_writer.SparseWriter.append
+
+    def counted(self, x):
+        n_open.append(n_files())
+        append(self, x)
+
+    monkeypatch.setattr(_store_writer.SparseWriter, "append", counted)
+    sst.pp.write_store([given, *paths[1:]], tmp_path / "c.zarr", sample_key="sample", **small_pieces)
+    assert len(n_open) > 3
+    assert max(n_open) <= before
+    assert given.X[:2].shape == (2, len(GENES))
+    given.file.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*is not trained")

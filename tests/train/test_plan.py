@@ -238,3 +238,23 @@ def test_what_scvi_tools_reads_is_there(toy):
     read = ["lr", "eps", "lr_factor", "lr_patience", "n_epochs_kl_warmup", "n_steps_kl_warmup", "weight_decay"]
     read += ["max_kl_weight", "min_kl_weight", "n_obs_training", "n_obs_validation"]
     assert [name for name in read if not hasattr(plan, name)] == []
+
+
+def test_a_compiled_step_learns_the_same(toy, fit):
+    """Traced whole, whatever makes programs of the pieces."""
+    traced = []
+
+    def trace(graph, inputs):
+        traced.append(graph)
+        return graph.forward
+
+    weights = []
+    for how in ({}, {"compile": True, "compile_kwargs": {"backend": trace}}):
+        torch.manual_seed(0)
+        plan = SampleTrainingPlan(toy(), **how)
+        fit(plan, max_epochs=1)
+        weights.append(torch.cat([p.detach().ravel() for p in plan.module.parameters()]))
+    assert traced
+    torch.testing.assert_close(*weights)
+    with pytest.raises(ValueError, match="no effect without compile=True"):
+        SampleTrainingPlan(toy(), compile_kwargs={"mode": "default"})

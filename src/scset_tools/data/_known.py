@@ -38,23 +38,71 @@ def known_of(source: Any) -> dict[str, Any]:
     known: Any = root.attrs.get(KNOWN)
     if not isinstance(known, dict) or known.get("shape") != [int(n) for n in source.shape]:
         return {}
-    if known.get("fingerprint") != fingerprint(Path(folder) / "X"):
+    if not _is_as_written(Path(folder) / "X", known.get("fingerprint")):
         return {}
     return {**known, "root": root}
 
 
-def fingerprint(folder: Path) -> str:
-    """Names and sizes of all files of an array: a copy has the same, compressed pieces of other values hardly ever.
+def fingerprint(folder: Path) -> dict[str, str]:
+    """What tells the files of an array from any others: their names and sizes; these and the times of writing; their contents.
 
     Parameters
     ----------
     folder
         Folder of the array.
     """
-    found = sorted(
-        f"{Path(file.path).relative_to(folder).as_posix()} {file.stat().st_size}" for file in files_in(folder)
-    )
-    return f"{len(found)}-{zlib.crc32(' '.join(found).encode()):08x}"
+    files = _listed(folder)
+    return {
+        "files": _sum_of([f"{name} {size}" for name, size, _ in files]),
+        "written": _sum_of([f"{name} {size} {time}" for name, size, time in files]),
+        "contents": _contents(folder, [name for name, *_ in files]),
+    }
+
+
+_SAME: set[tuple[str, str]] = set()
+"""Folders whose contents were compared in this process, each with names, sizes and times of its files then."""
+
+
+def _is_as_written(folder: Path, known: Any) -> bool:
+    """Whether the files are those of a fingerprint.
+
+    An edit changes the time of a file at least. A copy has other times as well: only then contents are read, which is
+    quicker than to decode and look at all values, once in a process.
+    """
+    if not isinstance(known, dict):  # of a store written before times and contents were noted
+        return False
+    files = _listed(folder)
+    written = _sum_of([f"{name} {size} {time}" for name, size, time in files])
+    if written == known.get("written"):
+        return True
+    if _sum_of([f"{name} {size}" for name, size, _ in files]) != known.get("files"):
+        return False
+    key = str(folder.resolve()), written
+    if key not in _SAME:
+        if _contents(folder, [name for name, *_ in files]) != known.get("contents"):
+            return False
+        _SAME.add(key)
+    return True
+
+
+def _listed(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of writing of each file of a folder, by name."""
+    stats = [(Path(file.path).relative_to(folder).as_posix(), file.stat()) for file in files_in(folder)]
+    return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def _sum_of(lines: list[str]) -> str:
+    return f"{len(lines)}-{zlib.crc32(' '.join(lines).encode()):08x}"
+
+
+def _contents(folder: Path, names: list[str]) -> str:
+    """Checksum of the contents of files, in their order."""
+    total = 0
+    for name in names:
+        with (folder / name).open("rb") as file:
+            while block := file.read(2**22):
+                total = zlib.crc32(block, total)
+    return f"{total:08x}"
 
 
 def files_in(folder: str | Path) -> list[os.DirEntry]:

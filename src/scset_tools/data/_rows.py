@@ -84,6 +84,7 @@ class RowReader:
         # scipy looks once and remembers; of arrays on disk every piece is looked at
         self._is_canonical = sparse.issparse(source) and bool(source.has_canonical_format)
         self._stored = _stored_rows(source)
+        self._released = False  # whether there were rows to be read straight from the file that was closed
         self._vouched: bool | None = None  # whether a store says so, asked at the first reading
 
     @property
@@ -98,6 +99,21 @@ class RowReader:
         source = state["source"]
         self.__dict__.update(state, source=source.open() if isinstance(source, InFile) else source)
         self._stored = _stored_rows(self.source) if state["_stored"] else None
+
+    def release(self) -> None:
+        """Close the h5 file that the array is in, if it is in one, until :meth:`reopen`."""
+        at = located(self.source)
+        if isinstance(at, InFile):
+            file = getattr(self.source, "group", self.source).file
+            self.source, self._released = at, self._stored is not None
+            self._stored = None
+            file.close()
+
+    def reopen(self) -> None:
+        """Open the file that :meth:`release` closed."""
+        if isinstance(self.source, InFile):
+            self.source = self.source.open()
+            self._stored = _stored_rows(self.source) if self._released else None
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Dense rows, shape (len(rows), n_features), float32, C-contiguous."""
@@ -122,7 +138,7 @@ class RowReader:
         if hasattr(self.source, "picked_from"):  # which reads rows in any order itself
             return self._finite(convert(self.source[rows]), rows)
         if (x := self._from_stored(lambda stored: stored.rows(rows))) is not None:
-            return self._finite(convert(x), rows)
+            return convert(self._finite(x, rows))  # before it is made dense, which is many times as much to look at
         distinct, position = np.unique(rows, return_inverse=True)  # h5py wants increasing, distinct indices
         x = self._finite(self._in_ranges(distinct, convert), distinct)
         in_order = len(distinct) == len(rows) and bool((np.diff(position) > 0).all())
@@ -130,9 +146,10 @@ class RowReader:
 
     def _from_stored(self, read: Callable[[StoredRows], sparse.csr_array]) -> sparse.csr_array | None:
         """What is read of a sparse array in a file; None if this is none, or one whose entries are to be summed first."""
-        if self._stored is None:
+        stored = self._stored  # which another thread may take away
+        if stored is None:
             return None
-        x = read(self._stored)
+        x = read(stored)
         if self._vouched is None:
             self._vouched = bool(known_of(self.source).get("is_canonical"))
         x.has_canonical_format = self._vouched or x.has_canonical_format

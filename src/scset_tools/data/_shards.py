@@ -22,7 +22,7 @@ Piece = tuple[int, int, np.ndarray]
 
 
 class ShardedValues:
-    """Reads a sharded array of zarr (version 3) in a folder: chunks of little-endian values, compressed by zstd.
+    """Reads a sharded array of zarr (version 3) in a folder: chunks of little-endian values, compressed by blosc or zstd.
 
     Parameters
     ----------
@@ -31,6 +31,8 @@ class ShardedValues:
     """
 
     def __init__(self, array: Any) -> None:
+        from zarr.codecs import BloscCodec
+
         sharding = array.metadata.codecs[0]
         self.dtype = np.dtype(array.dtype)
         self.chunk = int(sharding.chunk_shape[0])
@@ -38,6 +40,7 @@ class ShardedValues:
         self._fill = array.fill_value
         self._folder = Path(array.store.root) / array.path
         self._key = array.metadata.encode_chunk_key
+        self._decompress = _blosc if isinstance(sharding.codecs[1], BloscCodec) else _zstd
         self._known: dict[int, tuple[tuple[int, int], np.ndarray]] = {}
 
     @staticmethod
@@ -51,8 +54,8 @@ class ShardedValues:
         """
         try:
             import google_crc32c  # noqa: F401
-            from numcodecs import zstd  # noqa: F401
-            from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+            from numcodecs import blosc, zstd  # noqa: F401
+            from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
             from zarr.storage import LocalStore
         except ImportError:
             return False
@@ -62,7 +65,8 @@ class ShardedValues:
         kinds: list[Any] = [tuple(map(type, found)) for found in (codecs[0].codecs, codecs[0].index_codecs)]
         plain: list[Any] = [found[0] for found in (codecs[0].codecs, codecs[0].index_codecs)]
         return (
-            kinds == [(BytesCodec, ZstdCodec), (BytesCodec, Crc32cCodec)]
+            kinds[0] in ((BytesCodec, BloscCodec), (BytesCodec, ZstdCodec))
+            and kinds[1] == (BytesCodec, Crc32cCodec)
             and all(getattr(codec.endian, "value", codec.endian) in ("little", None) for codec in plain)
             and getattr(codecs[0].index_location, "value", codecs[0].index_location) == "end"
             and len(array.shape) == 1
@@ -111,13 +115,11 @@ class ShardedValues:
         return held
 
     def _decode(self, file: Any, place: np.ndarray, out: np.ndarray) -> None:
-        from numcodecs import zstd
-
         if place[0] == NOWHERE:
             out[:] = self._fill
             return
         file.seek(int(place[0]))
-        zstd.decompress(_exactly(file, int(place[1])), out)
+        self._decompress(_exactly(file, int(place[1])), out)
 
     def _index(self, shard: int, file: Any, path: Path) -> np.ndarray:
         """Where each chunk of a shard begins, and its length in bytes; kept for as long as the file stays as it is."""
@@ -135,6 +137,22 @@ class ShardedValues:
                 raise ValueError(msg)
             known = self._known[shard] = stamp, np.frombuffer(raw[:-4], "<u8").reshape(-1, 2)
         return known[1]
+
+
+def _zstd(stored: bytes, out: np.ndarray) -> None:
+    from numcodecs import zstd
+
+    zstd.decompress(stored, out)
+
+
+def _blosc(stored: bytes, out: np.ndarray) -> None:
+    from numcodecs import blosc
+
+    n_bytes = int.from_bytes(stored[4:8], "little")  # of the header
+    if n_bytes != out.nbytes:  # fewer would leave a part of the chunk as it was in memory
+        msg = f"A chunk holds {n_bytes} bytes instead of {out.nbytes}: the file is damaged. Write the store again."
+        raise ValueError(msg)
+    blosc.decompress(stored, out)
 
 
 def _exactly(file: Any, n: int) -> bytes:

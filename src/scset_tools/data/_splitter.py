@@ -13,6 +13,7 @@ from scvi import REGISTRY_KEYS, settings
 from torch.utils.data import DataLoader
 
 from scset_tools import _checks
+from scset_tools.data._ahead import AheadLoader
 from scset_tools.data._dataset import RepeatedDraws, SampleDataset
 from scset_tools.data._manager import SampleManager
 from scset_tools.data._sampler import SampleBatchSampler
@@ -46,7 +47,9 @@ def sample_loader(
     return make_loader(dataset, sampler, seed=dataset.seed, **loader_kwargs)
 
 
-def make_loader(dataset: Any, sampler: Any, *, seed: int, **loader_kwargs: Any) -> DataLoader:
+def make_loader(
+    dataset: Any, sampler: Any, *, seed: int, read_ahead: bool | None = None, **loader_kwargs: Any
+) -> DataLoader:
     """A loader of whole batches, by the defaults of scvi-tools for workers.
 
     Parameters
@@ -57,16 +60,26 @@ def make_loader(dataset: Any, sampler: Any, *, seed: int, **loader_kwargs: Any) 
         Gives one index for each batch.
     seed
         Of the loader itself.
+    read_ahead
+        Whether a thread reads the next batch while the last one is in use. Default: where values are in a file and there are no workers,
+        which read ahead themselves.
     **loader_kwargs
         Of :class:`torch.utils.data.DataLoader`.
     """
     loader_kwargs.setdefault("num_workers", settings.dl_num_workers)
     loader_kwargs.setdefault("persistent_workers", settings.dl_persistent_workers and loader_kwargs["num_workers"] > 0)
-    if loader_kwargs["num_workers"]:
+    n_workers = loader_kwargs["num_workers"]
+    if read_ahead is None:
+        read_ahead = not n_workers and dataset.reader.is_out_of_core
+    elif read_ahead and n_workers:
+        msg = f"read_ahead=True has no effect beside num_workers={n_workers}, who read ahead themselves: leave one of them out."
+        raise ValueError(msg)
+    if n_workers or read_ahead:
         dataset.prepare()
+    made = AheadLoader if read_ahead else DataLoader
     # a loader without a generator of its own draws from the global one whenever it is iterated, which shifts dropout
     generator = torch.Generator().manual_seed(seed)
-    return DataLoader(dataset, sampler=sampler, batch_size=None, generator=generator, **loader_kwargs)
+    return made(dataset, sampler=sampler, batch_size=None, generator=generator, **loader_kwargs)
 
 
 class SampleDataSplitter(pl.LightningDataModule):
@@ -104,7 +117,8 @@ class SampleDataSplitter(pl.LightningDataModule):
     sparse
         Whether a sparse array reaches the module in compressed rows.
     pin_memory, loader_kwargs
-        Passed to :class:`torch.utils.data.DataLoader`.
+        Passed to :class:`torch.utils.data.DataLoader`; but ``read_ahead`` says whether a thread reads the next batch while the step computes.
+        Default: where values are in a file and there are no workers (``num_workers``).
     """
 
     def __init__(

@@ -144,11 +144,12 @@ class StoredRows:
             for array, target in ((self._values, out.data), (self._columns, out.indices))
             for call in array.calls([(int(start[i]), int(stop[i]), target[place[i] : place[i + 1]]) for i in ascending])
         ]
-        if not (self._in_threads and len(work) > 2):
+        n_threads = min(len(work), _n_threads()) if self._in_threads and len(work) > 2 else 1
+        if n_threads == 1:
             for read, pieces in work:
                 read(pieces)
             return
-        with ThreadPoolExecutor(min(len(work), _n_threads())) as pool:
+        with ThreadPoolExecutor(n_threads) as pool:
             for done in [pool.submit(read, pieces) for read, pieces in work]:
                 done.result()
 

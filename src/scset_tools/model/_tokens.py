@@ -30,6 +30,8 @@ MAX_SAMPLES = 1_024
 N_SAMPLES_AT_ONCE = 32
 CELLS_OF_TOKENS = 1_000
 """Cells of a sample from which its share and shift of each kind are found before training."""
+KEPT_BYTES = 2**28
+"""Most bytes of cells that are kept from the fit of the mixture for the shares of samples: above, they are read again."""
 MIN_CELLS_PER_KIND = 4
 """With fewer cells for each kind there is no mixture to fit."""
 
@@ -135,21 +137,24 @@ def fit_tokens(
     # cells come in the order of a hash of their names, so the first ones are as good as drawn
     n_each = max(1, MAX_CELLS // len(samples))
     device = tokens.prototypes.device
-    pieces = []
-    for batch in _batches(dataset, samples):
-        x, ptr, _ = _sets(read(batch.to(device)), batch.ptr, parts)
-        pieces += [cells[:n_each].float().cpu() for cells in x.split(ptr.diff().tolist())]
+    pieces: list[torch.Tensor] = []
+    sets: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] | None = []
+    n_bytes = 0
+    for found in _read_sets(dataset, samples, read, parts, device):
+        x, ptr, _ = found
+        pieces += [cells[:n_each].cpu() for cells in x.split(ptr.diff().tolist())]
+        n_bytes += x.nbytes
+        if n_bytes > KEPT_BYTES:  # draws of all samples would fill memory where features are many
+            sets = None
+        elif sets is not None:
+            sets.append(found)
     n_kinds = len(tokens.prototypes)
     if isinstance(tokens, MarginalTokenPool):
         tokens.set_kinds(*marginal_mixture_of(torch.cat(pieces), n_kinds))
     else:
         tokens.set_kinds(*mixture_of(torch.cat(pieces), tokens.whitener.shape[1], n_kinds))
     sums, sizes, groups = [], [], []
-    for batch in _batches(
-        dataset, samples
-    ):  # read again: draws of all samples would fill memory where features are many
-        batch = batch.to(device)
-        x, ptr, group = _sets(read(batch).float(), batch.ptr, parts)
+    for x, ptr, group in _read_sets(dataset, samples, read, parts, device) if sets is None else sets:
         sums.append(tokens.sums(x, ptr))
         sizes.append(ptr.diff())
         groups += [] if group is None else [group]
@@ -166,6 +171,14 @@ def _sets(
     return x[own.order], own.ptr, own.kind
 
 
-def _batches(dataset: SampleDataset, samples: np.ndarray) -> Iterator[SampleBatch]:
+def _read_sets(
+    dataset: SampleDataset,
+    samples: np.ndarray,
+    read: Callable[[SampleBatch], torch.Tensor],
+    parts: ModalityParts | None,
+    device: torch.device,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
+    """What :func:`_sets` makes of some samples at a time, float32."""
     for start in range(0, len(samples), N_SAMPLES_AT_ONCE):
-        yield dataset[0, samples[start : start + N_SAMPLES_AT_ONCE].tolist()]
+        batch = dataset[0, samples[start : start + N_SAMPLES_AT_ONCE].tolist()].to(device)
+        yield _sets(read(batch).float(), batch.ptr, parts)

@@ -69,6 +69,7 @@ class SparseLinear(nn.Module):
         super().__init__()
         self.register_buffer("location", torch.zeros(n_input) if location is None else location)
         self.register_buffer("scale", torch.ones(n_input) if scale is None else scale)
+        self._is_folded = location is not None or scale is not None
         bound = 1 / math.sqrt(max(n_input, 1))
         self.weight = nn.Parameter(init_scale * torch.empty(n_input, n_output).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(n_output).uniform_(-bound, bound))
@@ -97,9 +98,28 @@ class SparseLinear(nn.Module):
             # weights saved before there were these are of features as they are
             state_dict.setdefault(f"{prefix}{name}", default(getattr(self, name)))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._is_folded = bool(self.location.any()) or bool((self.scale != 1).any())
+
+    def standardize(self, location: Tensor, scale: Tensor | float) -> None:
+        """Take this from each feature, and divide it by that, from now on.
+
+        Parameters
+        ----------
+        location
+            (n_input,).
+        scale
+            (n_input,), or one for all features.
+        """
+        self.location.copy_(location)
+        self.scale.copy_(torch.as_tensor(scale))
+        self._is_folded = True
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight (n_input, n_output) and bias (n_output,) that act on features as they are."""
+        if (
+            not self._is_folded
+        ):  # nothing to take or divide by: spares a pass over the weights, and one over their gradient
+            return self.weight, self.bias
         weight = self.weight / self.scale[:, None]
         with torch.autocast(
             weight.device.type, enabled=False

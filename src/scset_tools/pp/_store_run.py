@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
     from scset_tools.pp._store_sources import Source
 
-BYTES_PER_VALUE = 32
-"""Of working memory for each stored value of a block: as read, picked, aligned, and waiting to be written."""
+BYTES_PER_VALUE = 16
+"""Of working memory for each stored value of a block: in its place, and what is read and compressed of it at a time."""
+TOTAL, N_FEATURES = "store_total", "store_n_features"
+"""Columns of ``obs`` with the sum of the values of a cell, and how many are not 0."""
+VALUES_AT_ONCE = 2**20
+"""Values of a block that are looked at together."""
 ROWS_AT_ONCE = 8_192
 """Rows of a source among which those of a block are looked for."""
 
@@ -72,11 +76,12 @@ class StoreRun:
         self.part, self.sources, self.features, self.origin, self.row = part, sources, features, origin, row
         self.codes, self.samples, self.is_open = codes, samples, is_open
         self.is_sparse = all(s.reader.is_sparse for s in sources) and not is_open
-        self.blocks = _blocks(
-            sources, origin, row, max_bytes=max_bytes, n_dense=None if self.is_sparse else len(features)
+        self.n_stored = (
+            _n_stored(sources, origin, row) if self.is_sparse else np.full(len(row), len(features), np.int32)
         )
+        self.blocks = _blocks(self.n_stored, max_bytes)
         stamp = json.dumps([settings, self.blocks, list(features), *(s.stamp for s in sources)])
-        self.stamp = f"{zlib.crc32(np.stack([origin, row]).tobytes(), zlib.crc32(stamp.encode())):08x}"
+        self.stamp = f"{zlib.crc32(row.data, zlib.crc32(origin.data, zlib.crc32(stamp.encode()))):08x}"
         columns = [features.get_indexer(s.features) for s in sources]
         self.columns = [None if np.array_equal(c, np.arange(len(features))) else c for c in columns]
         n, d = len(row), len(features)
@@ -92,15 +97,25 @@ class StoreRun:
         """Standard deviation of each feature."""
         return np.sqrt(self.square / max(1, self.n_learned))
 
-    def write(self, *, progress: bool) -> None:
-        """Write all blocks that were not written before."""
+    def begin(self, obs: pd.DataFrame) -> None:
+        """Write the cells without their values, so that they need not be held while these are read.
+
+        Parameters
+        ----------
+        obs
+            Cells of the store.
+        """
         import zarr
 
-        state = self._read_state()
-        if state is None:
+        self._state = self._read_state()
+        if self._state is None:
             shutil.rmtree(self.part, ignore_errors=True)
-        self.root = zarr.open_group(self.part, mode="a", zarr_format=3)
-        done = 0
+        self.root: Any = zarr.open_group(self.part, mode="a", zarr_format=3)
+        self._write_element("obs", obs.drop(columns=[TOTAL, N_FEATURES], errors="ignore"))
+
+    def write(self, *, progress: bool) -> None:
+        """Write all blocks that were not written before."""
+        state, done = self._state, 0
         if state is not None:
             done = int(state["done"])
             self.is_counts, self.mean, self.square = bool(state["is_counts"]), state["mean"], state["square"]
@@ -124,56 +139,91 @@ class StoreRun:
         with bar:
             for number, (lo, hi) in enumerate(self.blocks[done:], start=done + 1):
                 x = self._block(lo, hi)
-                self._learn(x, lo, hi)
+                self._learn(x, lo)
                 self.writer.append(x)
+                del x  # before the next one is read
                 self._write_state(number, slice(lo, hi))
                 bar.update(hi - lo)
 
     def _block(self, lo: int, hi: int) -> Any:
         """The cells lo to hi of the store, with its features."""
-        pieces, places = [], []
-        for number, source in enumerate(self.sources):
-            place = np.flatnonzero(self.origin[lo:hi] == number)
-            rows = self.row[lo:hi][place]
-            place, rows = place[np.argsort(rows, kind="stable")], np.sort(rows)
-            for at in _windows(rows):
-                x = source.reader.csr(rows[at]) if self.is_sparse else source.reader(rows[at])
-                unsaid = self.unsaid[number] if self.is_open else None
-                if unsaid is not None:  # a source may say what was not measured and hold zeros
-                    x[unsaid[self.codes[lo + place[at]]]] = np.nan
-                pieces.append(self._aligned(x, number))
-                places.append(place[at])
-        back = np.argsort(np.concatenate(places), kind="stable")
-        if not self.is_sparse:
-            return np.concatenate(pieces)[back]
-        out = sparse.csr_array(sparse.vstack(pieces, format="csr"))[back]
-        out.sort_indices()
+        if self.is_sparse:
+            return self._sparse_block(lo, hi)
+        out = np.empty((hi - lo, len(self.features)), np.float32)
+        for number, place, rows in self._pieces(lo, hi):
+            x = self.sources[number].reader(rows)
+            unsaid = self.unsaid[number] if self.is_open else None
+            if unsaid is not None:  # a source may say what was not measured and hold zeros
+                x[unsaid[self.codes[lo + place]]] = np.nan
+            columns = self.columns[number]
+            if columns is not None:
+                is_kept = columns >= 0
+                wide = np.full((len(x), len(self.features)), np.nan if self.is_open else 0, np.float32)
+                wide[:, columns[is_kept]] = x[:, is_kept]
+                x = wide
+            out[place] = x
         return out
 
-    def _aligned(self, x: Any, number: int) -> Any:
+    def _sparse_block(self, lo: int, hi: int) -> sparse.csr_array:
+        """The same in compressed rows: each value goes from what is read at a time to its place, all are held once."""
+        start = np.concatenate([np.zeros(1, np.int64), self.n_stored[lo:hi].cumsum(dtype=np.int64)])
+        lengths = np.zeros(hi - lo, np.int64)
+        data, columns = np.empty(start[-1], np.float32), np.empty(start[-1], np.int32)
+        for number, place, rows in self._pieces(lo, hi):
+            x = self._aligned(self.sources[number].reader.csr(rows), number)
+            lengths[place] = np.diff(x.indptr)
+            at = np.repeat(start[place] - x.indptr[:-1], lengths[place]) + np.arange(x.nnz)
+            data[at], columns[at] = x.data, x.indices
+        indptr = np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
+        if indptr[-1] < start[-1]:  # fewer than were stored: some stood twice, or are of features that are left out
+            at = np.repeat(start[:-1] - indptr[:-1], lengths) + np.arange(indptr[-1])
+            data, columns = data[at], columns[at]
+        out = sparse.csr_array((hi - lo, len(self.features)), dtype=np.float32)
+        out.data, out.indices, out.indptr = data, columns, indptr
+        out.has_canonical_format = True
+        return out
+
+    def _pieces(self, lo: int, hi: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Source, places in the block and rows in the source of a few cells at a time, all of the block in the end."""
+        for number in np.unique(self.origin[lo:hi]).tolist():
+            place = np.flatnonzero(self.origin[lo:hi] == number)
+            rows = self.row[lo:hi][place]
+            order = np.argsort(rows, kind="stable")
+            place, rows = place[order], rows[order]
+            with self.sources[number].reader.opened():
+                for at in _windows(rows):
+                    yield number, place[at], rows[at]
+
+    def _aligned(self, x: sparse.csr_array, number: int) -> sparse.csr_array:
         columns = self.columns[number]
         if columns is None:
             return x
         is_kept = columns >= 0
-        if not self.is_sparse:
-            out = np.full((len(x), len(self.features)), np.nan if self.is_open else 0, np.float32)
-            out[:, columns[is_kept]] = x[:, is_kept]
-            return out
         x = x[:, np.flatnonzero(is_kept)]
-        return sparse.csr_array((x.data, columns[is_kept][x.indices], x.indptr), shape=(x.shape[0], len(self.features)))
+        out = sparse.csr_array((x.data, columns[is_kept][x.indices], x.indptr), shape=(x.shape[0], len(self.features)))
+        out.sort_indices()
+        return out
 
-    def _learn(self, x: Any, lo: int, hi: int) -> None:
+    def _learn(self, x: Any, lo: int) -> None:
+        """Take note of a block that begins with cell lo, a part at a time: what is computed of it is larger than itself."""
+        ends = x.indptr[1:] if self.is_sparse else x.shape[1] * np.arange(1, len(x) + 1)
+        parts = (np.flatnonzero(np.diff(ends // VALUES_AT_ONCE)) + 1).tolist()
+        for a, b in itertools.pairwise([0, *parts, len(ends)]):
+            self._learn_part(_rows_of(x, a, b) if self.is_sparse else x[a:b], lo + a, lo + b)
+        if self.panels is not None:
+            self._measured()  # samples that lack a marker in some of their cells are told before all is written
+
+    def _learn_part(self, x: Any, lo: int, hi: int) -> None:
         if self.panels is not None:
             is_missing = np.isnan(x)
             self.panels.add(is_missing, self.codes[lo:hi])
-            self._measured()  # samples that lack a marker in some of their cells are told before all is written
             x = np.where(is_missing, 0, x)  # which changes no sum, no number of features and no answer below
         self.total[lo:hi] = np.asarray(x.sum(axis=1, dtype=np.float64)).ravel()
         self.n_features[lo:hi] = np.asarray((x != 0).sum(axis=1)).ravel()
         values = x.data if self.is_sparse else x
         self.is_counts = self.is_counts and bool(((values >= 0) & (values == np.round(values))).all())
         self.least = np.minimum(self.least, np.min(values, initial=0))
-        # sums of squares about the mean, of this block and then merged: those about zero would lose the digits of a feature
+        # sums of squares about the mean, of this part and then merged: those about zero would lose the digits of a feature
         # that hardly varies
         n, d = hi - lo, len(self.features)
         if self.is_sparse:
@@ -232,11 +282,16 @@ class StoreRun:
             return None
         return state | {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
-    def close(self, obs: pd.DataFrame, features: pd.Index, store: dict[str, Any]) -> None:
-        """Write the rest: cells, features, and what is known of the values."""
+    def _write_element(self, name: str, element: Any) -> None:
         import anndata
-        import zarr
         from anndata.io import write_elem
+
+        with anndata.settings.override(auto_shard_zarr_v3=True):  # without it anndata warns of its next default
+            write_elem(self.root, name, element)
+
+    def close(self, features: pd.Index, store: dict[str, Any]) -> None:
+        """Write the rest: features, and what is known of the cells and their values."""
+        import zarr
 
         uns: dict[str, Any] = {"store": store}
         is_finite = True
@@ -251,10 +306,12 @@ class StoreRun:
             if not is_finite:  # of all cells, zeros for what was not measured: no one's moments
                 del store["feature_mean"], store["feature_sd"]
         self.writer.close()
-        elements = {"obs": obs, "var": pd.DataFrame(index=features), "uns": uns}
-        with anndata.settings.override(auto_shard_zarr_v3=True):  # without it anndata warns of its next default
-            for name, element in {**elements, **{k: {} for k in ("layers", "obsm", "varm", "obsp", "varp")}}.items():
-                write_elem(self.root, name, element)
+        elements = {"var": pd.DataFrame(index=features), "uns": uns}
+        elements |= {f"obs/{TOTAL}": self.total, f"obs/{N_FEATURES}": self.n_features}
+        for name, element in {**elements, **{k: {} for k in ("layers", "obsm", "varm", "obsp", "varp")}}.items():
+            self._write_element(name, element)
+        columns = self.root["obs"].attrs
+        columns["column-order"] = [*columns["column-order"], TOTAL, N_FEATURES]
         self.root.attrs.update(
             {
                 "encoding-type": "anndata",
@@ -276,6 +333,14 @@ class StoreRun:
             zarr.consolidate_metadata(self.part)  # what opens it lazily asks for it
 
 
+def _rows_of(x: sparse.csr_array, lo: int, hi: int) -> sparse.csr_array:
+    """Consecutive rows, without a copy: scipy's slice makes one, of the indices of all rows."""
+    at = slice(int(x.indptr[lo]), int(x.indptr[hi]))
+    out = sparse.csr_array((hi - lo, x.shape[1]), dtype=x.dtype)
+    out.data, out.indices, out.indptr = x.data[at], x.indices[at], (x.indptr[lo : hi + 1] - at.start).astype(np.int32)
+    return out
+
+
 def _loaded(path: Path) -> dict[str, np.ndarray]:
     with np.load(path) as found:
         return dict(found)
@@ -290,29 +355,29 @@ def _windows(rows: np.ndarray) -> Iterator[slice]:
             yield slice(lo, hi)
 
 
-def _blocks(
-    sources: list[Source], origin: np.ndarray, row: np.ndarray, *, max_bytes: int, n_dense: int | None
-) -> list[tuple[int, int]]:
+def _n_stored(sources: list[Source], origin: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Number of values that are stored for each cell of the store."""
+    out = np.zeros(len(row), dtype=np.int32)
+    for number, source in enumerate(sources):
+        is_own = origin == number
+        with source.reader.opened() as values:
+            out[is_own] = _stored_per_row(values)[row[is_own]]
+    return out
+
+
+def _blocks(n_stored: np.ndarray, max_bytes: int) -> list[tuple[int, int]]:
     """Consecutive cells of the store that fit into memory together."""
-    if n_dense is not None:
-        n_values = np.full(len(row), n_dense, dtype=np.int64)
-    else:
-        n_values = np.zeros(len(row), dtype=np.int64)
-        for number, source in enumerate(sources):
-            is_own = origin == number
-            n_values[is_own] = _stored_per_row(source.reader)[row[is_own]]
-    block = np.cumsum(n_values * BYTES_PER_VALUE) // max(1, max_bytes)
+    block = np.cumsum(n_stored, dtype=np.int64) * BYTES_PER_VALUE // max(1, max_bytes)
     ends = np.flatnonzero(np.diff(block)) + 1
-    bounds = [0, *ends.tolist(), len(row)]
+    bounds = [0, *ends.tolist(), len(n_stored)]
     return [(lo, hi) for lo, hi in itertools.pairwise(bounds) if hi > lo]
 
 
-def _stored_per_row(reader: Any) -> np.ndarray:
+def _stored_per_row(values: Any) -> np.ndarray:
     """Number of stored values of each row of a sparse array, in memory or on disk."""
-    source = reader.source
-    indptr = getattr(source, "indptr", None)
+    indptr = getattr(values, "indptr", None)
     if indptr is None:
-        indptr = getattr(source, "group", {}).get("indptr", None)
+        indptr = getattr(values, "group", {}).get("indptr", None)
     if indptr is None:  # dask: not known before it is computed
-        return np.full(reader.n_rows, reader.n_features, dtype=np.int64)
+        return np.full(int(values.shape[0]), int(values.shape[1]), dtype=np.int64)
     return np.diff(np.asarray(indptr[:], dtype=np.int64))

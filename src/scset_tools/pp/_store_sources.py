@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -16,11 +18,8 @@ from scset_tools._panels import MASK, PANELS
 from scset_tools._unreadable import why_no_cells
 from scset_tools.data._rows import Named, RowReader
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-
-@dataclass(frozen=True)
+@dataclass
 class Source:
     """One AnnData of a cohort.
 
@@ -32,7 +31,7 @@ class Source:
         What tells the file from itself after a change: path, size and time of writing. Of cells in memory a new one each time:
         nothing tells whether they are those of a run that was stopped.
     obs
-        Its cells.
+        Its cells; empty once those of the store are made of them.
     features
         Names of its features.
     reader
@@ -45,7 +44,7 @@ class Source:
     stamp: str
     obs: pd.DataFrame
     features: pd.Index
-    reader: RowReader
+    reader: SourceReader
     panels: dict[str, Any]
 
 
@@ -58,11 +57,25 @@ class SourceReader(RowReader):
         As for :class:`~scset_tools.data._rows.RowReader`.
     is_open
         Whether values may be missing.
+    closes
+        Whether the file is closed unless it is asked for values: it is no one else's.
     """
 
-    def __init__(self, source: Any, named: Named, *, is_open: bool, max_gap: int = 16) -> None:
+    def __init__(self, source: Any, named: Named, *, is_open: bool, closes: bool, max_gap: int = 16) -> None:
         super().__init__(source, named, max_gap=max_gap)
-        self.is_open = is_open
+        self.is_open, self._closes = is_open, closes
+        if closes:
+            self.release()
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        """The array, its file open: each h5 file that stays open keeps some 20 MB, and a cohort may have hundreds."""
+        self.reopen()
+        try:
+            yield self.source
+        finally:
+            if self._closes:
+                self.release()
 
     def _finite(self, x: Any, rows: np.ndarray) -> Any:
         if not self.is_open:
@@ -79,6 +92,25 @@ class SourceReader(RowReader):
             return error
         msg = f"{error} If they are missing where a sample's panel lacks a marker, pass panel='open'."
         return ValueError(msg)
+
+
+class _NamesInFile(Sequence[str]):
+    """Names of the cells of a file, read again when a message needs them: those of millions of cells are not kept for that.
+
+    Parameters
+    ----------
+    path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __len__(self) -> int:
+        return _open_file(self._path).n_obs
+
+    def __getitem__(self, row: Any) -> Any:
+        return _open_file(self._path).obs_names[row]
 
 
 def open_sources(sources: Any, *, layer: str | None, is_open: bool = False) -> list[Source]:
@@ -142,12 +174,19 @@ def _open(source: Any, name: str, layer: str | None, *, is_open: bool) -> Source
     if not isinstance(source, AnnData):
         parts = [p for p in [Path(source), *Path(source).rglob("*")] if p.is_file()]
         stamp = f"{Path(source).absolute()} {sum(p.stat().st_size for p in parts)} {max(p.stat().st_mtime_ns for p in parts)}"
-    # a block takes rows from all over a file: reading along what lies between is quicker than asking for each
-    reader = SourceReader(values, Named(what, adata.obs_names, features), max_gap=128, is_open=is_open)
     panels = {PANELS: adata.uns[PANELS]} if PANELS in adata.uns else {}
     if is_open and MASK in adata.layers:
         msg = f"Source {name!r} says by layers[{MASK!r}] what is missing, which a store does not keep: set these values to NaN first."
         raise ValueError(msg)
+    is_given = isinstance(source, AnnData)
+    reader = SourceReader(
+        values,
+        Named(what, adata.obs_names if is_given else _NamesInFile(Path(source)), features),
+        # a block takes rows from all over a file: reading along what lies between is quicker than asking for each
+        max_gap=128,
+        is_open=is_open,
+        closes=not is_given,
+    )
     return Source(name, f"{stamp} {adata.shape} {layer}", pd.DataFrame(adata.obs), features, reader, panels)
 
 

@@ -99,6 +99,7 @@ def write_store(
     features = _features(opened, join)
     codes, names = sample_codes(obs[key], key)
     order = np.argsort(codes, kind="stable")
+    sizes = np.bincount(codes, minlength=len(names))
     part = path.with_name(path.name + ".part")
     run = StoreRun(
         part,
@@ -106,16 +107,15 @@ def write_store(
         features,
         origin=origin[order],
         row=row[order],
-        codes=np.asarray(codes, dtype=np.int64)[order],
+        codes=codes[order].astype(np.int32),
         samples=names,
         max_bytes=max_bytes,
         settings=f"{key} {join} {layer} {panel}",
         is_open=panel == "open",
     )
+    run.begin(obs.iloc[order])
+    del obs, origin, row, codes, order  # as large as the cohort has cells
     run.write(progress=progress)
-    sizes = np.bincount(codes, minlength=len(names))
-    obs = obs.iloc[order]
-    obs["store_total"], obs["store_n_features"] = run.total, run.n_features
     store = {
         "sample_key": key,
         "samples": names.astype(str),
@@ -124,7 +124,7 @@ def write_store(
         "feature_mean": run.mean,
         "feature_sd": run.sd,
     }
-    run.close(obs, features, store)
+    run.close(features, store)
     os.replace(part, path)
     return path
 
@@ -151,11 +151,15 @@ def _cells(
     obs = pd.concat(
         [_storable(frame, source.name) for frame, source in zip(frames, sources, strict=True)], join="outer"
     )
-    origin = np.repeat(np.arange(len(frames)), [len(f) for f in frames])
-    row = np.concatenate([np.arange(len(f)) for f in frames])
-    obs.index = obs.index.astype(str)
-    if not obs.index.is_unique:
-        obs.index = obs.index + "-" + np.asarray([s.name for s in sources], dtype=object)[origin]
+    origin = np.repeat(np.arange(len(frames), dtype=np.int32), [len(f) for f in frames])
+    row = np.concatenate([np.arange(len(f), dtype=np.int32) for f in frames])
+    del frames, frame
+    for source in sources:
+        source.obs = pd.DataFrame()
+    names = pd.Index(obs.index.astype(str))
+    if not names.is_unique:
+        names = names + "-" + np.asarray([s.name for s in sources], dtype=object)[origin]
+    obs.index = pd.Index(names.to_numpy())  # without the table by which it was seen whether they differ
     obs[[key, source_key]] = obs[[key, source_key]].astype(str).astype("category")
     return obs, key, origin, row
 

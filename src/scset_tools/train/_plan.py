@@ -48,6 +48,11 @@ class SampleTrainingPlan(pl.LightningModule):
     seed
         Seed of what a module draws in a training step (dropout, noise). Each step is seeded by (seed, step, rank), so that a
         run that is interrupted and resumed draws what an uninterrupted one would have drawn.
+    compile
+        Whether :func:`torch.compile` makes one program of the loss of a training step, as far as it can: sizes of sets are numbers that
+        differ from batch to batch, at which it is cut into pieces. The first steps take long.
+    compile_kwargs
+        Of :func:`torch.compile`. Default: ``dynamic=True``, so that not every size is compiled anew.
     """
 
     # read by scvi.train.TrainRunner and scvi.utils.mlflow_logger
@@ -75,8 +80,13 @@ class SampleTrainingPlan(pl.LightningModule):
         betas: tuple[float, float] = (0.9, 0.999),
         clip_apart: Sequence[str] = (),
         seed: int = 0,
+        compile: bool = False,
+        compile_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if compile_kwargs and not compile:
+            msg = f"compile_kwargs={compile_kwargs} has no effect without compile=True."
+            raise ValueError(msg)
         if lr_schedule not in SCHEDULES:
             msg = f"lr_schedule={lr_schedule!r} is not one of {first(SCHEDULES)}."
             raise ValueError(msg)
@@ -89,6 +99,9 @@ class SampleTrainingPlan(pl.LightningModule):
             msg = f"clip_apart={clip_apart!r} must be a list of parts of the model, which are {parts}."
             raise ValueError(msg)
         self.module = module
+        self._compiled: Any = (
+            torch.compile(module.loss, **{"dynamic": True, **(compile_kwargs or {})}) if compile else None
+        )
         self.clip_apart = tuple(clip_apart)
         self.lr, self.lr_min, self.lr_schedule, self.n_steps_warmup = lr, lr_min, lr_schedule, n_steps_warmup
         self.lr_factor, self.lr_patience, self.lr_scheduler_metric = lr_factor, lr_patience, lr_scheduler_metric
@@ -115,7 +128,18 @@ class SampleTrainingPlan(pl.LightningModule):
         """Loss of one batch, with whatever it draws seeded by the step."""
         key = (self.seed * 1_000_003 + self.global_step) * 1_000_003 + batch_idx * 1_009 + self.global_rank
         _seed_draws(key % 2**63, self.device)
-        return self._step(batch, "train")
+        return self._weighed(self._step(batch, "train"))
+
+    def _weighed(self, out: Any) -> torch.Tensor:
+        """The loss, so that the mean of its gradients over processes is that over all samples: one may have fewer than the others."""
+        trainer = self._trainer
+        if trainer is None or trainer.world_size == 1:
+            return cast("torch.Tensor", out.loss)
+        own = out.loss.new_tensor(
+            float(getattr(out, "weights", {}).get("loss", out.n_obs_minibatch)), dtype=torch.float32
+        )
+        total: Any = trainer.strategy.reduce(own.clone(), reduce_op="sum")
+        return cast("torch.Tensor", out.loss * (own * trainer.world_size / total.clamp_min(1)))
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Log the loss of one batch of validation samples."""
@@ -125,9 +149,10 @@ class SampleTrainingPlan(pl.LightningModule):
         """Log the loss of one batch of test samples."""
         self._step(batch, "test")
 
-    def _step(self, batch: Any, part: str) -> torch.Tensor:
+    def _step(self, batch: Any, part: str) -> Any:
+        loss = self.module.loss if self._compiled is None or part != "train" else self._compiled
         try:
-            out = self.module.loss(batch)
+            out = loss(batch)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # of a matrix that is no longer finite
             raise ValueError(
                 self._complaint(f"The loss cannot be computed in step {self.global_step} ({part}): {error}", batch)
@@ -150,7 +175,7 @@ class SampleTrainingPlan(pl.LightningModule):
                 prog_bar=name == "loss",
                 batch_size=max(int(out.n_obs_minibatch), 1),
             )
-        return out.loss
+        return out
 
     def _look_at_losses(self) -> None:
         """Raise for the first loss since the last look that is not finite."""

@@ -58,8 +58,7 @@ def fit_scale(module: PaSCientModule, splitter: SampleDataSplitter) -> None:
         n += len(x)
     apart, square = total / n
     variance = (square - apart.square()).clamp_min(0).mean()
-    first.location.copy_(origin + apart)
-    first.scale.fill_(float(variance.sqrt()) or 1.0)
+    first.standardize(origin + apart, float(variance.sqrt()) or 1.0)
 
 
 def _sums(x: Tensor | SparseRows, origin: Tensor) -> Tensor:
