@@ -138,7 +138,7 @@ class RowReader:
         if hasattr(self.source, "picked_from"):  # which reads rows in any order itself
             return self._finite(convert(self.source[rows]), rows)
         if (x := self._from_stored(lambda stored: stored.rows(rows))) is not None:
-            return convert(self._finite(x, rows))  # before it is made dense, which is many times as much to look at
+            return self._finite(convert(x), rows)
         distinct, position = np.unique(rows, return_inverse=True)  # h5py wants increasing, distinct indices
         x = self._finite(self._in_ranges(distinct, convert), distinct)
         in_order = len(distinct) == len(rows) and bool((np.diff(position) > 0).all())
