@@ -4,8 +4,8 @@
     python benchmarks/spectrum.py --write                                        # from the file to RESULTS.md
 
 No step of the optimiser is taken: what the encoder of random weights pools, at unit variance, plus 0.7 times the tokens, which are fitted as
-training does; 1,000 cells of a sample at most. ``whitening=0.5`` is that of the models, over all samples, and where a cohort has a
-``batch_key``, batch effects are taken out as they do. With ``--keep`` vectors are written to a folder, and read from there if they are.
+training does; 1,000 cells of a sample at most. ``whitening=0.5`` is that of the models, over all samples: with directions weighed by their
+reliability over draws of cells, and without; and where a cohort has a ``batch_key``, batch effects are taken out as they do. With ``--keep`` vectors are written to a folder, and read from there if they are.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 import scset_tools as sst
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.model._tokens import CELLS_OF_TOKENS, fit_tokens
-from scset_tools.model._whitening import PartialWhitening, batch_effects
+from scset_tools.model._whitening import PartialWhitening, batch_effects, noise_of_draws
 
 TOKEN_WEIGHT = 0.7
 FOLD_SEEDS = range(5)
@@ -38,53 +39,67 @@ WAYS = (
     "tokens alone",
     "encoder and tokens",
     "the same, whitening=0.5",
-    "each part whitened alone",
+    "the same, whitened whatever the noise",
     "encoder and tokens, batch effects out",
     "the same, whitening=0.5 (default with batch_key)",
 )
 
 
-def parts(name: str, seed: int, folder: Path | None) -> tuple[pd.DataFrame, Cohort, np.ndarray, np.ndarray]:
-    """Columns of the samples, keys of the cohort, and what encoder and tokens give, (samples, n_latent) each."""
+def parts(name: str, seed: int, folder: Path | None) -> tuple[pd.DataFrame, Cohort, dict[str, np.ndarray]]:
+    """Columns of the samples, keys of the cohort, and what encoder and tokens give, (samples, n_latent) each, with the noise of both."""
     cells, cohort = read(name, seed)
     keys = [key for key in (cohort.label_key, cohort.groups_key, cohort.batch_key) if key]
     obs = cells.obs.assign(sample=cells.obs["sample"].astype(str)).drop_duplicates("sample").set_index("sample")[keys]
     path = None if folder is None else folder / f"{name}_maestro_fit_{seed}.npz"
-    if path is None or not path.exists():
-        sst.MAESTRO.setup_anndata(cells, "sample", batch_key=cohort.batch_key)
-        model = sst.MAESTRO(cells, random_state=seed)
-        module = model.module.eval()
-        dataset = SampleDataset(model.adata_manager, n_cells=CELLS_OF_TOKENS, seed=seed)
-        fit_tokens(module.tokens, dataset, np.arange(len(dataset.index)), read=module.standardize)
-        encoded, tokens = [], []
-        with torch.no_grad():
-            for i in range(len(dataset.index)):
-                batch = dataset[0, [i]]
-                x = module.standardize(batch).float()
-                encoded.append(module.encoder(x, batch.ptr))
-                tokens.append(module.tokens(x, batch.ptr))
-        a, t = (torch.cat(part).numpy().astype(float) for part in (encoded, tokens))
-        a, t = (a - a.mean(0)) / np.sqrt(a.var(0).mean()), TOKEN_WEIGHT * t
-        found = {"names": np.asarray(dataset.index.names, dtype=str), "vectors": a + t, "tokens": t}
-        keep(folder, f"{name}_maestro_fit_{seed}", found)
-    else:
+    if path is not None and path.exists():
         found = dict(np.load(path))
-    return obs.loc[found["names"]].astype(str), cohort, found["vectors"] - found["tokens"], found["tokens"]
+        return obs.loc[found["names"]].astype(str), cohort, found
+    sst.MAESTRO.setup_anndata(cells, "sample", batch_key=cohort.batch_key)
+    model = sst.MAESTRO(cells, random_state=seed)
+    module = model.module.eval()
+    dataset = SampleDataset(model.adata_manager, n_cells=CELLS_OF_TOKENS, seed=seed)
+    fit_tokens(module.tokens, dataset, np.arange(len(dataset.index)), read=module.standardize)
+    sizes = dataset.index.sizes
+    n_drawn = int(min(CELLS_OF_TOKENS, np.quantile(sizes, 0.1)) // 2)
+    a, t = pooled(module, dataset, range(len(sizes)))
+    scale = np.sqrt(a.var(0).mean())
+    large = np.flatnonzero(sizes >= 2 * n_drawn)
+    draws = (SampleDataset(model.adata_manager, n_cells=n_drawn, seed=seed + i) for i in (1, 2))
+    first, second = (e / scale + TOKEN_WEIGHT * of for e, of in (pooled(module, d, large) for d in draws))
+    noise = noise_of_draws(first, second, sizes[large], n_drawn=n_drawn, n_used=CELLS_OF_TOKENS)
+    found = {"encoder": (a - a.mean(0)) / scale, "tokens": TOKEN_WEIGHT * t, "noise": noise}
+    found["names"] = np.asarray(dataset.index.names, dtype=str)
+    keep(folder, f"{name}_maestro_fit_{seed}", found)
+    return obs.loc[found["names"]].astype(str), cohort, found
 
 
-def whitened(z: np.ndarray) -> np.ndarray:
+@torch.no_grad()
+def pooled(module: torch.nn.Module, dataset: SampleDataset, samples: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
+    """What the encoder and the tokens pool of samples, (samples, n_latent) each."""
+    encoded, tokens = [], []
+    for i in samples:
+        batch = dataset[0, [int(i)]]
+        x = module.standardize(batch).float()
+        encoded.append(module.encoder(x, batch.ptr))
+        tokens.append(module.tokens(x, batch.ptr))
+    encoded, tokens = (torch.cat(part).numpy().astype(float) for part in (encoded, tokens))
+    return encoded, tokens
+
+
+def whitened(z: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
     """As models do."""
     whitening = PartialWhitening(z.shape[1], 0.5).double()
-    whitening.fit(z)
+    whitening.fit(z, noise=noise)
     return whitening(torch.from_numpy(z)).numpy()
 
 
-def ways(a: np.ndarray, t: np.ndarray, batch: np.ndarray | None) -> dict[str, np.ndarray]:
+def ways(found: dict[str, np.ndarray], batch: np.ndarray | None) -> dict[str, np.ndarray]:
     """Vectors by what was done to them."""
-    made = [a, t, a + t, whitened(a + t), whitened(a) + whitened(t)]
+    a, t, noise = found["encoder"], found["tokens"], found["noise"]
+    made = [a, t, a + t, whitened(a + t, noise), whitened(a + t)]
     if batch is not None:
         z = a + t - batch_effects(a + t, batch, n_batches=batch.max() + 1)[batch]
-        made += [z, whitened(z)]
+        made += [z, whitened(z, noise)]
     return dict(zip(WAYS, made, strict=False))
 
 
@@ -117,12 +132,12 @@ def share_between(z: np.ndarray, of: np.ndarray) -> float:
 
 def run(name: str, seed: int, folder: Path | None) -> pd.DataFrame:
     """All ways for one cohort and seed."""
-    obs, cohort, a, t = parts(name, seed, folder)
+    obs, cohort, found = parts(name, seed, folder)
     y = obs[cohort.label_key].to_numpy()
     groups = None if cohort.groups_key is None else obs[cohort.groups_key].to_numpy()
     batch = None if cohort.batch_key is None else pd.factorize(obs[cohort.batch_key])[0]
     rows = []
-    for way, z in ways(a, t, batch).items():
+    for way, z in ways(found, batch).items():
         f1, auroc = probe(z, y, groups)
         variance = np.linalg.eigvalsh(np.cov(z.T))
         row = {"representation": way, "f1_weighted": f1, "auroc": auroc, "of_label": share_between(z, y)}

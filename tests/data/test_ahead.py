@@ -7,13 +7,15 @@ import threading
 import time
 
 import anndata as ad
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 import scset_tools as sst
 from scset_tools.data._ahead import AheadLoader, ReadAhead
-from scset_tools.data._splitter import SampleDataSplitter
+from scset_tools.data._splitter import SampleDataSplitter, make_loader
+from scset_tools.model.supervise._vectors import VectorDataset
 
 pytestmark = pytest.mark.platform
 
@@ -183,3 +185,11 @@ def test_training_that_stops_early_ends_at_the_same_weights(kind, adata, tmp_pat
         model.train(**how, datasplitter_kwargs={"read_ahead": ahead})
         weights.append(torch.cat([p.detach().ravel() for p in model.module.parameters()]))
     assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_vectors_in_memory_are_loaded_like_cells(num_workers):
+    vectors = np.arange(6, dtype=np.float32)[:, None]
+    loader = make_loader(VectorDataset(vectors, 0), [(0, [2, 0]), (0, [5])], seed=0, num_workers=num_workers)
+    assert not isinstance(loader, AheadLoader)
+    assert [batch.z.flatten().tolist() for batch in loader] == [[2, 0], [5]]

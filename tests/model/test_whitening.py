@@ -10,7 +10,7 @@ from sklearn.covariance import LedoitWolf
 
 import scset_tools as sst
 from scset_tools.model import _inference
-from scset_tools.model._whitening import PartialWhitening, batch_effects
+from scset_tools.model._whitening import LEAST_RELIABILITY, PartialWhitening, batch_effects, noise_of_draws
 
 MODELS = {
     "maestro": (sst.MAESTRO, {"n_hidden": 16, "n_latent": 8, "n_inducing": 4, "n_cells": 20}),
@@ -56,6 +56,36 @@ def test_more_directions_count_after_it():
     assert ranks[0] < 2 < 2.5 < ranks[1] < 4 < ranks[2]
 
 
+def test_directions_count_by_their_reliability():
+    z = np.random.default_rng(0).standard_normal((200, 3)) * [4, 2, 1]
+    z = np.linalg.qr(z - z.mean(0))[0] * np.sqrt(200) * [4, 2, 1]  # variances 16, 4 and 1, without covariance
+    noise = np.diag([4.0, 2.0, 1.5])
+    whitening, plain = (PartialWhitening(3, 0.5).double() for _ in range(2))
+    whitening.fit(z, noise=noise)
+    plain.fit(z)
+    rho = LedoitWolf().fit(z).shrinkage_
+    total, of_draws = ((1 - rho) * v + rho * v.mean() for v in (np.array([16.0, 4, 1]), noise.diagonal()))
+    r = np.maximum(LEAST_RELIABILITY, 1 - of_draws / total)
+    assert r[2] == LEAST_RELIABILITY
+    ratio = np.diag(whitening.matrix) / np.diag(plain.matrix)
+    np.testing.assert_allclose(ratio / ratio[0], r / r[0], rtol=1e-6)
+    found = whitening(torch.from_numpy(z))
+    np.testing.assert_allclose(found.var(0, correction=0).sum(), z.var(0).sum())  # as much variance as before
+    np.testing.assert_allclose(whitening.undo(found), z, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_used", [40, 1000])
+def test_noise_of_draws_is_that_of_the_mean_of_cells(n_used):
+    rng = np.random.default_rng(0)
+    root = np.array([[2.0, 0, 0], [1, 1, 0], [0, 0, 0.5]])
+    sizes = rng.integers(40, 90, 4000)
+    cells = [rng.standard_normal((n, 3)) @ root for n in sizes]
+    first, second = (np.stack([c[rng.permutation(len(c))[:20]].mean(0) for c in cells]) for _ in range(2))
+    found = noise_of_draws(first, second, sizes, n_drawn=20, n_used=n_used)
+    expected = root.T @ root * np.mean(1 / np.minimum(sizes, n_used))
+    np.testing.assert_allclose(found, expected, atol=0.05 * expected.max())
+
+
 @pytest.mark.parametrize("z", [np.ones((2, 3)), np.eye(3)[:2], np.full((9, 3), 7.0)])
 def test_without_a_spectrum_it_is_the_identity(z):
     whitening = PartialWhitening(3, 0.5)
@@ -74,9 +104,13 @@ def test_of_a_model_it_is_the_last_thing_done(name, cohort, tmp_path):
     for key, value in whitened.module.state_dict().items():
         assert key.startswith("whitening.") or torch.equal(value, weights[key]), key
     z, found = (m.get_sample_representation().astype(float) for m in (plain, whitened))
-    expected = (z - z.mean()) @ fractional_matrix_power(LedoitWolf().fit(z).covariance_, -0.25)
-    expected *= np.sqrt(z.var().sum() / expected.var().sum())
-    np.testing.assert_allclose(found, expected.set_axis(z.columns, axis=1) + z.mean(), atol=1e-3 * z.std().max())
+    draws = [
+        plain.get_sample_representation(n_cells=20, seed=seed).to_numpy() for seed in (1, 2)
+    ]  # seed 0, plus 1 and 2
+    expected = PartialWhitening(8, 0.5).double()
+    expected.fit(z.to_numpy(), noise=noise_of_draws(*draws, np.full(9, 40), n_drawn=20, n_used=1000))
+    expected = expected(torch.from_numpy(z.to_numpy())).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-3 * z.std().max())
     whitened.save(tmp_path / "model", save_anndata=False)
     again = type(whitened).load(tmp_path / "model", cohort)
     np.testing.assert_array_equal(again.get_sample_representation(), whitened.get_sample_representation())

@@ -74,6 +74,11 @@ class SampleDataset(Dataset):
         return self.index.sizes if self.n_cells is None else np.minimum(self.index.sizes, self.n_cells)
 
     @property
+    def is_out_of_core(self) -> bool:
+        """Whether values are in a file."""
+        return self.reader.is_out_of_core
+
+    @property
     def by_name(self) -> SampleIndex:
         """The cells of each sample in the order of their names."""
         if self._by_name is None:

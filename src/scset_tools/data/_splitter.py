@@ -70,7 +70,7 @@ def make_loader(
     loader_kwargs.setdefault("persistent_workers", settings.dl_persistent_workers and loader_kwargs["num_workers"] > 0)
     n_workers = loader_kwargs["num_workers"]
     if read_ahead is None:
-        read_ahead = not n_workers and dataset.reader.is_out_of_core
+        read_ahead = not n_workers and dataset.is_out_of_core
     elif read_ahead and n_workers:
         msg = f"read_ahead=True has no effect beside num_workers={n_workers}, who read ahead themselves: leave one of them out."
         raise ValueError(msg)

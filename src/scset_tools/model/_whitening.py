@@ -1,4 +1,4 @@
-"""Vectors of samples about the mean of their batch, and whitened in part: no batch and no few directions outweigh all others."""
+"""Vectors of samples about the mean of their batch, and whitened in part: no batch, no few directions and no noise outweigh all others."""
 
 from __future__ import annotations
 
@@ -18,16 +18,26 @@ MAX_SAMPLES = 1_024
 """Most samples that the map is found from."""
 CELLS_OF_WHITENING = 1_000
 """Most cells of a sample whose vector it is found from."""
+LEAST_RELIABILITY = 0.2
+"""What is left of a direction that is all noise: the map has an inverse, and reliabilities are found from few samples."""
 
 
 class PartialWhitening(nn.Module):
     r"""A linear map of vectors that takes part of the differences between the variances of their directions away.
 
-    .. math:: z' = m + a\, \hat\Sigma^{-q/2} (z - m), \qquad \hat\Sigma = (1 - \rho) S + \rho\, \tfrac{\mathrm{tr} S}{d} I
+    .. math:: z' = m + a\, \hat\Sigma^{-q/2} R\, (z - m), \qquad \hat\Sigma = (1 - \rho) S + \rho\, \tfrac{\mathrm{tr} S}{d} I
 
     with the mean :math:`m` and covariance :math:`S` of the training samples' vectors, shrunk by the :math:`\rho` of Ledoit and Wolf (2004),
     which is near 1 where samples are few, and :math:`a` such that their total variance stays. Of a variance the power :math:`1 - q`
     is left. The map is symmetric and has an inverse: what is decoded or explained is the same. Before :meth:`fit` it is the identity.
+
+    Whitening alone would raise what differs little between samples, and that is first of all the chance of which cells were drawn.
+    So a direction :math:`u_i` of :math:`S` is multiplied by its reliability, as a Wiener filter does,
+
+    .. math:: r_i = \max\left(0.2,\; 1 - \frac{u_i^\top \hat N u_i}{u_i^\top \hat\Sigma u_i}\right),
+
+    with the covariance :math:`\hat N` of that chance (:func:`noise_of_draws`), shrunk as :math:`\hat\Sigma` is. With thousands of cells in each
+    sample it is next to 1.
 
     With several batches :math:`z` is first taken to the average batch: less :func:`batch_effects`. Cells about the mean of their batch
     can still differ by it: in the shares of their kinds, and in how each kind lies.
@@ -84,7 +94,7 @@ class PartialWhitening(nn.Module):
         self.inverse.copy_(torch.eye(len(self.location)))
 
     @torch.no_grad()
-    def fit(self, z: np.ndarray, batch: np.ndarray | None = None) -> None:
+    def fit(self, z: np.ndarray, batch: np.ndarray | None = None, *, noise: np.ndarray | None = None) -> None:
         """Find the map from vectors of samples, which are not whitened yet; with fewer than three, or equal ones, it is the identity.
 
         Parameters
@@ -93,6 +103,8 @@ class PartialWhitening(nn.Module):
             Vectors, (samples, n_latent).
         batch
             Number of the batch of each sample, (samples,), where there are several.
+        noise
+            Covariance of vectors over draws of cells, (n_latent, n_latent). Default: zero.
         """
         z = np.asarray(z, dtype=np.float64)
         effects = np.zeros(self.shift.shape) if batch is None else batch_effects(z, batch, n_batches=len(self.shift))
@@ -108,6 +120,10 @@ class PartialWhitening(nn.Module):
         shrunk = (1 - shrinkage) * variance + shrinkage * variance.mean()
         shrunk = np.maximum(shrunk, 1e-9 * shrunk.max())  # a sample more than dimensions may lie in a subspace
         gain = shrunk ** (-self.degree / 2)
+        if noise is not None:
+            of_draws = np.einsum("ji,jk,ki->i", axes, noise, axes)
+            of_draws = (1 - shrinkage) * of_draws + shrinkage * of_draws.mean()
+            gain *= np.clip(1 - of_draws / shrunk, LEAST_RELIABILITY, 1)
         gain *= np.sqrt(variance.sum() / (variance * gain**2).sum())
         self.shift.copy_(torch.from_numpy(effects))
         self.location.copy_(torch.from_numpy(location))
@@ -156,6 +172,31 @@ def batch_effects(z: np.ndarray, batch: np.ndarray, *, n_batches: int) -> np.nda
     return out * np.divide(n * variance, total, out=np.zeros(n_batches), where=total > 0)[:, None]
 
 
+def noise_of_draws(
+    first: np.ndarray, second: np.ndarray, sizes: np.ndarray, *, n_drawn: int, n_used: int
+) -> np.ndarray:
+    r"""Covariance of the vectors of samples over which cells a sample happens to hold, (n_latent, n_latent).
+
+    Two draws of :math:`m` of the :math:`n` cells of a sample differ by a variance of :math:`2 \sigma^2 (1/m - 1/n)` where a vector is a mean over
+    cells of variance :math:`\sigma^2`; a vector of :math:`N` cells has :math:`\sigma^2 / N`. Their ratio times the products of the differences is averaged over
+    samples.
+
+    Parameters
+    ----------
+    first, second
+        Vectors of two draws of the same samples, (samples, n_latent).
+    sizes
+        Cells of each sample, more than ``n_drawn``.
+    n_drawn
+        Cells of a sample in a draw, :math:`m`.
+    n_used
+        Most cells of the vectors that are judged.
+    """
+    ratio = 1 / np.minimum(sizes, n_used) / (2 * (1 / n_drawn - 1 / sizes))
+    apart = first.astype(np.float64) - second
+    return (ratio[:, None] * apart).T @ apart / len(apart)
+
+
 def fit_whitening(model: Any, samples: np.ndarray, *, seed: int) -> None:
     """Find the map of a trained model from its training samples.
 
@@ -179,4 +220,18 @@ def fit_whitening(model: Any, samples: np.ndarray, *, seed: int) -> None:
     if len(whitening.shift) > 1:
         codes = batch_codes(model)
         batch = np.array([np.bincount(codes[dataset.rows_of(int(p))]).argmax() for p in positions])
-    whitening.fit(represent_samples(model.module, dataset, positions, batch_size=16), batch)
+    z = represent_samples(model.module, dataset, positions, batch_size=16)
+    whitening.fit(z, batch, noise=_noise(model, dataset.index.sizes, positions, seed=seed))
+
+
+def _noise(model: Any, sizes: np.ndarray, positions: np.ndarray, *, seed: int) -> np.ndarray | None:
+    """That of the vectors of samples, from two draws of half of the cells of all but the smallest tenth; None for too few cells."""
+    n_drawn = int(min(CELLS_OF_WHITENING, np.quantile(sizes[positions], 0.1)) // 2)
+    positions = positions[sizes[positions] >= 2 * n_drawn]
+    if n_drawn == 0 or len(positions) < MIN_SAMPLES:
+        return None
+    first, second = (
+        represent_samples(model.module, model._dataset(model.adata, n_drawn, seed=seed + i), positions, batch_size=16)
+        for i in (1, 2)
+    )
+    return noise_of_draws(first, second, sizes[positions], n_drawn=n_drawn, n_used=CELLS_OF_WHITENING)

@@ -51,12 +51,18 @@ class VectorDataset(Dataset):
         Seed of the order in training.
     """
 
+    is_out_of_core = False
+    """Vectors are in memory."""
+
     def __init__(self, vectors: np.ndarray, seed: int) -> None:
         self.vectors, self.seed = torch.from_numpy(vectors), seed
         self.sizes = np.ones(len(vectors), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def prepare(self) -> None:
+        """Nothing needs to be made before workers are."""
 
     def __getitem__(self, key: tuple[int, Sequence[int]]) -> VectorBatch:
         number = torch.as_tensor(np.asarray(key[1], dtype=np.int64))
