@@ -279,8 +279,7 @@ class SampleModelClass(StartedModel):
         Parameters
         ----------
         parts
-            Names of parts, those of ``model.module.named_parts()``: of MAESTRO ``"markers"``, ``"block_1"``, ``"block_2"``, ..., ``"pooling"``,
-            ``"projection"`` and ``"decoder"``. An empty list frees all.
+            Names of parts, those of ``model.module.named_parts()``, such as ``"pooling"`` or ``"decoder"``. An empty list frees all.
 
         Raises
         ------
