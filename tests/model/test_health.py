@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from _cohort import FIT, make_cohort
@@ -21,12 +23,18 @@ def test_rows_before_training_after_some_epochs_and_at_the_end(kind):
     for name in NAMES:
         assert list(model.history[name].index) == [-1, 0, 1, 3, 5]
         assert np.isfinite(model.history[name].to_numpy()).all()
-    # the last row is of the vectors that the model gives
+    # the last row is of the vectors that the model gives, before they are whitened
+    whitening = getattr(model.module, "whitening", None)
+    fitted = copy.deepcopy(whitening)
+    if whitening is not None:
+        whitening.reset()
     sizes = model.adata.obs["sample"].value_counts()
     n_cells = int(min(model._health_cells, np.quantile(sizes, 0.1) // 2))
     draws = [model.get_sample_representation(n_cells=n_cells, seed=seed).to_numpy(dtype=float) for seed in (0, 1)]
     assert model.history[NAMES[0]].iloc[-1, 0] == pytest.approx(effective_rank((draws[0] + draws[1]) / 2), rel=1e-4)
     assert model.history[NAMES[1]].iloc[-1, 0] == pytest.approx(share_between(*draws), rel=1e-3)
+    if whitening is not None:
+        model.module.whitening = fitted
     # watching changes nothing of what is learned
     unseen = fit(kind, make_cohort(), **quick, watch_health=False)
     assert not set(NAMES) & set(unseen.history)

@@ -50,7 +50,7 @@ def plan_and_batches(kind, more=None):
 
 def step(plan, batch):
     torch.manual_seed(0)
-    loss = plan._step(batch, "train")
+    loss = plan._step(batch, "train").loss
     loss.backward()
     return float(loss.detach()), [None if p.grad is None else p.grad.clone() for p in plan.module.parameters()]
 
@@ -119,7 +119,7 @@ def test_the_gradient_does_not_wait(kind, monkeypatch):
     plan, batches = plan_and_batches(kind)
     monkeypatch.setattr(_ragged, "_AS_ON_GPU", True)
     monkeypatch.setattr(plan, "steps_unseen", {"cpu": 16})
-    loss = plan._step(batches[-1], "train")
+    loss = plan._step(batches[-1], "train").loss
     with HostWaits() as waits:
         loss.backward()
         plan.module.after_step(1)

@@ -21,6 +21,9 @@ class Model:
     def __init__(self, module):
         self.module, self.is_trained_, self.trainer, self.saved = module, False, None, []
 
+    def _after_training(self, splitter):
+        pass
+
     def save(self, path, *, save_anndata, overwrite):
         self.saved.append((os.path.basename(path), self.is_trained_, self.module.training))
         os.makedirs(path, exist_ok=overwrite)

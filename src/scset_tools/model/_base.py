@@ -222,7 +222,7 @@ class SampleModelClass(StartedModel):
             Whether to stop when ``loss_train`` no longer improves (:class:`~scset_tools.train.StopAtPlateau`), or the name of
             another logged metric to watch. False trains for ``max_epochs``.
         watch_health
-            Whether to note now and then in ``history`` along how many directions the vectors of the training samples vary
+            Whether to note now and then in ``history`` along how many directions vectors of the training samples vary before whitening
             (``effective_rank_train``) and which share of their variance is between samples and not between draws of their
             cells (``share_between_train``); epoch -1 is before training. See :func:`scset_tools.tl.representation_health`.
         gradient_clip_val

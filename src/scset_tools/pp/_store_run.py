@@ -286,8 +286,9 @@ class StoreRun:
         import anndata
         from anndata.io import write_elem
 
+        *folder, key = name.split("/")  # anndata 0.13 takes no slash in a key
         with anndata.settings.override(auto_shard_zarr_v3=True):  # without it anndata warns of its next default
-            write_elem(self.root, name, element)
+            write_elem(self.root["/".join(folder)] if folder else self.root, key, element)
 
     def close(self, features: pd.Index, store: dict[str, Any]) -> None:
         """Write the rest: features, and what is known of the cells and their values."""

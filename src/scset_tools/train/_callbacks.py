@@ -61,8 +61,14 @@ class SaveBestModel(SaveCheckpoint):
         model = trainer._model  # type: ignore[attr-defined]  # set by scvi-tools' trainer
         modes = {m: m.training for m in model.module.modules()}
         was_trained = model.is_trained_
+        # what is saved is a whole model, with what the end of a training adds, of which the steps that follow know nothing
+        buffers = [(buffer, buffer.clone()) for buffer in model.module.buffers()]
+        model.module.eval()
+        model._after_training(trainer.datamodule)  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             super().on_save_checkpoint(trainer, *args)
+        for buffer, before in buffers:
+            buffer.copy_(before)
         model.is_trained_ = was_trained
         for m, mode in modes.items():
             m.training = mode
