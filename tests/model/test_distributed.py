@@ -91,6 +91,16 @@ def test_early_stopping_stops_all_processes(reports):
     assert first["n_epochs"] == second["n_epochs"] == 3  # nothing is learned: the first epoch and a patience of two
 
 
+def run_alone_and_on_two_ranks(script, folder, *arguments, timeout):
+    """A script, which writes what it finds into the folder, in one process and then in two."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1] / "src"), str(HERE)])}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for start in ([], torchrun):
+        command = [sys.executable, "-W", "ignore", *start, str(HERE / script), str(folder), *arguments]
+        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=timeout)
+        assert done.returncode == 0, done.stderr[-4000:]
+
+
 def test_two_processes_share_inference_and_find_what_one_finds(tmp_path):
     """Also of fewer samples than processes: then one of them has nothing to do."""
     adata = make_cohort(9)
@@ -100,13 +110,7 @@ def test_two_processes_share_inference_and_find_what_one_finds(tmp_path):
     model.train(**{**FIT, "max_epochs": 1})
     model.finetune("condition", mode="frozen")
     model.save(tmp_path / "model")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1] / "src"), str(HERE)])}
-    script = [str(HERE / "_processes_script.py"), str(tmp_path), "3", "1"]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for start in ([], torchrun):
-        command = [sys.executable, "-W", "ignore", *start, *script]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400)
-        assert done.returncode == 0, done.stderr[-4000:]
+    run_alone_and_on_two_ranks("_processes_script.py", tmp_path, "3", "1", timeout=400)
     for n in (3, 1):
         alone = np.load(tmp_path / f"found{n}.1.0.npz")
         for rank in (0, 1):
@@ -117,13 +121,7 @@ def test_two_processes_share_inference_and_find_what_one_finds(tmp_path):
 
 def test_two_processes_train_embed_predict_attribute_and_write_what_one_does(tmp_path):
     """Three samples: one process has two of them in its batch and the other one, and each sample has the same say."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1] / "src"), str(HERE)])}
-    script = [str(HERE / "_ranks_script.py"), str(tmp_path), "PaSCient", "ScSet"]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for start in ([], torchrun):
-        command = [sys.executable, "-W", "ignore", *start, *script]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr[-4000:]
+    run_alone_and_on_two_ranks("_ranks_script.py", tmp_path, "PaSCient", "ScSet", timeout=900)
     for kind in ("PaSCient", "ScSet"):
         alone = np.load(tmp_path / f"{kind}.1.0.npz")
         for rank in (0, 1):
