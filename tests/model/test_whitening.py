@@ -74,6 +74,21 @@ def test_directions_count_by_their_reliability():
     np.testing.assert_allclose(whitening.undo(found), z, atol=1e-9)
 
 
+def test_the_map_does_not_rest_on_rounding_where_samples_are_few():
+    rng = np.random.default_rng(0)
+    z, root = rng.standard_normal((5, 12)), rng.standard_normal((12, 12)) * np.logspace(0, -1, 12)
+    noise, turn = root @ root.T / 12, np.linalg.qr(rng.standard_normal((12, 12)))[0]
+    maps = []
+    for basis in (
+        np.eye(12),
+        turn,
+    ):  # the same vectors in other coordinates: the solver finds other axes of the null space
+        whitening = PartialWhitening(12, 0.5).double()
+        whitening.fit(z @ basis, noise=basis.T @ noise @ basis)
+        maps.append(basis @ whitening.matrix.numpy() @ basis.T)
+    np.testing.assert_allclose(*maps, rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize("n_used", [40, 1000])
 def test_noise_of_draws_is_that_of_the_mean_of_cells(n_used):
     rng = np.random.default_rng(0)

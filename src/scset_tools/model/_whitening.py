@@ -113,6 +113,8 @@ class PartialWhitening(nn.Module):
         centred = z - location
         variance, axes = np.linalg.eigh(centred.T @ centred / max(1, len(z)))
         variance = variance.clip(0)
+        if noise is not None:
+            axes = _settled(axes, variance, noise)
         if len(z) < MIN_SAMPLES or variance.sum() <= 1e-12 * max(1e-12, float(np.square(location).sum())):
             self.reset()
             return
@@ -139,6 +141,19 @@ class PartialWhitening(nn.Module):
     def extra_repr(self) -> str:
         """What torch prints."""
         return f"n_latent={len(self.location)}, degree={self.degree}"
+
+
+def _settled(axes: np.ndarray, variance: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """The axes, those without variance turned to the axes of the noise within the space that they span.
+
+    With fewer samples than dimensions, which axes span that space is left to rounding; their reliabilities must not be.
+    """
+    is_null = variance <= 1e-10 * variance.max()
+    null = axes[:, is_null]
+    _, turn = np.linalg.eigh(null.T @ noise @ null)
+    out = axes.copy()
+    out[:, is_null] = null @ turn
+    return out
 
 
 def batch_effects(z: np.ndarray, batch: np.ndarray, *, n_batches: int) -> np.ndarray:

@@ -113,6 +113,6 @@ def _columns(values: pd.DataFrame, covariates: Sequence[Covariate]) -> np.ndarra
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """A matrix whose product with its transpose is this one."""
+    """The symmetric root, which axes of equal variance, chosen by rounding, leave as it is."""
     values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.clip(values, 0, None))
+    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
