@@ -12,17 +12,14 @@ Real cohorts are read from ../shared/data or $SCSET_TOOLS_DATA.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import time
-import warnings
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scvi
-import torch
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from _timing import hardware_line
 from scipy import stats
@@ -509,11 +506,7 @@ def main() -> None:
     parser.add_argument("--sampler-steps", type=int, help="of kang; default: those of sample_cells()")
     parser.add_argument("--write", action="store_true", help="write into benchmarks/RESULTS.md")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-    scvi.settings.verbosity = logging.ERROR
-    warnings.simplefilter("ignore")
+    one_quiet_thread()
     run, title = PARTS[args.part]
     lengths = {"epochs": args.epochs, "sampler_steps": args.sampler_steps} if args.part == "kang" else {}
     text = f"{run(args.seeds, **lengths)}\n\n{hardware_line()}."

@@ -15,17 +15,15 @@ the baselines. Real cohorts are read from ../shared/data or $SCSET_TOOLS_DATA.
 from __future__ import annotations
 
 import argparse
-import logging
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scvi
 import torch
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from _timing import hardware_line
 from maestro_cohorts import COHORTS as FILES
@@ -374,11 +372,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the vectors of curve and varied")
     parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md from the file")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    scvi.settings.verbosity = logging.ERROR
-    for logger in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
-    torch.set_num_threads(1)
+    one_quiet_thread()
     if args.models and args.part == "table":
         table(args.models, args.cohorts, args.seeds, args.csv)
     elif args.models and args.part == "curve":

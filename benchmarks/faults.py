@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import logging
 import os
 import resource
 import shutil
@@ -16,11 +15,11 @@ import sys
 import tempfile
 import time
 import traceback
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+from _quiet import one_quiet_thread
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "model"))
 from _cohort import make_cohort
@@ -195,9 +194,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=200)
     parser.add_argument("--models", type=int, default=50)
     given = parser.parse_args()
-    warnings.simplefilter("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
+    one_quiet_thread()
     place = Path(tempfile.mkdtemp(prefix="faults_"))
     rows: list[tuple[str, str]] = []
 

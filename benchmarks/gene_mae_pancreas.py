@@ -15,10 +15,8 @@ models pretrained on the training donors of each fold alone. The cohort is read 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -27,7 +25,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import scanpy as sc
-import torch
+from _quiet import one_quiet_thread
 from _timing import print_table
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
@@ -488,10 +486,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=HERE / "gene_mae_pancreas.csv")
     parser.add_argument("--figures", type=Path)
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    for name in ("lightning", "lightning.pytorch", "scvi"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    torch.set_num_threads(1)
+    one_quiet_thread()
     seeds = range(arguments.seeds)
     if arguments.part == "report":
         report(arguments.table, arguments.figures)

@@ -10,14 +10,11 @@ agrees with itself.
 from __future__ import annotations
 
 import argparse
-import logging
 import time
-import warnings
 
 import numpy as np
 import pandas as pd
-import scvi
-import torch
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from _timing import hardware_line
 from conditions import kang_cells, kang_means, kang_model, kang_split, samples_of, say
@@ -104,10 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write into benchmarks/RESULTS.md")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    scvi.settings.verbosity = logging.ERROR
-    warnings.simplefilter("ignore")
+    one_quiet_thread()
     cells = kang_cells()
     table = pd.DataFrame([row for donor in sorted(cells.obs["donor"].unique()) for row in rows_of(cells, donor)])
     figures = ["correlation", "R2", "with the training donors' shift of the type"]

@@ -11,16 +11,13 @@ Pretraining sees all samples, without labels; labels are learned from the traini
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import time
-import warnings
 from pathlib import Path
 
 import anndata as ad
 import pandas as pd
-import scvi
-import torch
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from _timing import hardware_line
 
@@ -132,11 +129,7 @@ def main() -> None:
     parser.add_argument("--untrained", action="store_true", help="the same from random weights beside it")
     parser.add_argument("--write", action="store_true", help="write into benchmarks/RESULTS.md")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    scvi.settings.verbosity = logging.ERROR
-    warnings.simplefilter("ignore")
+    one_quiet_thread()
     model, cohorts, *_, metric = PARTS[args.part]
     sections = []
     for name in args.cohorts or cohorts:

@@ -14,18 +14,15 @@ The cohorts are read from ../shared/data or $SCSET_TOOLS_DATA.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scvi
-import torch
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from _timing import hardware_line
 
@@ -200,10 +197,7 @@ def main() -> None:
     parser.add_argument("--weights", nargs="*", default=[], choices=list(COHORTS))
     parser.add_argument("--write", action="store_true", help="write into benchmarks/RESULTS.md")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    scvi.settings.verbosity = logging.ERROR
-    warnings.simplefilter("ignore")
+    one_quiet_thread()
     sections = [f"Model {BUILD}, training {TRAIN}, {len(SEEDS)} seeds. {hardware_line()}."]
     for names, make in (
         (args.cohorts, lambda n, c: main_table(n, c, on_folds=n in args.folds)),

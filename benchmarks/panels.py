@@ -14,17 +14,15 @@ Parts, all on the real cohorts of ../shared/data or $SCSET_TOOLS_DATA but the fi
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import time
-import warnings
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scvi
 import torch
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from _timing import hardware_line, interleaved_medians
 from sklearn.linear_model import LogisticRegression
@@ -241,10 +239,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--write", action="store_true", help="into RESULTS.md")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    scvi.settings.verbosity = logging.ERROR
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
+    one_quiet_thread()
     titles = {
         "cost": "Open panels: what they cost at 30 markers",
         "dropped": "Open panels: held-out samples that lack markers (hiv)",

@@ -17,10 +17,8 @@ pretrain.csv as they come, and a run that was stopped goes on with the next coho
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import time
-import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,8 +26,6 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scvi
-import torch
 from _pretrained import (
     ABOUT,
     CARD,
@@ -44,6 +40,7 @@ from _pretrained import (
     over_cohorts,
     scores,
 )
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from _timing import hardware_line
 from maestro_cohorts import COHORTS, DATA
@@ -370,10 +367,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=CSV)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    scvi.settings.verbosity = logging.ERROR
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
+    one_quiet_thread()
     if options.part == "weights":
         weights(options.seeds[0])
     elif options.part == "card":

@@ -12,19 +12,16 @@ Real cohorts are read from ../shared/data or $SCSET_TOOLS_DATA. Every part print
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import time
-import warnings
 from functools import cache
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scvi
-import torch
 from _pooled import linear_probe, pooled_f1
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from _timing import hardware_line
 from maestro_cohorts import Embedded
@@ -331,11 +328,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=N_FOLDS, help="of the part `generate`: so many of the folds")
     parser.add_argument("--write", action="store_true", help="write into benchmarks/RESULTS.md")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-    scvi.settings.verbosity = logging.ERROR
-    warnings.simplefilter("ignore")
+    one_quiet_thread()
     run, title = PARTS[args.part]
     options = {"cohorts": args.cohorts} if args.part in ("table", "reference") else {}
     if args.part == "generate":

@@ -9,14 +9,11 @@ compares time and the proportions of cell types (15 nearest neighbours among the
 from __future__ import annotations
 
 import argparse
-import logging
 import time
-import warnings
 
 import numpy as np
 import pandas as pd
-import scvi
-import torch
+from _quiet import one_quiet_thread
 from _timing import hardware_line, print_table
 
 import scset_tools as sst
@@ -30,10 +27,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--process-time", action="store_true", help="count processor time of this process (one thread)")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    scvi.settings.verbosity = logging.ERROR
-    warnings.simplefilter("ignore")
+    one_quiet_thread()
     clock = time.process_time if args.process_time else time.perf_counter
     cells = sst.datasets.varied_cohort(n_samples=64, n_cells=200, n_features_shifted=0, rng=0)
     sst.ScSet.setup_anndata(cells, "sample")
