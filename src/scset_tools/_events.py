@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+
+_TIMES = {"time", "survival", "followup", "os", "pfs", "dfs", "rfs", "efs", "ttp", "tte"}
+_UNITS = {"days", "weeks", "months", "years"}
+_EVENTS = {
+    *(
+        "event",
+        "events",
+        "status",
+        "death",
+        "dead",
+        "died",
+        "deceased",
+        "relapse",
+        "relapsed",
+        "progression",
+        "progressed",
+    ),
+    *("recurrence", "recurred", "censored", "censoring"),
+}
+"""Words in the names of columns that hold times to an event (units: with "to", as in days_to_death), and events."""
 
 
 def read_events(column: pd.Series) -> np.ndarray:
@@ -44,3 +67,38 @@ def check_times(times: np.ndarray, event: np.ndarray, column: pd.Series) -> None
             "there is no order to predict."
         )
         raise ValueError(msg)
+
+
+def hint_at_events(obs: pd.DataFrame, label_key: str) -> None:
+    """Warn where a label that is read as numbers is called a time, and another column of ``obs`` says whether the event was seen.
+
+    Nothing is guessed: numbers they stay.
+    """
+    words = _words(label_key)
+    if not (words & _TIMES or ("to" in words and words & _UNITS)):
+        return
+    columns = [str(c) for c in obs.columns if str(c) != label_key and _words(str(c)) & _EVENTS]
+    columns = [c for c in columns if _is_flag(_checks.obs_column(obs, c))]
+    if columns:
+        turned = ", turned round," if _words(columns[0]) & {"censored", "censoring"} else ""
+        warnings.warn(
+            f"obs[{label_key!r}] is read as numbers. If it is a time to an event, name the column that says whether the event was "
+            f"seen, which obs[{columns[0]!r}]{turned} may be: event_key=...; target='continuous' says that it is a number.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _words(name: str) -> set[str]:
+    """Words of the name of a column, in small letters; ``OS.time`` and ``daysToDeath`` have two and three."""
+    apart = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
+    return set(re.split(r"[\W_]+", apart.lower().replace("follow_up", "followup")))
+
+
+def _is_flag(column: pd.Series) -> bool:
+    """Whether a column can be read as events, of which some were seen and some not."""
+    known = column.dropna()
+    try:
+        return len(known.unique()) == 2 and len(np.unique(read_events(known))) == 2
+    except (TypeError, ValueError):
+        return False

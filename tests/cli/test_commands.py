@@ -96,6 +96,21 @@ def test_probe_is_that_of_the_library(run, samples, tmp_path):
     assert "balanced_accuracy" in ended.out
 
 
+@pytest.mark.parametrize(
+    ("label", "options", "taken"), [("age", [], "ridge"), ("days", ["--event-key", "died"], "cox")]
+)
+def test_the_default_probe_follows_the_label(run, samples, tmp_path, label, options, taken):
+    made = ad.read_h5ad(samples)
+    made.obs["age"], made.obs["days"] = range(made.n_obs), range(1, made.n_obs + 1)
+    made.obs["died"] = [i % 4 > 0 for i in range(made.n_obs)]
+    made.write_h5ad(file := tmp_path / "labelled.h5ad")
+    quick = ["--cv", 2, "--n-repeats", 1, "--no-tune", *options]
+    ended = run("probe", file, label, *quick)
+    assert (ended.code, repr(taken) in ended.err) == (0, True), ended.err
+    ended = run("benchmark", file, label, "-m", "X", *quick)
+    assert (ended.code, taken in ended.out) == (0, True), ended.err
+
+
 def test_benchmark_of_cells_and_of_vectors(run, cohort, samples, tmp_path):
     options = ["--cv", 3, "--n-repeats", 1, "--no-tune"]
     out, figure = tmp_path / "t.json", tmp_path / "bars.png"

@@ -205,13 +205,38 @@ def test_plot_draws_a_bar_per_representation() -> None:
     assert len(ax.patches) == 2
 
 
+def test_the_default_probe_follows_each_label_and_representation() -> None:
+    samples = make_samples()
+    samples.obs["time"], samples.obs["event"] = np.arange(1.0, 37), np.arange(36) % 3 > 0
+    run = {"event_key": {"time": "event"}, "cv": 3, "n_repeats": 1, **QUIET}
+    labels, names = ["label", "age", "time"], ["X_good", "far"]
+    found = benchmark(samples, names, labels, **run)
+    assert found.results[["label", "probe", "representation"]].drop_duplicates().to_numpy().tolist() == [
+        ["label", "logistic", "X_good"],
+        ["label", "knn", "far"],
+        ["age", "ridge", "X_good"],
+        ["age", "knn", "far"],
+        ["time", "cox", "X_good"],
+    ]
+    assert found.skipped[["label", "representation"]].to_numpy().tolist() == [["time", "far"]]
+    named = benchmark(samples, names, labels, probes=["logistic", "ridge", "cox", "knn", "auto"], **run).results
+    is_same = named["probe"].ne("knn") | named["representation"].eq("far")
+    same = pd.merge(found.results, named[is_same & ~(named["target"].eq("class") & named["probe"].eq("ridge"))])
+    assert len(same) == len(found.results)
+
+
 @pytest.mark.parametrize(
     ("representations", "kwargs", "error", "message"),
     [
         ([], {}, ValueError, "no representations"),
         (["X_bad"], {}, KeyError, "'X_bad' is neither in obsm nor in obsp"),
         ({"a": SelectedMean()}, {}, TypeError, "Profiles need cells"),
-        (["far"], {}, ValueError, r"None of the probes \('logistic',\) fits .* for distances one of \('knn', 'svc'\)"),
+        (
+            ["far"],
+            {"probes": "logistic"},
+            ValueError,
+            r"None of the probes \('logistic',\) fits .* for distances one of \('knn', 'svc'\)",
+        ),
         (["X"], {"probes": "forest"}, ValueError, "probe must be one of"),
         (["X"], {"baseline": "X_good"}, ValueError, "baseline='X_good' is not among"),
         (["X"], {"metric": "r2"}, ValueError, "not defined for a 'class' target"),

@@ -16,7 +16,7 @@ from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
 from scset_tools.tl import _estimators
-from scset_tools.tl._estimators import PROBES, check_probe, fit_predict
+from scset_tools.tl._estimators import PROBES, choose_probe, fit_predict
 from scset_tools.tl._targets import Target
 
 N, TRAIN, TEST = 40, np.arange(30), np.arange(30, 40)
@@ -169,8 +169,8 @@ def test_no_inner_split_means_no_tuning() -> None:
 
 def test_probes_are_checked() -> None:
     with pytest.raises(ValueError, match=r"probe must be one of .* not 'forest'"):
-        check_probe("forest", kind="class", label_key="y", is_distance=False)
+        choose_probe("forest", kind="class", label_key="y", is_distance=False)
     with pytest.raises(ValueError, match=r"'y' is read as 'continuous'.*'ridge', 'mlp', 'knn', 'svc'"):
-        check_probe("logistic", kind="continuous", label_key="y", is_distance=False)
+        choose_probe("logistic", kind="continuous", label_key="y", is_distance=False)
     with pytest.raises(ValueError, match=r"needs vectors; on a distance matrix .* \('knn', 'svc'\)"):
-        check_probe("ridge", kind="class", label_key="y", is_distance=True)
+        choose_probe("ridge", kind="class", label_key="y", is_distance=True)

@@ -43,6 +43,14 @@ def test_all_training_samples_give_the_folds_of_probe() -> None:
     np.testing.assert_allclose(full["auroc"], alone["auroc"])
 
 
+def test_the_default_probe_follows_the_label() -> None:
+    samples = make_samples()
+    samples.obs["number"] = np.arange(samples.n_obs, dtype=float)
+    for label, taken in (("label", "logistic"), ("number", "ridge")):
+        table = learning_curve(samples, label, sizes=(20,), n_subsamples=1, **QUICK)
+        assert set(table["probe"]) == {taken}
+
+
 def test_more_samples_score_better() -> None:
     table = learning_curve(make_samples(150), "label", sizes=(6, 100), n_subsamples=4, metric="auroc", **QUICK)
     mean = table.groupby("size")["score"].mean()

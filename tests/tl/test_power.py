@@ -44,6 +44,13 @@ def test_power_is_that_of_new_studies():
     assert result._curves[0].power([needed["n_samples"]], 0.05)[0] >= 0.8
 
 
+def test_the_default_probe_follows_the_label():
+    pilot = study(16, 0)
+    pilot.obs["number"] = np.arange(pilot.n_obs, dtype=float)
+    taken = {key: tl.power(pilot, key, [20], cv=2, n_draws=3).probe for key in ("y", "number")}
+    assert taken == {"y": "logistic", "number": "ridge"}
+
+
 def test_without_an_effect_power_is_the_level():
     found = [tl.power(study(40, seed, shift=0.0), "y", [40], n_draws=8).table.iloc[0] for seed in range(3)]
     assert np.mean([row["power"] for row in found]) < 0.3

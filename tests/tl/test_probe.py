@@ -117,6 +117,31 @@ def test_signal_is_found_in_every_kind_of_target(label: str, kwargs: dict, metri
     assert result.folds["is_tuned"].all()
 
 
+@pytest.mark.parametrize(
+    ("label", "kwargs", "taken"),
+    [
+        ("label", {}, "logistic"),
+        ("level", {}, "logistic"),
+        ("age", {}, "ridge"),
+        ("time", {"event_key": "is_dead"}, "cox"),
+        ("label", {"obsp_key": "d"}, "knn"),
+        ("age", {"obsp_key": "d"}, "knn"),
+        ("label", {"target": "ordinal"}, None),
+    ],
+)
+def test_the_default_follows_the_label_and_is_the_one_named(label: str, kwargs: dict, taken: str | None) -> None:
+    samples = make_samples(60, signal=1.2)
+    if taken is None:  # texts have no order, whoever asks
+        with pytest.raises(ValueError, match="has no order"):
+            probe(samples, label, **QUICK, **kwargs)
+        return
+    found, named = (probe(samples, label, **QUICK, **kwargs, **more) for more in ({}, {"probe": taken}))
+    assert found.probe == taken
+    assert repr(taken) in repr(found)
+    pd.testing.assert_frame_equal(found.folds, named.folds)
+    pd.testing.assert_frame_equal(found.predictions, named.predictions)
+
+
 def test_folds_predictions_and_summary_agree() -> None:
     samples = make_samples(43, signal=0.7)
     samples.obs.loc[["s3", "s8", "s9"], "label"] = None
@@ -277,9 +302,10 @@ def test_survival_of_a_real_cohort(shared_data: Path) -> None:
     ("label", "kwargs", "message"),
     [
         ("label", {"cv": 1}, "cv=1 must be a whole number of 2 or more"),
-        ("label", {"obsp_key": "d"}, "needs vectors"),
+        ("label", {"obsp_key": "d", "probe": "logistic"}, "needs vectors"),
+        ("time", {"obsp_key": "d", "event_key": "is_dead"}, "pass use_rep instead of obsp_key"),
         ("label", {"obsp_key": "d", "use_rep": "X_a", "probe": "knn"}, "not both"),
-        ("age", {}, "'age' is read as 'continuous'"),
+        ("age", {"probe": "logistic"}, "'age' is read as 'continuous'. Pass probe='auto' or one of"),
         ("label", {"metric": "r2"}, "metric='r2' is not defined for a 'class' target"),
         ("label", {"n_repeats": 0}, "n_repeats=0 must be a whole number of 1 or more"),
     ],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
 
+from scset_tools.model.supervise._targets import read_kinds
 from scset_tools.tl._targets import read_target
 
 
@@ -38,6 +42,54 @@ def test_kind_is_guessed_and_missing_left_out(column: object, kind: str, values:
     target = read_target(make_samples(y=column), "y")
     assert (target.kind, target.n_missing, target.rows.tolist()) == (kind, 1, [0, 1, 3])
     assert target.values.tolist() == values
+
+
+def test_a_column_is_read_as_setup_anndata_reads_it() -> None:
+    """Whole numbers of few values, texts of numbers, NumPy's and pandas' dtypes: one rule."""
+    columns = {
+        "0/1": [0, 1, 0, 1],
+        "0/1/2": [0, 1, 2, 1],
+        "int8": np.array([1, 2, 3, 3], dtype=np.int8),
+        "Int64": pd.array([1, 2, 3, None], dtype="Int64"),
+        "object": pd.Series([1, 2, 3, None], dtype=object),
+        "text": ["0", "1", "2", "1"],
+        "bool": [True, False, True, True],
+        "category": pd.Categorical([3, 2, 1, 1]),
+        "ordered": pd.Categorical([3, 2, 1, 1], ordered=True),
+        "two levels": pd.Categorical([1, 2, 1, 1], ordered=True),
+        "float": [0.5, 1.5, np.nan, 2.5],
+    }
+    samples = make_samples(**columns)
+    of_models = {key: kind for key, (kind, _) in read_kinds(samples.obs, list(columns)).items()}
+    assert {key: read_target(samples, key).kind for key in columns} == of_models
+    assert set(of_models.values()) == {"class", "ordinal", "continuous"}
+
+
+@pytest.mark.parametrize(
+    ("label", "event", "values", "hint"),
+    [
+        ("survival_days", "is_dead", [1, 0, 1, 0], r"obs\['is_dead'\] may be"),
+        ("OS.time", "vital_status", [True, False, True, True], r"obs\['vital_status'\] may be"),
+        ("days_to_relapse", "Relapsed", pd.Categorical(["1", "0", "1", "1"]), r"obs\['Relapsed'\] may be"),
+        ("follow_up", "censored", [1, 0, 1, 0], r"obs\['censored'\], turned round, may be"),
+        ("pfs", "event", [1, 0, None, 0], r"obs\['event'\] may be"),
+        ("age", "is_dead", [1, 0, 1, 0], None),
+        ("age_years", "status", [1, 0, 1, 0], None),
+        ("survival_days", "status", ["healthy", "ill", "ill", "ill"], None),
+        ("survival_days", "is_dead", [1, 1, 1, 1], None),
+        ("survival_days", "sex", [1, 0, 1, 0], None),
+        ("timely", "event", [1, 0, 1, 0], None),
+    ],
+)
+def test_times_without_events_are_numbers_with_a_hint(label: str, event: str, values: object, hint: str | None) -> None:
+    samples = make_samples(**{label: [1.0, 2.0, 3.0, 4.0], event: values})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert read_target(samples, label).kind == "continuous"
+        assert read_target(samples, label, target="continuous").kind == "continuous"
+    assert len(caught) == (hint is not None)
+    if hint is not None:
+        assert re.search(hint, str(caught[0].message))
 
 
 def test_numbers_as_levels_and_as_classes() -> None:

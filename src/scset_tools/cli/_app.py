@@ -203,7 +203,7 @@ def probe(
         str | None, typer.Option(metavar="KEY", help="Distances in obsp instead of vectors; probes knn and svc.")
     ] = None,
     groups_key: o.GroupsKey = None,
-    probe: Annotated[str, typer.Option(help="logistic, ridge, mlp, knn, svc or cox.")] = "logistic",
+    probe: Annotated[str, typer.Option(help="auto (after the label), logistic, ridge, mlp, knn, svc or cox.")] = "auto",
     target: Annotated[str, typer.Option(help="auto, class, ordinal, continuous or time_to_event.")] = "auto",
     event_key: o.EventKey = None,
     cv: o.Folding = 5,
@@ -291,8 +291,11 @@ def benchmark(
     batch_key: o.BatchKey = None,
     cell_type_key: o.CellTypeKey = None,
     probe: Annotated[
-        list[str], typer.Option("--probe", help="logistic, ridge, mlp, knn, svc or cox; may be repeated.")
-    ] = ["logistic"],  # noqa: B006  (typer copies it)
+        list[str],
+        typer.Option(
+            "--probe", help="auto (after each label), logistic, ridge, mlp, knn, svc or cox; may be repeated."
+        ),
+    ] = ["auto"],  # noqa: B006  (typer copies it)
     event_key: o.EventKey = None,
     baseline: Annotated[str | None, typer.Option(metavar="METHOD", help="What the others are compared with.")] = None,
     metric: Annotated[str | None, typer.Option(help="Metric of the summary.", show_default="after the label")] = None,

@@ -218,7 +218,7 @@ def probe(
         if result.p_value is not None:
             summary["p_value"] = [result.p_value if m == result.metric else None for m in summary["metric"]]
         session.say(repr(result))
-        session.event("result", target=result.target, n_samples=result.n_samples, **_means(summary))
+        session.event("result", target=result.target, probe=result.probe, n_samples=result.n_samples, **_means(summary))
         write_table(summary, place, out, session=session)
         write_table(result.folds, folds_place, folds, session=session)
         write_table(result.predictions, predictions_place, predictions, session=session)

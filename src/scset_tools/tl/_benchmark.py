@@ -23,9 +23,9 @@ from scset_tools._numbers import checks_numbers
 from scset_tools._samples import sample_obs
 from scset_tools.tl._benchmark_result import KEYS, BenchmarkResult
 from scset_tools.tl._corrected import CORRECTED, FoldCorrection
-from scset_tools.tl._estimators import DISTANCE_PROBES, PROBES, check_probe
+from scset_tools.tl._estimators import DISTANCE_PROBES, PROBES, Probe, auto_probe, choose_probe
 from scset_tools.tl._learner import Learner
-from scset_tools.tl._probe import Probe, check_kind_metric, fit_fold, fold_table, read_input, require_events
+from scset_tools.tl._probe import check_kind_metric, fit_fold, fold_table, read_input, require_events
 from scset_tools.tl._representation import get_representation
 from scset_tools.tl._result import independent_units, metrics_of
 from scset_tools.tl._splits import Fold, make_folds, read_groups, seed_of, usable_cv
@@ -44,7 +44,7 @@ def benchmark(
     *,
     sample_key: str | None = None,
     modalities: Sequence[str] | str | None = None,
-    probes: Sequence[Probe] | Probe = ("logistic",),
+    probes: Sequence[Probe] | Probe = ("auto",),
     groups_key: str | None = None,
     cv: int = 5,
     n_repeats: int = 5,
@@ -82,7 +82,7 @@ def benchmark(
         With a MuData: the modality that representations are fitted to, or several, whose cells are joined first
         (:func:`scset_tools.pp.join_modalities`); for representations of ``obsm`` join them yourself.
     probes
-        See :func:`probe`. A probe that does not fit a label, or not a distance matrix, is left out there and listed in
+        See :func:`probe`; ``"auto"`` follows each label and representation, and rows bear the name of the probe that was taken. A probe that does not fit a label, or not a distance matrix, is left out there and listed in
         ``skipped`` of the result.
     groups_key, cv, n_repeats, tune
         As in :func:`probe`.
@@ -185,7 +185,8 @@ def benchmark(
         require_events(label, made)
         tasks += [delayed(_run_fold)(fold=fold, cells=cells, names=names, **shared) for fold in made]
         labels[key], n_units[key] = label, independent_units(label, groups)
-    kinds = list(dict.fromkeys([*kinds, *(way for entry in entries.values() for way in entry.ways)]))
+    named = [probe for probe in kinds if probe != "auto"]
+    kinds = list(dict.fromkeys([*named, *PROBES, *(way for entry in entries.values() for way in entry.ways)]))
     done = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
     rows = pd.concat(list(tqdm(done, total=len(tasks), desc="folds", disable=not progress)), ignore_index=True)
     return BenchmarkResult(
@@ -333,15 +334,16 @@ def _fitting(
     pairs = [(way, name) for name, entry in entries.items() for way in entry.ways]
     skipped = []
     entries = {name: entry for name, entry in entries.items() if not entry.ways}
-    for probe in probes if entries else ():
-        if probe not in PROBES:
-            check_probe(probe, kind=label.kind, label_key=label.key, is_distance=False)
+    for asked in probes if entries else ():
+        if asked not in ("auto", *PROBES):
+            choose_probe(asked, kind=label.kind, label_key=label.key, is_distance=False)
         for name, entry in entries.items():
+            probe = auto_probe(label.kind, is_distance=entry.is_distance) if asked == "auto" else asked
             if label.kind not in PROBES[probe][1]:
                 skipped.append((label.key, probe, name, f"{probe!r} does not predict a {label.kind!r} target"))
             elif entry.is_distance and probe not in DISTANCE_PROBES:
                 skipped.append((label.key, probe, name, f"{probe!r} needs vectors, not distances"))
-            else:
+            elif (probe, name) not in pairs:
                 pairs.append((probe, name))
     if not pairs:
         fitting = tuple(p for p, (_, kinds) in PROBES.items() if label.kind in kinds)

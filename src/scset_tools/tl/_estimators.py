@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -31,6 +31,7 @@ from scset_tools.tl._targets import Target
 N_INNER_FOLDS = 3
 _NUMBERS = ("ordinal", "continuous")
 Grid = dict[str, list[Any]]
+Probe = Literal["auto", "logistic", "ridge", "mlp", "knn", "svc", "cox"]
 
 
 @dataclass(frozen=True)
@@ -112,24 +113,40 @@ PROBES: dict[str, tuple[Callable[[str, int], tuple[BaseEstimator, Grid]], tuple[
 """Name -> builder (kind, seed) and the kinds of target that it predicts."""
 
 DISTANCE_PROBES = ("knn", "svc")
+_AUTO = {"class": "logistic", "ordinal": "logistic", "continuous": "ridge", "time_to_event": "cox"}
+"""Kind of target -> linear probe of vectors that ``"auto"`` stands for."""
 _ROTATED = ("logistic", "ridge", "cox")
 
 
-def check_probe(probe: str, *, kind: str, label_key: str, is_distance: bool) -> None:
-    """Raise ValueError if the probe is unknown, or does not fit the target or the input."""
+def auto_probe(kind: str, *, is_distance: bool) -> str:
+    """The probe that ``"auto"`` stands for: the linear one of vectors; of distances the nearest neighbours, where they predict this kind."""
+    return "knn" if is_distance and kind in PROBES["knn"][1] else _AUTO[kind]
+
+
+def choose_probe(probe: str, *, kind: str, label_key: str, is_distance: bool) -> Probe:
+    """The name of the probe, ``"auto"`` resolved; ValueError if it is unknown, or does not fit the target or the input."""
+    if probe == "auto":
+        probe = auto_probe(kind, is_distance=is_distance)
     if probe not in PROBES:
-        msg = f"probe must be one of {tuple(PROBES)}, not {probe!r}."
+        msg = f"probe must be one of {('auto', *PROBES)}, not {probe!r}."
         raise ValueError(msg)
     if kind not in PROBES[probe][1]:
         fitting = tuple(name for name, (_, kinds) in PROBES.items() if kind in kinds)
         msg = (
             f"probe={probe!r} predicts {' or '.join(PROBES[probe][1])} targets, but {label_key!r} is read as {kind!r}. "
-            f"Pass probe in {fitting}, or another target=."
+            f"Pass probe='auto' or one of {fitting}, or another target=."
         )
         raise ValueError(msg)
     if is_distance and probe not in DISTANCE_PROBES:
-        msg = f"probe={probe!r} needs vectors; on a distance matrix (obsp_key) use one of {DISTANCE_PROBES}."
+        on_distances = tuple(p for p in DISTANCE_PROBES if kind in PROBES[p][1])
+        way_out = (
+            f"on a distance matrix (obsp_key) use one of {on_distances}"
+            if on_distances
+            else "pass use_rep instead of obsp_key"
+        )
+        msg = f"probe={probe!r} needs vectors; {way_out}."
         raise ValueError(msg)
+    return cast("Probe", probe)
 
 
 def check_grid(grid: Mapping[str, Sequence[Any]] | None, *, probe: str, kind: str, tune: bool) -> Grid:

@@ -10,8 +10,8 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from scset_tools._numbers import checks_numbers
-from scset_tools.tl._estimators import check_probe
-from scset_tools.tl._probe import Probe, check_kind_metric, fit_fold, fold_table, read_input
+from scset_tools.tl._estimators import Probe, choose_probe
+from scset_tools.tl._probe import check_kind_metric, fit_fold, fold_table, read_input
 from scset_tools.tl._result import metrics_of
 from scset_tools.tl._splits import Fold, make_folds, read_groups, seed_of, usable_cv
 from scset_tools.tl._targets import Target, read_target
@@ -29,7 +29,7 @@ def learning_curve(
     n_subsamples: int = 5,
     use_rep: str | None = None,
     obsp_key: str | None = None,
-    probe: Probe = "logistic",
+    probe: Probe = "auto",
     groups_key: str | None = None,
     cv: int = 5,
     tune: bool = True,
@@ -72,7 +72,7 @@ def learning_curve(
         As in :func:`probe`; if a size exceeds the smallest training part, or is too small to hold two classes.
     """
     labels = read_target(samples, label_key, target=target, event_key=event_key)
-    check_probe(probe, kind=labels.kind, label_key=label_key, is_distance=obsp_key is not None)
+    probe = choose_probe(probe, kind=labels.kind, label_key=label_key, is_distance=obsp_key is not None)
     metric = check_kind_metric(metric, labels.kind)
     x, name = read_input(samples, labels, use_rep=use_rep, obsp_key=obsp_key)
     groups = read_groups(samples, groups_key, labels.rows)

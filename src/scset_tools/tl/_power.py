@@ -16,8 +16,8 @@ from scset_tools._metrics import BOUNDS, LOWER_IS_BETTER
 from scset_tools._numbers import checks_numbers
 from scset_tools._permutation import permute_labels
 from scset_tools._short_repr import ShortRepr
-from scset_tools.tl._estimators import check_probe
-from scset_tools.tl._probe import Probe, check_kind_metric, read_input, run_parallel, score_once
+from scset_tools.tl._estimators import Probe, choose_probe
+from scset_tools.tl._probe import check_kind_metric, read_input, run_parallel, score_once
 from scset_tools.tl._splits import read_groups, seed_of, usable_cv
 from scset_tools.tl._targets import Target, read_target
 
@@ -40,8 +40,10 @@ class PowerResult(ShortRepr):
         ``ci_high``, ``critical`` (the score that a study of this size has to exceed), ``power``, ``power_low``, ``power_high``.
     pilot
         One row per size and draw: ``n_samples``, ``draw``, ``score``, ``null`` (the same donors with permuted labels).
-    metric, alpha, level
-        Of the scores, of the one-sided test, of the intervals.
+    metric, probe
+        Of the scores.
+    alpha, level
+        Of the one-sided test, of the intervals.
     n_pilot
         Donors (or samples) of the pilot.
     """
@@ -49,6 +51,7 @@ class PowerResult(ShortRepr):
     table: pd.DataFrame
     pilot: pd.DataFrame
     metric: str
+    probe: str
     alpha: float
     level: float
     n_pilot: int
@@ -108,7 +111,7 @@ def power(
     *,
     use_rep: str | None = None,
     obsp_key: str | None = None,
-    probe: Probe = "logistic",
+    probe: Probe = "auto",
     groups_key: str | None = None,
     cv: int = 5,
     tune: bool = False,
@@ -168,7 +171,7 @@ def power(
     [False, True]
     """
     labels = read_target(samples, label_key, target=target, event_key=event_key)
-    check_probe(probe, kind=labels.kind, label_key=label_key, is_distance=obsp_key is not None)
+    probe = choose_probe(probe, kind=labels.kind, label_key=label_key, is_distance=obsp_key is not None)
     metric = check_kind_metric(metric, labels.kind)
     if not 0 < alpha < 0.5 or n_draws < 3:
         msg = f"alpha must lie between 0 and 0.5, and n_draws be at least 3, but they are {alpha} and {n_draws}."
@@ -232,7 +235,7 @@ def power(
     table["critical"] = sign * curves[0].critical(asked.astype(float), alpha)
     table["power"] = powers[0]
     table["power_low"], table["power_high"] = np.quantile(powers[1:], tails, axis=0)
-    return PowerResult(table, pilot, metric, alpha, level, n_pilot, curves)
+    return PowerResult(table, pilot, metric, probe, alpha, level, n_pilot, curves)
 
 
 def _draw(

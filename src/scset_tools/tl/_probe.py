@@ -20,8 +20,9 @@ from scset_tools.tl._estimators import (
     PROBES,
     Grid,
     Prediction,
+    Probe,
     check_grid,
-    check_probe,
+    choose_probe,
     fit_predict,
     inner_folds,
     score,
@@ -36,8 +37,6 @@ from scset_tools.tl._targets import Target, read_target
 if TYPE_CHECKING:
     from anndata import AnnData
 
-Probe = Literal["logistic", "ridge", "mlp", "knn", "svc", "cox"]
-
 
 @checks_numbers
 def probe(
@@ -45,7 +44,7 @@ def probe(
     label_key: str,
     *,
     use_rep: str | None = None,
-    probe: Probe = "logistic",
+    probe: Probe = "auto",
     groups_key: str | None = None,
     strata_keys: Sequence[str] | str | None = None,
     test_groups: Sequence[Any] | None = None,
@@ -77,7 +76,8 @@ def probe(
     use_rep
         Key of ``samples.obsm``. Default: ``samples.X``.
     probe
-        ``"logistic"`` (class, ordinal), ``"ridge"``, ``"mlp"`` (one hidden layer of 32), ``"knn"``, ``"svc"`` (Gaussian kernel; all four:
+        ``"auto"``: ``"logistic"`` for classes and ordinal labels, ``"ridge"`` for continuous ones, ``"cox"`` for times to an event, and ``"knn"`` on
+        distances; ``result.probe`` says which was taken. By name: ``"logistic"`` (class, ordinal), ``"ridge"``, ``"mlp"`` (one hidden layer of 32), ``"knn"``, ``"svc"`` (Gaussian kernel; all four:
         class, ordinal, continuous) or ``"cox"`` (time-to-event, ridge penalty).
     groups_key
         Column of ``samples.obs`` with the donor or study. A group is never cut by a split, inner ones included.
@@ -103,7 +103,7 @@ def probe(
         ``"knn"``. Of equally good values the one with the stronger penalty is taken.
     target
         Kind of the label; ``"auto"`` takes an ordered category as ordinal, numbers with more than two values as continuous,
-        the rest as class, and a label with an ``event_key`` as time-to-event. Ordinal labels are predicted as numbers (the
+        the rest as class (as ``setup_anndata`` does), and a label with an ``event_key`` as time-to-event. Ordinal labels are predicted as numbers (the
         expected level for ``"logistic"``).
     event_key
         Column of ``samples.obs``: True or 1 where the event was seen, False or 0 where the sample was censored.
@@ -146,7 +146,7 @@ def probe(
     3
     """
     labels = read_target(samples, label_key, target=target, event_key=event_key)
-    check_probe(probe, kind=labels.kind, label_key=label_key, is_distance=obsp_key is not None)
+    probe = choose_probe(probe, kind=labels.kind, label_key=label_key, is_distance=obsp_key is not None)
     metric = check_kind_metric(metric, labels.kind)
     x, name = read_input(samples, labels, use_rep=use_rep, obsp_key=obsp_key)
     covariates = [covariates] if isinstance(covariates, str) else list(covariates or ())

@@ -105,6 +105,11 @@ def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event
     ValueError
         If no label is present, if all are the same, if two classes are the same as text, if ``target`` does not fit the
         column, or if fewer than two events were seen.
+
+    Warns
+    -----
+    UserWarning
+        If numbers are called a time ("survival_days") and another column may say whether the event was seen.
     """
     if target not in ("auto", *KINDS):
         msg = f"target must be 'auto' or one of {KINDS}, not {target!r}."
@@ -129,6 +134,8 @@ def read_target(samples: AnnData, label_key: str, *, target: str = "auto", event
         kind = cast("Kind", target)
     else:
         kind = _labels.guess_kind(column) if event_key is None else "time_to_event"
+        if kind == "continuous":
+            _events.hint_at_events(_checks.obs_frame(samples), label_key)
     event: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     if kind == "class":
