@@ -5,7 +5,10 @@ A message names the object, the numbers, the first culprits and the way out, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +202,60 @@ def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
     if value not in choices:
         msg = f"{name}={value!r} is not one of {first(choices)}."
         raise ValueError(msg)
+
+
+def words_of(name: str) -> set[str]:
+    """Words of the name of a column, in small letters: ``OS.time`` has two, ``daysToDeath`` three."""
+    apart = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
+    return set(re.split(r"[\W_]+", apart.lower())) - {""}
+
+
+def arguments_of(*takers: Callable[..., Any] | type) -> list[str]:
+    """Names of the keyword arguments of functions and of constructors, whose bases are asked as far as further arguments are handed on."""
+    names: dict[str, None] = {}
+    for taker in takers:
+        chain = [c.__init__ for c in taker.__mro__ if "__init__" in vars(c)] if inspect.isclass(taker) else [taker]
+        for function in chain:
+            parameters = inspect.signature(function).parameters.values()
+            names |= dict.fromkeys(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    return [name for name in names if name not in ("self", "cls", "adata", "mdata", "adata_manager", "module")]
+
+
+def require_known_arguments(
+    given: Iterable[str], known: Iterable[str], *, of: str, elsewhere: Mapping[str, Iterable[str]] | None = None
+) -> None:
+    """Raise TypeError for an argument that nobody takes, with the nearest names there are and where they belong.
+
+    Parameters
+    ----------
+    given
+        Names that were passed on.
+    known
+        Names that are taken.
+    of
+        What takes them.
+    elsewhere
+        Names that others take, by what takes them.
+    """
+    known, elsewhere = list(known), {place: list(names) for place, names in (elsewhere or {}).items()}
+    unknown = [str(name) for name in given if name not in known]
+    if not unknown:
+        return
+    hints = []
+    for name in unknown:
+        places = [place for place, names in elsewhere.items() if name in names]
+        near = [repr(n) for n in difflib.get_close_matches(name, known)]
+        near += [f"{n!r} of {p}" for p, names in elsewhere.items() for n in difflib.get_close_matches(name, names, n=1)]
+        if places:
+            hints.append(f"{name!r} is an argument of {' and of '.join(places)}.")
+        elif near:
+            hints.append(f"{name!r}: did you mean {' or '.join(dict.fromkeys(near[:3]))}?")
+    if len(hints) < len(unknown):
+        hints.append(f"There are {first(known, 40)}.")
+    msg = f"{of} has no argument{'s' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown))}. {' '.join(hints)}"
+    raise TypeError(msg)
 
 
 def require_registrable(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 
 from scset_tools import _checks
 
-_TIMES = {"time", "survival", "followup", "os", "pfs", "dfs", "rfs", "efs", "ttp", "tte"}
+_TIMES = {"time", "survival", "follow", "followup", "os", "pfs", "dfs", "rfs", "efs", "ttp", "tte"}
 _UNITS = {"days", "weeks", "months", "years"}
 _EVENTS = {
     *(
@@ -74,25 +73,19 @@ def hint_at_events(obs: pd.DataFrame, label_key: str) -> None:
 
     Nothing is guessed: numbers they stay.
     """
-    words = _words(label_key)
+    words = _checks.words_of(label_key)
     if not (words & _TIMES or ("to" in words and words & _UNITS)):
         return
-    columns = [str(c) for c in obs.columns if str(c) != label_key and _words(str(c)) & _EVENTS]
+    columns = [str(c) for c in obs.columns if str(c) != label_key and _checks.words_of(str(c)) & _EVENTS]
     columns = [c for c in columns if _is_flag(_checks.obs_column(obs, c))]
     if columns:
-        turned = ", turned round," if _words(columns[0]) & {"censored", "censoring"} else ""
+        turned = ", turned round," if _checks.words_of(columns[0]) & {"censored", "censoring"} else ""
         warnings.warn(
             f"obs[{label_key!r}] is read as numbers. If it is a time to an event, name the column that says whether the event was "
             f"seen, which obs[{columns[0]!r}]{turned} may be: event_key=...; target='continuous' says that it is a number.",
             UserWarning,
             stacklevel=3,
         )
-
-
-def _words(name: str) -> set[str]:
-    """Words of the name of a column, in small letters; ``OS.time`` and ``daysToDeath`` have two and three."""
-    apart = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
-    return set(re.split(r"[\W_]+", apart.lower().replace("follow_up", "followup")))
 
 
 def _is_flag(column: pd.Series) -> bool:

@@ -129,7 +129,7 @@ def require_arguments(name: str, build: dict[str, Any], train: dict[str, Any]) -
 
 
 def require_known(option: str, given: dict[str, Any], *functions: Any) -> None:
-    """A mistyped argument is told with the names that there are: those of the first function, which may hand others on.
+    """A mistyped argument is told with the nearest names, or with those that there are.
 
     Parameters
     ----------
@@ -140,14 +140,11 @@ def require_known(option: str, given: dict[str, Any], *functions: Any) -> None:
     *functions
         What takes them.
     """
-    hidden = ("self", "cls", "adata", "registry", "kwargs", "trainer_kwargs")
-    known = [[name for name in inspect.signature(f).parameters if name not in hidden] for f in functions]
-    unknown = [name for name in given if not any(name in names for names in known)]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], known[0], n=1)
-        meant = f" Did you mean {near[0]}?" if near else ""
-        msg = f"{option}: there is no argument {', '.join(unknown)}.{meant} There are: {', '.join(known[0])}."
-        raise CommandError(msg, ExitCode.USAGE)
+    known = [name for name in _checks.arguments_of(*functions) if name != "registry"]
+    try:
+        _checks.require_known_arguments(given, known, of=option)
+    except TypeError as error:
+        raise CommandError(str(error), ExitCode.USAGE) from error
 
 
 def takes_cell_types(name: str) -> bool:

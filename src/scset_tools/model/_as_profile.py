@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from scset_tools._checks import require_choice
 from scset_tools._labels import guess_kind
 from scset_tools._samples import as_text, sample_obs, sample_of_cells
+from scset_tools.model._arguments import require_profile_arguments
 
 if TYPE_CHECKING:
     from typing import Self
@@ -68,6 +69,8 @@ class ModelProfile(BaseEstimator):
         self.model, self.sample_key = model, sample_key
         self.setup, self.build, self.train = setup, build, train
         self.finetune, self.pretrain_on = finetune, pretrain_on
+        # now, and not in the first fold of a comparison whose other methods have been fitted by then
+        require_profile_arguments(model, setup=setup, build=build, train=train, finetune=finetune)
 
     def fit(self, adata: AnnData, *, samples: Sequence[str] | None = None) -> Self:
         """Set the model up on the training samples, and train it.

@@ -16,6 +16,7 @@ from scset_tools._docs import docs
 from scset_tools._joined import CELL_MODALITIES, JOINED
 from scset_tools._samples import as_text, sample_adata
 from scset_tools.data._splitter import SampleDataSplitter
+from scset_tools.model._arguments import require_setup_arguments
 from scset_tools.model._inference import represent_samples
 from scset_tools.model._init_params import record_init_params, seeded
 from scset_tools.model._joint import modality_vectors, sample_mudata
@@ -131,6 +132,7 @@ class SampleModelClass(StartedModel):
         TypeError
             If given anything but an AnnData.
         """
+        require_setup_arguments(cls, kwargs)
         own = {name: kwargs.pop(name, None) for name in cls._own_keys}
         _checks.require_registrable(
             adata, sample_key, layer=layer, use_rep=use_rep, caller=f"{cls.__name__}.setup_anndata"
@@ -241,10 +243,7 @@ class SampleModelClass(StartedModel):
             Arguments of :class:`scvi.train.Trainer` and of Lightning's (``precision``, ``accumulate_grad_batches``, ``callbacks``,
             ``early_stopping_patience``, ``enable_progress_bar``, ``strategy``).
         """
-        if self.adata is None:
-            msg = "The model has no AnnData to train on: load it with one, load(directory, adata=adata)."
-            raise ValueError(msg)
-        self._refuse_datamodule(trainer_kwargs)
+        self._require_trainable(trainer_kwargs, plan_kwargs=plan_kwargs, datasplitter_kwargs=datasplitter_kwargs)
         self.fits_ = self.finetune_history_ = None  # of vectors that are about to change
         run_training(
             self,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scset_tools import _checks
+from scset_tools.model._arguments import require_setup_arguments
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._covariate_identity import require_shared
 from scset_tools.model._covariates import (
@@ -71,6 +72,7 @@ class TakesCovariates(SampleModelClass):
             If more than half of the samples have a combination of classes of their own.
         """
         _checks.require_anndata(adata, caller=f"{cls.__name__}.setup_anndata")
+        require_setup_arguments(cls, kwargs)
         is_new = "source_registry" not in kwargs
         kinds = read_kinds(adata, covariate_keys, sample_key, is_new=is_new, kinds=cls._covariate_kinds)
         if is_new and kinds:

@@ -20,6 +20,7 @@ from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._feature_fields import CellLayerField
 from scset_tools.data._manager import SampleManager
 from scset_tools.data._panel import IS_PAIRED, MODALITY
+from scset_tools.model._arguments import require_train_arguments
 from scset_tools.model._setup_mudata import MuDataSetup, obs_keys
 
 if TYPE_CHECKING:
@@ -130,10 +131,14 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
         """
         raise _no_batches_of_cells(cls, "setup_datamodule")
 
-    def _refuse_datamodule(self, given: dict[str, Any]) -> None:
-        """Raise for a data module given to ``train``; None, scvi-tools' default, means nothing."""
+    def _require_trainable(self, given: dict[str, Any], **nested: Any) -> None:
+        """Raise for a model without cells, for arguments that nobody takes, and for a data module; None, scvi-tools' default, means nothing."""
+        if self.adata is None:
+            msg = "The model has no AnnData to train on: load it with one, load(directory, adata=adata)."
+            raise ValueError(msg)
         if given.pop("datamodule", None) is not None:
             raise _no_batches_of_cells(type(self), "train(datamodule=...)")
+        require_train_arguments(type(self), {**given, **nested})
 
     @classmethod
     def _register(cls, adata: AnnData, fields: list, setup_method_args: dict[str, Any], **kwargs: Any) -> None:

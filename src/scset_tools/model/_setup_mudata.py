@@ -18,6 +18,7 @@ from scset_tools import _checks
 from scset_tools._docs import docs
 from scset_tools._joined import JOINED, give_back
 from scset_tools._modalities import is_mudata, modality_of
+from scset_tools.model._arguments import require_setup_arguments
 from scset_tools.model._joint import JoinedFrom, join, keep_join, kept_join, recipe_of, require_common
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class MuDataSetup:
         ['X_maestro', 'X_maestro_adt', 'X_maestro_rna']
         """
         caller = f"{cls.__name__}.setup_mudata"
+        require_setup_arguments(cls, kwargs, method="setup_mudata")
         if (modality is None) == (modalities is None):
             modality_of(mdata, next(iter(getattr(mdata, "mod", {"": 0}))), caller=caller)
             msg = f"{caller} reads one `modality` or several `modalities` of {_checks.first(mdata.mod, 20)}: name them."

@@ -17,6 +17,7 @@ from scset_tools._checks import require_choice
 from scset_tools.data._fields import CellTypeField
 from scset_tools.data._gene_field import GeneField, require_unique_genes
 from scset_tools.data._splitter import SampleDataSplitter
+from scset_tools.model._arguments import require_setup_arguments
 from scset_tools.model._base import SampleModelClass
 from scset_tools.model._init_params import with_arguments_of
 from scset_tools.model._setup import label_values, read_labels_key, targets_of
@@ -218,6 +219,7 @@ class PaSCient(StartedPaSCient):
             If given anything but an AnnData.
         """
         _checks.require_anndata(adata, caller=f"{cls.__name__}.setup_anndata")
+        require_setup_arguments(cls, kwargs)
         if kwargs.get("use_rep") is None:
             require_unique_genes(adata.var_names)
         if "source_registry" not in kwargs:

@@ -259,7 +259,7 @@ class SelfGuidedMAE(PublishedModel):
         if kwargs.get("early_stopping"):
             kwargs.setdefault("early_stopping_patience", 5)
         if self.checkpoint_ is not None:
-            kwargs["plan_kwargs"] = {**TWO_RATES, **kwargs.get("plan_kwargs", {})}
+            kwargs["plan_kwargs"] = {**TWO_RATES, **(kwargs.get("plan_kwargs") or {})}
         super().train(
             max_epochs,
             batch_size=batch_size,

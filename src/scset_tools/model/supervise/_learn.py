@@ -13,10 +13,12 @@ from scvi import settings
 from scset_tools._checks import require_choice
 from scset_tools._docs import docs
 from scset_tools.data._splitter import SampleDataSplitter
+from scset_tools.model._arguments import require_train_arguments
 from scset_tools.model._saving import SavedModel
 from scset_tools.model.supervise._finetune import HEADS, LEVELS, MODES, FineTuning
 from scset_tools.model.supervise._fitted import FittedHead, fitted_heads
 from scset_tools.model.supervise._targets import Keys, read_kinds
+from scset_tools.train import TwoRatePlan
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -158,6 +160,13 @@ class LearnsLabels(SavedModel):
         """
         require_choice("mode", mode, MODES)
         require_choice("level", level, LEVELS)
+        require_train_arguments(
+            type(self),
+            {**trainer_kwargs, "plan_kwargs": plan_kwargs, "datasplitter_kwargs": datasplitter_kwargs},
+            method="finetune",
+            plan=TwoRatePlan,
+            splitter=SampleDataSplitter if mode == "frozen" else self._supervised_splitter(level)[0],
+        )
         if level == "cell" and not hasattr(self.module, "embed_cells"):
             msg = f"{type(self).__name__} has vectors of samples, not of cells: level='cell' is for SelfGuidedMAE."
             raise ValueError(msg)
