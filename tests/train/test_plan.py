@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from scset_tools.train import SampleTrainingPlan
+from scset_tools.train import SampleTrainingPlan, TwoRatePlan, _plan
+from scset_tools.train._plan import can_fuse
 
 
 def groups_of(plan: SampleTrainingPlan) -> dict[str, tuple[float, float]]:
@@ -229,6 +230,75 @@ def test_bad_arguments(toy):
         SampleTrainingPlan(toy(), clip_apart="linear")
     with pytest.raises(ValueError, match="n_steps_warmup=5 is for the schedules 'constant' and 'cosine'"):
         SampleTrainingPlan(toy(), lr_schedule="plateau", n_steps_warmup=5)
+
+
+class Odd(torch.nn.Module):
+    """Parameters of every layout: transposed, without a number, of one number, in both precisions, and one that gets no gradient."""
+
+    metrics = ()
+    device = torch.device("cpu")
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.transposed = torch.nn.Parameter(torch.randn(3, 4, generator=generator).to(dtype).T)
+        self.matrix = torch.nn.Parameter(torch.randn(3, 2, generator=generator).double())
+        self.bias = torch.nn.Parameter(torch.randn(2, generator=generator).to(dtype))
+        self.number = torch.nn.Parameter(torch.ones((), dtype=dtype))
+        self.empty = torch.nn.Parameter(torch.zeros(0, 3, dtype=dtype))
+        self.unused = torch.nn.Parameter(torch.ones(2, 2, dtype=dtype))
+
+    def loss(self, x: torch.Tensor) -> torch.Tensor:
+        out = (x.double() @ self.transposed.double() @ self.matrix + self.bias) * self.number
+        return out.square().mean() + self.empty.sum()
+
+
+@pytest.mark.parametrize("plan_class", [SampleTrainingPlan, TwoRatePlan])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_a_fused_step_is_that_of_one_parameter_after_the_other(monkeypatch, plan_class, dtype, tolerance):
+    ends = []
+    for is_fused in (False, True):
+        module = Odd(dtype)
+        module.new_parameters = lambda module=module: [module.bias, module.matrix]
+        more = {"lr_backbone": 0.003} if plan_class is TwoRatePlan else {}
+        plan = plan_class(module, lr=0.01, weight_decay=0.1, **more)
+        with monkeypatch.context() as patch:
+            if not is_fused:
+                patch.setattr(_plan, "can_fuse", lambda _: False)
+            optimizer = plan.configure_optimizers()
+        assert {g["fused"] for g in optimizer.param_groups} == {is_fused}
+        # gradients of an optimiser that unscales them by itself could not be clipped in half precision
+        assert not getattr(optimizer, "_step_supports_amp_scaling", False)
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(20):
+            optimizer.zero_grad()
+            module.loss(torch.randn(5, 4, generator=generator)).backward()
+            optimizer.step()
+        ends.append({name: p.detach().clone() for name, p in module.named_parameters()})
+    one, fused = ends
+    assert not torch.equal(fused["transposed"], Odd(dtype).transposed)
+    torch.testing.assert_close(fused, one, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("param", "fuses"),
+    [
+        (torch.zeros(2), True),
+        (torch.zeros(2, dtype=torch.bfloat16), True),
+        (torch.zeros(2, dtype=torch.complex64), False),
+        (torch.zeros(2, device="meta"), False),
+    ],
+    ids=["float32", "bfloat16", "complex", "a device without the kernel"],
+)
+def test_what_cannot_be_fused_is_not(param, fuses):
+    assert can_fuse([torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(param)]) == fuses
+
+
+def test_gradients_in_half_precision_are_clipped(toy, fit):
+    norms = Norms()
+    fit(SampleTrainingPlan(toy()), callbacks=[norms], gradient_clip_val=1e-3, precision="bf16-mixed")
+    before, after = norms.seen[0]
+    assert before["linear"] > 1e-3 >= after["linear"]
 
 
 def test_what_scvi_tools_reads_is_there(toy):

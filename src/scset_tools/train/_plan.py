@@ -261,7 +261,9 @@ class SampleTrainingPlan(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with decay on matrices only, and the learning-rate schedule."""
-        optimizer = torch.optim.AdamW(self._parameter_groups(), lr=self.lr, eps=self.eps, betas=self.betas)
+        # asked for by group: an optimiser that is fused as a whole takes gradients as a scaler left them, and those cannot be clipped
+        groups = [{**group, "fused": can_fuse(group["params"])} for group in self._parameter_groups()]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, eps=self.eps, betas=self.betas)
         if self.lr_schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=self.lr_factor, patience=self.lr_patience, min_lr=self.lr_min
@@ -286,6 +288,24 @@ class SampleTrainingPlan(pl.LightningModule):
         done = min(1.0, (step - self.n_steps_warmup) / max(1, n_steps - self.n_steps_warmup))
         low = self.lr_min / self.lr
         return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def can_fuse(params: Sequence[torch.Tensor]) -> bool:
+    """Whether torch steps these parameters in one call: one by one, the dozens of small ones of a model take longer than their arithmetic.
+
+    Parameters
+    ----------
+    params
+        Parameters of one group.
+    """
+    for device, dtype in {(p.device, p.dtype) for p in params}:
+        trial = torch.zeros(1, device=device, dtype=dtype, requires_grad=True)
+        trial.grad = torch.zeros_like(trial)
+        try:
+            torch.optim.AdamW([trial], fused=True).step()
+        except RuntimeError:  # a device or a type without this kernel, which torch says in the first step only
+            return False
+    return True
 
 
 def _seed_draws(seed: int, device: torch.device) -> None:

@@ -32,6 +32,5 @@ class TwoRatePlan(SampleTrainingPlan):
         for group in super()._parameter_groups():
             for lr, belongs in ((self.lr, True), (self.lr_backbone, False)):
                 params = [p for p in group["params"] if (id(p) in is_new) == belongs]
-                # one kernel for all tensors: dozens of small ones are a tenth of a step otherwise
-                groups.append({**group, "params": params, "lr": lr, "fused": True})
+                groups.append({**group, "params": params, "lr": lr})
         return [g for g in groups if g["params"]]
