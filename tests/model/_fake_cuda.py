@@ -123,6 +123,9 @@ class _Functions(TorchFunctionMode):
             return None
         if func is torch.Tensor.copy_ and isinstance(args[0], FakeTensor) and isinstance(args[1], FakeTensor):
             return args[0]
+        if func is F.scaled_dot_product_attention and isinstance(args[0], FakeTensor):
+            self.gpu.operators[func.__name__] += 1  # some of its kernels have no fake in a build without CUDA
+            return self.gpu.empty((*args[0].shape[:-1], args[2].shape[-1]), args[0].dtype)
         # torch has no fakes of these
         if func in (torch.cholesky_inverse, torch.logdet) and isinstance(args[0], FakeTensor):
             return self.gpu.empty(args[0].shape[: -2 if func is torch.logdet else None], args[0].dtype)

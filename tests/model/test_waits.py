@@ -24,22 +24,31 @@ VARIANTS = {
     },
     "scset": {},
     "scset flow": {"decoder": "flow", "tilt": 1.0, "shared_times": True},
+    "scset told": {"batch_weight": 0.5},
+    "scset told of cells": {"batch_weight": {"study": 0.5}},
+    "maestro told": {"batch_weight": {"study": 0.5, "age": 0.2}},
     "pascient": {},
     "selfguidedmae": {},
+}
+COVARIATES = {
+    "scset told": ["study", "age"],
+    "scset told of cells": {"study": "class", "cell_type": "cell"},
+    "maestro told": ["study", "age"],
 }
 NAMED = {"selfguidedmae": ({"mask_candidates": "all"}, "model/selfguided/_tokens.py")}
 """What does wait, and where: among all genes the draw decides how many of those in sight are left, and to encode all of them would
 take longer than to ask. Times to an event and panels with missing markers wait as well: their sorting is by value."""
 
 
-def plan_and_batches(kind, more=None):
+def plan_and_batches(kind, more=None, *, n_cells=20):
     cls, arguments = MODELS[kind.split()[0]]
     adata = make_cohort()
-    cls.setup_anndata(adata, "sample", labels_key="condition", batch_key="batch")
+    told = {"covariate_keys": COVARIATES[kind]} if kind in COVARIATES else {}
+    cls.setup_anndata(adata, "sample", labels_key="condition", batch_key="batch", **told)
     model = cls(adata, random_state=0, **{**arguments, **(more or {})})
     model.module.train()
     read = model._read if kind.startswith("selfguidedmae") else {}
-    splitter = model._data_splitter_cls(model.adata_manager, batch_size=4, n_cells=20, seed=0, **read)
+    splitter = model._data_splitter_cls(model.adata_manager, batch_size=4, n_cells=n_cells, seed=0, **read)
     splitter.setup()
     model._before_training(model.module, splitter)
     plan = model._training_plan_cls(model.module)
@@ -87,6 +96,21 @@ def test_a_step_does_not_wait_for_the_gpu(kind, monkeypatch):
     assert not fake.waits, fake.waits
 
 
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_embedding_waits_for_the_vectors_alone(kind):
+    """Which are asked for once a batch, by what represents samples, and not within it."""
+    plan, batches = plan_and_batches(
+        kind, VARIANTS[kind], n_cells=None
+    )  # some samples are more than ScSet reads at once
+    with FakeCuda() as fake:
+        batch = batches[-1].to(CUDA, non_blocking=True)
+        module = fake.module(plan.module).eval()
+        # a training step of the masked autoencoder has cells, of no sample
+        vectors = module.embed_cells(batch) if kind.startswith("selfguided") else module.represent(batch)
+    assert vectors.device == CUDA
+    assert not fake.waits, fake.waits
+
+
 def test_half_precision_takes_the_fused_attention(monkeypatch):
     """All of MAESTRO's attention on ragged sets, but for views that hide nothing, of which no cell is decoded."""
     plan, batches = plan_and_batches("maestro", {"n_hidden": 32, "unmasked_view": False})
@@ -113,10 +137,10 @@ def test_what_waits_is_named(kind):
     assert where in str(error.traceback[-1].path) or any(where in str(entry.path) for entry in error.traceback)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", VARIANTS)
 def test_the_gradient_does_not_wait(kind, monkeypatch):
     """On a CPU, where the same calls are made."""
-    plan, batches = plan_and_batches(kind)
+    plan, batches = plan_and_batches(kind, VARIANTS[kind])
     monkeypatch.setattr(_ragged, "_AS_ON_GPU", True)
     monkeypatch.setattr(plan, "steps_unseen", {"cpu": 16})
     loss = plan._step(batches[-1], "train").loss
@@ -163,6 +187,22 @@ def test_a_step_that_asks_for_nothing_is_the_same_step(kind, monkeypatch):
     for one, other in zip(a_grads, b_grads, strict=True):
         assert (one is None) == (other is None)
         assert one is None or torch.equal(one, other)
+
+
+def test_cells_are_told_one_by_one_or_by_kind(monkeypatch):
+    """A row for each cell, or for the cells of a kind together: what a GPU does, and a CPU."""
+    losses = []
+    for as_on_gpu in (False, True):
+        monkeypatch.setattr(_ragged, "_AS_ON_GPU", as_on_gpu)
+        plan, batches = plan_and_batches("scset told of cells", VARIANTS["scset told of cells"])
+        torch.nn.init.normal_(plan.module.denoiser.output.weight, generator=torch.Generator().manual_seed(0))
+        losses.append(step(plan, batches[0]))
+    (a, a_grads), (b, b_grads) = losses
+    assert a == pytest.approx(b, rel=1e-5)
+    for one, other in zip(a_grads, b_grads, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_waits_are_counted():

@@ -160,19 +160,25 @@ def dependence(z: Tensor, values: Tensor, n_classes: int) -> Tensor:
     Gretton, Bousquet, Smola, Schoelkopf (2005). Measuring statistical dependence with Hilbert-Schmidt norms. ALT.
     Cortes, Mohri, Rostamizadeh (2012). Algorithms for learning kernels based on centered alignment. JMLR.
     """
+    # what is not known is left out by its weight: to pick the others, a GPU would have to say how many they are
     is_known = ~values.isnan()
-    z, values = z[is_known], values[is_known]
-    if len(z) < 3 or (values == values[0]).all():
-        return z.sum() * 0.0
+    n = is_known.sum()
+    pair = is_known[:, None] & is_known[None]
+    low, high = values.masked_fill(~is_known, torch.inf).min(), values.masked_fill(~is_known, -torch.inf).max()
+    says_nothing = (n < 3) | (low == high)
+    share = is_known.to(z.dtype) / n.clamp_min(1)
+    values = values.nan_to_num()
     apart = (z[:, None] - z[None]).square().sum(2)
-    k = torch.exp(-apart / apart.detach().median().clamp(min=1e-12))
+    width = apart.detach().masked_fill(~pair, torch.nan).nanmedian().nan_to_num()
+    k = torch.exp(-apart / width.clamp(min=1e-12))
     if n_classes:
         same = (values[:, None] == values[None]).to(z.dtype)
     else:
-        x = (values - values.mean()).to(z.dtype)
+        x = (values - (values * is_known).sum() / n.clamp_min(1)).to(z.dtype)
         same = x[:, None] * x[None]
-    k, same = (m - m.mean(0) - m.mean(1, keepdim=True) + m.mean() for m in (k, same))
-    return (k * same).sum() / (k.square().sum() * same.square().sum()).sqrt().clamp(min=1e-12)
+    k, same = ((m - (share @ m) - (m @ share)[:, None] + share @ m @ share).masked_fill(~pair, 0) for m in (k, same))
+    size = (k.square().sum() * same.square().sum()).masked_fill(says_nothing, 1).clamp(min=1e-24).sqrt()
+    return ((k * same).sum() / size).masked_fill(says_nothing, 0)
 
 
 def without_effects(z: Tensor, values: Tensor, *, covariates: InBatch, weights: Sequence[float]) -> Tensor:
@@ -195,15 +201,33 @@ def without_effects(z: Tensor, values: Tensor, *, covariates: InBatch, weights: 
     columns = []
     for i, ((_, n_classes, _), weight) in enumerate(zip(covariates, weights, strict=True)):
         value = values[:, i]
-        is_known = ~value.isnan()
-        if not weight or not is_known.any():
+        if not weight:
             continue
-        block = (value[:, None] == torch.arange(n_classes, device=z.device)).double() if n_classes else value[:, None]
-        columns.append(((block - block[is_known].mean(0)) * is_known[:, None]).nan_to_num())
+        is_known = ~value.isnan()[:, None]
+        value = value.nan_to_num()[:, None]
+        block = (value == torch.arange(n_classes, device=z.device)).double() if n_classes else value
+        mean = (block * is_known).sum(0) / is_known.sum().clamp_min(
+            1
+        )  # by weight, as no GPU can be asked for some rows
+        column = (block - mean) * is_known
+        # what is constant but for rounding has no effect
+        columns.append(column.masked_fill(column.norm(dim=0) <= 1e-8 * (block * is_known).norm(dim=0), 0))
     if not columns:
         return z
-    design = torch.cat(columns, 1)
-    design = design / design.norm(dim=0).clamp_min(1e-12)
-    # the pseudo-inverse, since the indicators of all classes add up to a constant
-    fit = design @ torch.linalg.pinv(design, rtol=1e-8)  # (samples, samples)
-    return z - (fit @ z.double()).to(z.dtype)
+    basis = _basis(torch.cat(columns, 1))
+    return z - (basis @ (basis.T @ z.double())).to(z.dtype)
+
+
+def _basis(design: Tensor) -> Tensor:
+    """Orthonormal columns that span those of a matrix, float64 (rows, columns), and zeros in the place of those that add nothing.
+
+    By Gram and Schmidt, twice: the indicators of all classes add up to a constant, and a pseudo-inverse would have a GPU say whether its
+    iterations have converged.
+    """
+    found = design.new_zeros(len(design), 0)
+    for column in (design / design.norm(dim=0).clamp_min(1e-300)).unbind(1):
+        for _ in range(2):
+            column = column - found @ (found.T @ column)
+        norm = column.norm()
+        found = torch.cat([found, (column / norm.clamp_min(1e-8)).masked_fill(norm <= 1e-8, 0)[:, None]], 1)
+    return found

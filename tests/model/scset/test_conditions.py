@@ -103,6 +103,39 @@ def test_dependence_is_normalised_hsic():
     assert dependence(apart, torch.zeros(30, dtype=torch.float64), 3) == 0  # one class
 
 
+@pytest.mark.parametrize(
+    ("values", "is_zero"),
+    [
+        ([0.0, 1, 1, 0, np.nan, 2], False),
+        ([1.0, 1, 1, 1, np.nan, 1], True),
+        ([0.0, 1, np.nan, np.nan, np.nan, np.nan], True),
+        ([np.nan] * 6, True),
+    ],
+    ids=["some", "one class", "two samples", "none"],
+)
+@pytest.mark.parametrize("n_classes", [3, 0])
+def test_samples_that_say_nothing_have_no_pull(values, is_zero, n_classes):
+    z = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 4))).requires_grad_()
+    values = torch.tensor(values, dtype=torch.float64)
+    found = dependence(z, values, n_classes)
+    (pull,) = torch.autograd.grad(found, z)
+    assert pull.isfinite().all()
+    assert (pull[values.isnan()] == 0).all()
+    assert (found == 0 and (pull == 0).all()) == is_zero
+    known = z.detach()[~values.isnan()].requires_grad_()
+    if not is_zero:  # that of the others alone
+        alone = dependence(known, values[~values.isnan()], n_classes)
+        torch.testing.assert_close(found, alone)
+        torch.testing.assert_close(pull[~values.isnan()], torch.autograd.grad(alone, known)[0])
+
+
+def test_vectors_that_are_all_equal_have_no_pull():
+    z = torch.ones(5, 3, dtype=torch.float64, requires_grad=True)
+    found = dependence(z, torch.tensor([0.0, 1, 0, 1, 1], dtype=torch.float64), 2)
+    assert found == 0
+    assert (torch.autograd.grad(found, z)[0] == 0).all()
+
+
 # ---- generation
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
-from scset_tools.nn import content_hash, ptr_from_sizes
+from scset_tools.nn import content_hash, host_sizes, ptr_from_sizes
 
 MAX_BUFFERED = 32_768
 """Most cells that are held at once when a sample is read in pieces."""
@@ -54,21 +55,21 @@ def group_cells(x: torch.Tensor, ptr: torch.Tensor, n_cells: int) -> Groups:
     n_cells
         Most cells of a group.
     """
-    counts = ptr.diff().tolist()
+    counts = host_sizes(ptr)
     if max(counts, default=0) <= n_cells:
         return Groups(None, ptr, [1] * len(counts))
     orders, sizes, n_groups = [], [], []
-    for start, n in zip(ptr.tolist(), counts, strict=False):
+    for start, n in zip(accumulate(counts, initial=0), counts, strict=False):
         if n <= n_cells:
             orders.append(torch.arange(start, start + n, device=x.device))
             sizes.append(n)
             n_groups.append(1)
             continue
         orders.append(start + content_hash(x[start : start + n]).argsort(stable=True))
-        own = group_of_rank(n, n_cells, x.device).bincount().tolist()
+        own = group_of_rank(n, n_cells, torch.device("cpu")).bincount().tolist()
         sizes += own
         n_groups.append(len(own))
-    return Groups(torch.cat(orders), ptr_from_sizes(sizes).to(x.device), n_groups)
+    return Groups(torch.cat(orders), ptr_from_sizes(sizes, device=x.device), n_groups)
 
 
 def stream_groups(

@@ -24,6 +24,7 @@ from scset_tools.nn import (
     NoiseSchedule,
     Parts,
     TokenPool,
+    _ragged,
     cell_normal,
     cell_uniform,
     drop_markers,
@@ -33,6 +34,7 @@ from scset_tools.nn import (
     sample_of_cell,
     scaled_ptr,
     segment_mean,
+    to_device,
 )
 
 STREAM_TIME, STREAM_NOISE, STREAM_START, STREAM_MARKERS, STREAM_MODALITIES, STREAM_STEP = 21, 22, 23, 25, 26, 100
@@ -217,6 +219,9 @@ class ScSetModule(PooledModule):
         for i, key in of_cell:
             codes = batch.covariates[key][targets]
             values[:, i] = codes.to(values.dtype).masked_fill((codes < 0) | is_bare[:, i], torch.nan)
+        if z.device.type != "cpu" or _ragged._AS_ON_GPU:  # which kinds there are, a GPU would have to be asked for
+            which = torch.arange(len(values), device=z.device).repeat_interleave(self.n_times)
+            return z[sample] + self.conditions(values), which
         # a row for each kind of cell in each sample, however many cells share it
         rows, which = torch.cat([sample[:, None].to(values.dtype), values.nan_to_num(nan=-1.0)], 1).unique(
             dim=0, return_inverse=True
@@ -297,7 +302,7 @@ class ScSetModule(PooledModule):
         weights = self.encoder.get_attention(x if groups.order is None else x[groups.order], groups.ptr)
         if groups.order is None:
             return weights
-        n_groups = torch.tensor(groups.n_groups, device=x.device)[sample_of_cell(ptr)]
+        n_groups = to_device(torch.tensor(groups.n_groups), x.device)[sample_of_cell(ptr)]
         return torch.empty_like(weights).index_copy(0, groups.order, weights) / n_groups[:, None]
 
     def _attention_in_pieces(self, rows: Rows) -> torch.Tensor:
@@ -311,7 +316,7 @@ class ScSetModule(PooledModule):
 
     def _encode(self, x: torch.Tensor, ptr: torch.Tensor, groups: Groups, parts: Parts | None = None) -> torch.Tensor:
         z = self.encoder(x if groups.order is None else x[groups.order], groups.ptr)
-        z = z if groups.order is None else segment_mean(z, ptr_from_sizes(groups.n_groups))
+        z = z if groups.order is None else segment_mean(z, ptr_from_sizes(groups.n_groups, device=z.device))
         return self._join(z, x, ptr, None if parts is None else parts.kind)
 
     # ---- features

@@ -20,8 +20,9 @@ from scset_tools.model.selfguided._latents import LatentCrossAttention, Zeros, o
 from scset_tools.model.selfguided._masking import HiddenGenes, absent_genes, hide_genes, used_latents
 from scset_tools.model.selfguided._pooling import SAMPLE_POOLINGS, attention_weights
 from scset_tools.model.selfguided._tokens import Tokens, front, pad
-from scset_tools.nn import host_sizes, ptr_from_sizes, sample_of_cell
+from scset_tools.nn import host_sizes, ptr_from_sizes, sample_of_cell, to_device
 from scset_tools.nn._memory import rows_at_once
+from scset_tools.nn._ragged import bounds
 
 MAX_TOKENS = 2**15
 """Most padded tokens that are encoded at once at inference on a CPU. On a GPU its memory decides."""
@@ -168,12 +169,13 @@ class SelfGuidedMAEModule(SampleModule):
     def tokens(
         self, batch: CellBatch, cells: torch.Tensor | slice = slice(None), *, value: torch.Tensor | None = None
     ) -> Tokens:
-        """Expressed genes of (some) cells, with their :meth:`values`, or others in their place, (tokens,)."""
+        """Expressed genes of (some) cells, numbered on the host, with their :meth:`values`, or others in their place, (tokens,)."""
         value = self.values(batch) if value is None else value
         gene, ptr = batch.gene, batch.ptr
         if not isinstance(cells, slice):
-            at = _positions(ptr, cells)
-            gene, value, ptr = gene[at], value[at], ptr_from_sizes(ptr.diff()[cells])
+            at, sizes = _positions(ptr, cells)
+            at = to_device(at, ptr.device)
+            gene, value, ptr = gene[at], value[at], ptr_from_sizes(sizes.tolist(), device=ptr.device)
         return pad(gene, value, ptr, padding=self.encoder.padding)
 
     def depth_tokens(self, batch: CellBatch) -> torch.Tensor | None:
@@ -295,21 +297,21 @@ class SelfGuidedMAEModule(SampleModule):
 
     def embed_cells(self, batch: CellBatch, *, value: torch.Tensor | None = None) -> torch.Tensor:
         """One vector per cell from all its expressed genes, (cells, n_output); of other :meth:`values`, if given."""
-        sizes = batch.ptr.diff()
+        sizes, device = torch.tensor(host_sizes(batch.ptr)), batch.ptr.device
         encode: Any = self._encode
         if value is not None and torch.is_grad_enabled():
             # what the transformer keeps for a gradient is far more than its tokens: computed again, some cells at a time
             encode = partial(checkpoint, self._encode, use_reentrant=False, preserve_rng_state=False)
         order = torch.argsort(sizes, stable=True)
-        out = torch.empty(batch.n_cells, self.n_output, device=sizes.device, dtype=self.encoder.dtype)
-        most = rows_at_once(sizes.device, 4 * 16 * self.encoder.norm.weight.shape[0], on_cpu=MAX_TOKENS)
+        out = torch.empty(batch.n_cells, self.n_output, device=device, dtype=self.encoder.dtype)
+        most = rows_at_once(device, 4 * 16 * self.encoder.norm.weight.shape[0], on_cpu=MAX_TOKENS)
         start, ascending = 0, sizes[order].tolist()
         while start < len(ascending):
             stop = start + 1
             while stop < len(ascending) and (stop + 1 - start) * ascending[stop] <= most:
                 stop += 1
             cells = order[start:stop]
-            out[cells] = encode(batch, cells, value).to(out.dtype)
+            out[to_device(cells, device)] = encode(batch, cells, value).to(out.dtype)
             start = stop
         return out
 
@@ -323,7 +325,8 @@ class SelfGuidedMAEModule(SampleModule):
         zeros = self._zeros(tokens)
         depth = self.depth_tokens(batch)
         if depth is not None:
-            tokens, x = self._append_depth(tokens, x, depth[cells])
+            own = depth[cells if isinstance(cells, slice) else to_device(cells, depth.device)]
+            tokens, x = self._append_depth(tokens, x, own)
         x, _ = self.encoder(x, tokens.is_real, zeros)
         return pool_tokens(x, tokens.is_real, self.pool, n_depth=self.n_depth)
 
@@ -345,8 +348,9 @@ class SelfGuidedMAEModule(SampleModule):
         return value.new_zeros(batch.n_cells).index_add_(0, cell, value)
 
 
-def _positions(ptr: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-    """Positions of the tokens of these cells, one cell after the other."""
-    sizes = ptr.diff()[cells]
-    first = (ptr[:-1][cells] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
-    return first + torch.arange(int(sizes.sum()), device=ptr.device)
+def _positions(ptr: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions of the tokens of these cells, one cell after the other, and how many each has; on the host, which knows both."""
+    known = torch.tensor(bounds(ptr))
+    sizes = known.diff()[cells]
+    first = (known[:-1][cells] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
+    return first + torch.arange(len(first)), sizes
