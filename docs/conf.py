@@ -26,7 +26,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinxcontrib.bibtex",
     *sorted(path.stem for path in (HERE / "extensions").glob("*.py")),
@@ -119,6 +118,7 @@ intersphinx_mapping = (
     else {}
 )
 
+html_math_renderer = "mathml"  # extensions/mathml.py: pages are read without any network too
 html_theme = "sphinx_book_theme"
 toc_object_entries_show_parents = (
     "hide"  # the side bar of a page has no room for the name of the class before each method

@@ -7,6 +7,8 @@ Members that a class has from another library are left to the pages of that libr
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -18,6 +20,7 @@ from sphinx.environment import BuildEnvironment
 PACKAGE = "scset_tools"
 
 
+@cache
 def find(name: str) -> object | None:
     """The object of a dotted name, None if there is none."""
     parts = name.split(".")
@@ -32,10 +35,21 @@ def find(name: str) -> object | None:
     return None
 
 
+@cache
 def find_bare(name: str) -> object | None:
     """What one of our modules calls by that name: annotations use the private aliases of their file."""
     modules = [module for path, module in list(sys.modules.items()) if path.startswith(f"{PACKAGE}.")]
     return next((vars(module)[name] for module in modules if name in vars(module)), None)
+
+
+@lru_cache(maxsize=1)
+def documented(env: BuildEnvironment, n_objects: int) -> dict[str, list[tuple[str, Any]]]:
+    """Last part of a name -> full names and entries of the objects documented so far: a build asks thousands of times."""
+    del n_objects  # it tells a later state of the same environment from an earlier one
+    found = defaultdict(list)
+    for name, entry in env.domains.python_domain.objects.items():
+        found[name.rpartition(".")[2]].append((name, entry))
+    return found
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Element) -> nodes.Element | None:
@@ -47,14 +61,16 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: no
         node["reftarget"] = app.config.bare_names[target]
         return None
     wanted = find(target) if target.startswith(f"{PACKAGE}.") else find_bare(target)
-    last = target.rpartition(".")[2]
-    for name, entry in env.domains.python_domain.objects.items():
-        if name.rpartition(".")[2] == last and wanted is not None and find(name) is wanted:
+    if wanted is None:
+        return None
+    pages = documented(env, len(env.domains.python_domain.objects))
+    for name, entry in pages.get(target.rpartition(".")[2], []):
+        if find(name) is wanted:
             reference = nodes.reference("", "", contnode, internal=True)
             page = app.builder.get_relative_uri(node.get("refdoc", env.docname), entry.docname)
             reference["refuri"] = f"{page}#{entry.node_id}"
             return reference
-    return contnode if wanted is not None else None
+    return contnode
 
 
 def skip_foreign(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: object) -> bool | None:  # noqa: FBT001

@@ -97,4 +97,4 @@ def test_visits_of_a_category_are_drawn_in_its_order():
         }
         wanted = [samples.X[visits == name, 0] for name in ticks[order is None]]
         assert drawn == set(zip(*wanted, strict=True))
-    assert ticks == {True: ["before", "week 10", "week 2"], False: ["week 2", "week 10", "before"]}
+    assert ticks == {True: ["before", "week 2", "week 10"], False: ["week 2", "week 10", "before"]}

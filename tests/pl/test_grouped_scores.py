@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from matplotlib.colors import to_rgb
 
 from scset_tools import pl, tl
 
@@ -70,3 +71,18 @@ def test_similarity_puts_like_beside_like():
         ValueError, match=r"square table with the same names on both sides, but was given one of shape \(4, 3\)"
     ):
         pl.similarity(table.iloc[:, :3])
+
+
+def test_classes_stand_with_their_numbers_as_numbers(legend_texts):
+    names = ["grade 1", "grade 2", "grade 10"]
+    table = pd.DataFrame({"T": [1.0, 2.0, 3.0]}, index=["a", "b", "c"])
+    ax = pl.grouped_scores(table, pd.Series(names, index=table.index, name="grade"))
+    assert legend_texts(ax) == names
+    at = [(points.get_offsets()[0, 1], points.get_offsets()[0, 0]) for points in ax.collections]
+    assert sorted(at) == sorted(at, key=lambda pair: pair[1])  # grade 1, 2, 10 from left to right
+    colors = {points.get_offsets()[0, 1]: tuple(points.get_facecolor()[0][:3]) for points in ax.collections}
+    assert [to_rgb(handle.get_color()) for handle in ax.get_legend().legend_handles] == [
+        colors[1.0],
+        colors[2.0],
+        colors[3.0],
+    ]

@@ -30,6 +30,18 @@ def test_a_panel_per_tissue_on_one_scale():
     assert all(ax.yaxis_inverted() for ax in axes)
 
 
+def test_panels_of_tissues_of_different_shapes_are_of_one_size():
+    wide = niches()
+    wide.obs["niche_x"] = [0.0, 0.0, 900.0]
+    wide.obs["niche_y"] = [0.0, 0.0, 10.0]
+    axes = pl.niches(wide, "g", sample_key="sample")
+    axes[0].figure.canvas.draw()
+    a, b = (ax.get_window_extent() for ax in axes)
+    assert (a.width, a.height) == pytest.approx((b.width, b.height), rel=0.02)
+    (x0, y0), (x1, y1) = axes[0].transData.transform([(0, 0), (100, 100)])
+    assert abs(x1 - x0) == pytest.approx(abs(y1 - y0), rel=1e-6)  # and a length is as long either way
+
+
 def test_categories_keep_their_colours_over_panels_and_axes_may_be_given():
     _, mine = plt.subplots(1, 2)
     axes = pl.niches(niches(), "kind", sample_key="sample", samples=["b", "a"], axes=mine)

@@ -35,6 +35,17 @@ def test_long_names_and_legend_stay_inside_the_figure():
     assert max(box.x1 for box in boxes) <= ax.figure.bbox.x1
 
 
+@pytest.mark.parametrize("n_models", [12, 22, 66, 100])
+def test_a_long_legend_is_not_cut_at_any_resolution(n_models):
+    figure = pl.radar(errors(8, n_models)).figure
+    for dpi in (72, 100, 200):
+        figure.set_dpi(dpi)
+        figure.canvas.draw()
+        box = figure.axes[0].get_legend().get_window_extent()
+        assert box.y0 >= 0
+        assert box.y1 <= figure.bbox.y1
+
+
 def test_missing_values_many_models_zero_errors_and_own_axes():
     table = errors(3, 10)
     table.iloc[1, 0] = np.nan

@@ -21,7 +21,7 @@ class MarkerEmbedding(nn.Module):
     .. math:: h = b + \frac{\sqrt{M}}{|O|} \sum_{j \in O} \sum_r \phi_r(x_j) \, V_r e_j ,
 
     with a learned vector :math:`e_j` for the name of marker j, and a small network of the value that all markers share:
-    :math:`\phi(x) = (1, x, \tanh(a_1 x + b_1), \dots)`. The sum over values and names is a product of matrices, so that it costs about what
+    :math:`\phi(x) = (1, x, \tanh(a_1 x + b_1), \ldots)`. The sum over values and names is a product of matrices, so that it costs about what
     ``Linear(M, n_output)`` does, which it contains. A value of NaN is a marker that is not measured: it takes no part, and gets no gradient.
 
     Parameters

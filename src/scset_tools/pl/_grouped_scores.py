@@ -10,6 +10,7 @@ import pandas as pd
 from scset_tools import _checks, _labels
 from scset_tools._numbers import checks_numbers
 from scset_tools.pl._habits import habits
+from scset_tools.pl._inputs import reading_order
 from scset_tools.pl._style import (
     MARKERS,
     axes_or_new,
@@ -85,15 +86,17 @@ def grouped_scores(
     each = max(row_height(len(shown), 0.8, least=0.5), 0.11 * len(classes.names))
     ax = axes_or_new(ax, size=(2.4 + each * len(shown), 4.0))
     hues, shapes = colors_for(list(classes.names)), turns(len(classes.names), MARKERS)
+    codes = [classes.names.index(name) for name in reading_order(classes.names)]  # as in the legend
     width = WIDTH / len(classes.names)
     spread = np.random.default_rng(0)
     for i, name in enumerate(shown):
         values = table[name].to_numpy(dtype=np.float64)
-        for code, (color, shape) in enumerate(zip(hues, shapes, strict=True)):
+        for place, code in enumerate(codes):
             part = values[(classes.codes == code) & np.isfinite(values)]
             if not len(part):
                 continue
-            at = i + (code - (len(hues) - 1) / 2) * width
+            color, shape = hues[code], shapes[code]
+            at = i + (place - (len(hues) - 1) / 2) * width
             ax.boxplot(
                 [part],
                 positions=[at],
@@ -125,8 +128,8 @@ def grouped_scores(
     ax.set_xticks(np.arange(len(shown)), [str(name) for name in shown], rotation=40, ha="right")
     ax.set(xlim=(-0.6, len(shown) - 0.4), ylabel=ylabel)
     title = str(labels.name) if labels.name is not None else "label"
-    looks = zip(classes.names, hues, shapes, strict=True)
-    legend_beside(ax, [(title, [point_handle(n, color=c, marker=m) for n, c, m in looks])])
+    entries = [point_handle(classes.names[code], color=hues[code], marker=shapes[code]) for code in codes]
+    legend_beside(ax, [(title, entries)])
     tidy(ax, grid="y")
     return ax
 

@@ -104,7 +104,9 @@ def niches(
             if here.any():
                 own = {k: v[here] if isinstance(v, np.ndarray) else v for k, v in look.items()}
                 points(ax, xy[here], size=size, **own)
-        ax.set(xticks=[], yticks=[], aspect="equal")
+        ax.set(xticks=[], yticks=[])
+        # panels of ours are all of one size: a tissue that is less wide gets more room around it
+        ax.set_aspect("equal", adjustable="box" if axes is not None else "datalim")
         ax.set_title(wrapped([name], 2.4)[0], fontsize="small" if len(name) > 20 else "medium")
         if not ax.yaxis_inverted():
             ax.invert_yaxis()

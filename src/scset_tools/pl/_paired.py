@@ -9,7 +9,7 @@ import pandas as pd
 
 from scset_tools import _checks, _labels
 from scset_tools.pl._habits import habits
-from scset_tools.pl._inputs import representation
+from scset_tools.pl._inputs import reading_order, representation
 from scset_tools.pl._style import MISSING, OKABE_ITO, axes_or_new, colors_for, ink, tidy, wrapped
 
 if TYPE_CHECKING:
@@ -85,11 +85,15 @@ def paired(
 
 
 def _classes(column: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """Number of the class of each sample, -1 where missing, and the classes: those of a category in its order, as scanpy draws them."""
+    """Number of the class of each sample, -1 where missing, and the classes.
+
+    Those of a category stand in its order, as scanpy draws them; others with week 2 before week 10.
+    """
     read = _labels.read_classes(column, kind="ordinal" if _labels.is_ordered(column) else "class")
-    if not isinstance(column.dtype, pd.CategoricalDtype):
-        return read.codes, list(read.names)
-    names = [name for name in map(_labels.name_of, column.cat.categories) if name in read.names]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        names = [name for name in map(_labels.name_of, column.cat.categories) if name in read.names]
+    else:
+        names = reading_order(read.names)
     return np.append([names.index(name) for name in read.names], -1)[read.codes], names
 
 

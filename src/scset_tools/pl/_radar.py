@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import blended_transform_factory
 
 from scset_tools import _checks
 from scset_tools.pl._habits import habits
@@ -24,6 +25,8 @@ NAME_ROOM = 0.14
 """Inches of the circle for a name along its spoke."""
 LONG_NAME = 1.9
 """Inches outside the circle for it."""
+ROWS_BESIDE_THE_CIRCLE = 12
+"""Entries of a legend that surely fit beside the circle of a new figure."""
 NAME_WIDTH = 18
 """Letters after which the name of a cell type is broken into lines."""
 
@@ -93,7 +96,9 @@ def radar(errors: pd.DataFrame, *, label: str = "mean absolute error", ax: Axes 
     legend = legend_beside(polar, [("model", handles)])
     # beside the names, which are outside the circle
     away = 1 + 1.4 / (across - 2.6) if not is_crowded else 1 + LONG_NAME / (across - 2 * LONG_NAME)
-    legend.set_bbox_to_anchor((away, 1.0), transform=polar.transAxes)
+    is_long = ax is None and len(models) > ROWS_BESIDE_THE_CIRCLE  # such a legend begins beside the title
+    top = blended_transform_factory(polar.transAxes, polar.figure.transFigure) if is_long else polar.transAxes
+    legend.set_bbox_to_anchor((away, 0.99 if is_long else 1.0), transform=top)
     return polar
 
 
