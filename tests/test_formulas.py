@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 from pathlib import Path
@@ -30,7 +31,7 @@ def formulas(text: str) -> list[str]:
 
 def rendered(node: nodes.Element, *, as_block: bool) -> str:
     translator = SimpleNamespace(body=[], encode=lambda text: text)
-    with pytest.raises(nodes.SkipNode):
+    with contextlib.suppress(nodes.SkipNode):
         (mathml.block if as_block else mathml.inline)(translator, node)
     return "".join(translator.body)
 

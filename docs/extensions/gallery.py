@@ -11,6 +11,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class _Readable(ast.NodeTransformer):
         return node
 
 
+@cache  # autodoc asks for each object of the interface
 def calls(source: str) -> dict[str, tuple[str, str]]:
     """Function of `pl` -> name of its first image and the call that draws it."""
     found: dict[str, tuple[str, str]] = {}
@@ -71,8 +73,10 @@ def show(app: Any, what: str, name: str, obj: object, options: Any, lines: list[
     """The image below the docstring of its function."""
     del app, obj, options
     function = name.removeprefix("scset_tools.pl.")
+    if what != "function" or name == function:
+        return
     known = calls(SCRIPT.read_text(encoding="utf-8"))
-    if what == "function" and name != function and function in known:
+    if function in known:
         lines += [
             "",
             f".. image:: /user_guide/gallery/{known[function][0]}.png",
