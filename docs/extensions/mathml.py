@@ -1,11 +1,13 @@
 """Formulas as MathML, which browsers draw themselves: no script, no font and no network is needed to read a page.
 
-Docutils translates TeX. A formula that it does not understand is a warning, and so an error of the build.
+Docutils translates TeX. A formula that it does not understand is a warning, and so an error of the build. It puts the index of a letter with an accent
+below the letter; here it is put beside it.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math import MathError
@@ -13,6 +15,10 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
+NAMESPACE = "http://www.w3.org/1998/Math/MathML"
+ElementTree.register_namespace("", NAMESPACE)
+ACCENTS = set("\u02c6\u02c9\u02dc\u00af\u203e^~\u2192\u02d9\u00a8\u02c7\u02d8\u00b4`_")
+"""Hat, bar, tilde, arrow, dots and the like."""
 
 
 def translated(tex: str, *, as_block: bool) -> str:
@@ -25,7 +31,18 @@ def translated(tex: str, *, as_block: bool) -> str:
     as_block
         Whether it stands in a line of its own.
     """
-    return tex2mathml(f" {tex} ", as_block=as_block).strip()
+    made = tex2mathml(f" {tex} ", as_block=as_block).replace(
+        "&ApplyFunction;", "\u2061"
+    )  # HTML knows that name, XML does not
+    root = ElementTree.fromstring(made)
+    for element in root.iter(f"{{{NAMESPACE}}}munderover"):
+        base, index, accent = element
+        if (accent.text or "").strip() in ACCENTS:
+            element.tag = f"{{{NAMESPACE}}}msub"
+            over = ElementTree.Element(f"{{{NAMESPACE}}}mover", {"accent": "true"})
+            over.extend([base, accent])
+            element[:] = [over, index]
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def write(translator: Any, node: nodes.Element, *, as_block: bool) -> None:
