@@ -52,6 +52,20 @@ def documented_parameters(doc: str) -> set[str]:
     return names if has_section else set(re.findall(r"`+(\w+)`+", doc))
 
 
+def shared_texts(doc: str) -> list[str]:
+    """Entries of several parameters with one text: on a page each parameter has a line of its own, and all would have that text."""
+    lines = doc.splitlines()
+    return [
+        line.strip()
+        for line, below in pairwise(lines)
+        if re.fullmatch(r"(\*{0,2}\w+, )+\*{0,2}\w+", line.strip())
+        and line[:1].strip()  # in a docstring without its margin, names stand at the edge
+        and below[:1].isspace()
+        and not re.match(r"(As (for|of|in|there)|Set by|If|Of|See|Where)\b", below.strip())
+        and not re.search(r"(Error|Warning)$", line)
+    ]
+
+
 def described_fields(cls: type) -> set[str]:
     """Fields of a class with a string below them, which is where a data class describes them."""
     try:
@@ -86,6 +100,8 @@ def docstring_offences(name: str, obj: object, known: frozenset[str] = frozenset
     if not doc:
         return [f"{name}: no docstring"]
     offences = [f"{name}: placeholder {found} left" for found in re.findall(r"%\(\w+\)s?", doc)]
+    if not str(getattr(obj, "__module__", "")).startswith("scset_tools.nn"):  # of two clouds, x and y, the same is true
+        offences += [f"{name}: one text for {found}" for found in shared_texts(doc)]
     listed = documented_parameters(doc)
     if inspect.isclass(obj):
         listed |= documented_parameters(inspect.getdoc(obj.__init__) or "") | described_fields(obj)
@@ -133,6 +149,17 @@ def test_docstring_rule_bites():
             A number; `y` is another.
         """
 
+    def shared(low, high, seed):
+        """Draw.
+
+        Parameters
+        ----------
+        low, high
+            Smallest and largest value.
+        seed, rng
+            As of :func:`probe`.
+        """
+
     class Pool:
         """Pool ``width`` columns."""
 
@@ -155,13 +182,14 @@ def test_docstring_rule_bites():
         def forward(self, x, ptr):
             """Pool more."""
 
-    planted = (bare, placeholder, silent, Pool, Result, WidePool)
+    planted = (bare, placeholder, silent, shared, Pool, Result, WidePool)
     found = [offence for obj in planted for offence in docstring_offences(obj.__name__, obj)]
     assert found == [
         "bare: no docstring",
         "placeholder: placeholder %(param_sample_key)s left",
         "placeholder: parameter sample_key not documented",
         "silent: parameter y not documented",
+        "shared: one text for low, high",
         "Pool: parameter dropout_rate not documented",
         "Pool.forward: parameter x not documented",
         "Result: parameter error not documented",

@@ -51,8 +51,10 @@ def composition_cohort(
         Key of ``adata.obsm`` with the latents; None for ``adata.X``. Latents are standardised over all base cells.
     n_features
         The first so many latents are kept. Default: 14 of ``use_rep``, as many as scSet uses, or all of ``adata.X``.
-    n_samples, n_subtypes
-        Number of samples, dealt out in turn to so many subtypes.
+    n_samples
+        Number of samples, dealt out in turn to the subtypes.
+    n_subtypes
+        Number of subtypes.
     n_cells
         Cells of every sample, or a range ``(low, high)``, both ends included, from which each sample draws its number.
     cell_types

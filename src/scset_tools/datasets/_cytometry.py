@@ -68,10 +68,16 @@ def cytometry_cohort(
         Genes to use as markers. Default: lineage and function markers of blood that the base has.
     n_donors
         Number of donors, with two samples each.
-    composition_type, composition_effect
-        Cell type whose odds change with the disease, and the change (natural logarithm).
-    marker_type, marker, marker_effect
-        Cell type and marker that shift with the disease, and the shift on the arcsinh scale.
+    composition_type
+        Cell type whose odds change with the disease.
+    composition_effect
+        The change of its odds (natural logarithm).
+    marker_type
+        Cell type in which a marker shifts with the disease.
+    marker
+        The marker that shifts.
+    marker_effect
+        Its shift on the arcsinh scale.
     batch_shift
         Standard deviation of the constant that is added to each marker in the second batch, on the arcsinh scale.
     covariates

@@ -55,12 +55,15 @@ def varied_cohort(
     shift
         Standard deviation of the shifts, in standard deviations of a latent. In each sample about half of the cell types
         are shifted.
-    treatment_shift, treatment_odds
+    treatment_shift
         Effect of a treatment, which half of the samples get (``obs["treatment"]``, "control" or "treated"): standard deviation of what is
-        added to the features of each cell type, and log odds by which its first type gains. 0 and 0: no treatment.
-    batch_shift, n_batches
-        Standard deviation of what is added to the features of all cells of a batch (``obs["batch"]``), and number of batches, each with as
-        many samples of both treatments as can be. 0: no batches.
+        added to the features of each cell type.
+    treatment_odds
+        Log odds by which the first cell type gains by the treatment. With both effects 0 there is no treatment.
+    batch_shift
+        Standard deviation of what is added to the features of all cells of a batch (``obs["batch"]``). 0: no batches.
+    n_batches
+        Number of batches, each with as many samples of both treatments as can be.
     effect_seed
         Seed of the effects of treatment and batches: cohorts of one seed share them.
 

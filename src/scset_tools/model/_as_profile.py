@@ -35,8 +35,12 @@ class ModelProfile(BaseEstimator):
         Class of the model, for instance ``scset_tools.MAESTRO``.
     sample_key
         Column of ``adata.obs`` with the sample of each cell.
-    setup, build, train
-        Further arguments of ``setup_anndata``, of the constructor and of ``train``. ``train=None``: do not train.
+    setup
+        Further arguments of ``setup_anndata``.
+    build
+        Further arguments of the constructor.
+    train
+        Further arguments of ``train``. None: do not train.
     finetune
         Ways to learn a label, by name, each the arguments of ``finetune`` (``mode``, ``head``, ...) and, if fewer labels than there
         are shall be used, their number ``n_labels``. :func:`scset_tools.tl.benchmark` then fine-tunes on the training samples

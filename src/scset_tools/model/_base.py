@@ -208,9 +208,10 @@ class SampleModelClass(StartedModel):
             Number of samples in a batch.
         n_cells
             Most cells read from a sample in a step, drawn anew each epoch. Default: all.
-        train_size, validation_size
-            Shares of the samples (or groups) to train on and to validate on. Default: all are trained on; 0.9 of them, and the
-            rest for validation, if something watches validation (``early_stopping``, a schedule, a checkpoint of the best).
+        train_size
+            Share of the samples (or groups) to train on. Default: all; 0.9 if validation is watched (as by ``early_stopping``).
+        validation_size
+            Share to validate on. Default: what training leaves.
         groups_key
             Column of ``adata.obs`` with the donor or study of each sample; a group is never cut by the split.
         stratify
@@ -235,8 +236,7 @@ class SampleModelClass(StartedModel):
         seed
             Seed of the split, of the order of samples, and of every draw. Default: ``scvi.settings.seed``, or random.
         datasplitter_kwargs
-            Further arguments of :class:`~scset_tools.data._splitter.SampleDataSplitter` (``num_workers``,
-            ``max_cells_per_batch``).
+            Further arguments of :class:`~scset_tools.data._splitter.SampleDataSplitter` (``num_workers``, ``max_cells_per_batch``).
         plan_kwargs
             Arguments of :class:`~scset_tools.train.SampleTrainingPlan` (``lr``, ``lr_schedule``, ``weight_decay``).
         **trainer_kwargs

@@ -97,10 +97,11 @@ class MuDataSetup:
         paired
             Whether cells of the same name in several modalities are one cell that has them all (True), or every cell has one modality (False).
             Default: paired, if any cell is in several.
-        use_rep, layer
-            Entry of ``obsm``, or layer, to read instead of ``X``; with several modalities one for all, or by modality:
-            ``use_rep={"rna": "X_pca"}``, ``layer={"adt": "clr"}``. Every feature is standardised, so that scales may differ, and a modality
-            weighs by the number of its features.
+        use_rep
+            Entry of ``obsm`` to read instead of ``X``; with several modalities one for all, or by modality: ``{"rna": "X_pca"}``. Every feature
+            is standardised, so that scales may differ, and a modality weighs by the number of its features.
+        layer
+            Layer to read instead, likewise: ``{"adt": "clr"}``.
         **kwargs
             Further arguments of ``setup_anndata`` of the same model (``labels_key``, ``batch_key``, ...).
 

@@ -67,8 +67,10 @@ def clustermap(
         scale. Each bar begins with other colours than the one before; more categories than colours are numbered in bar and legend.
     use_rep
         Key of ``samples.obsm`` with the representation. Default: ``samples.X``.
-    metric, method
-        Distance and linkage, as `scipy.cluster.hierarchy.linkage` knows them.
+    metric
+        Distance, as `scipy.cluster.hierarchy.linkage` knows it.
+    method
+        Linkage, by the names of the same function.
     figsize
         Size of the figure in inches. Default: from the numbers of samples and features.
 

@@ -35,9 +35,12 @@ def confounding(
     ----------
     result
         The result of ``tl.confounding``, or a DataFrame with one row per bar.
-    predictor, target, value
-        Columns with what predicts, what is predicted, and how well. Intervals are read from `ci_low` and `ci_high`. If a
-        predictor occurs twice for a target, the column `held_out` tells the two apart. Rows without a value are left out.
+    predictor
+        Column with what predicts. If a predictor occurs twice for a target, the column `held_out` tells the two apart.
+    target
+        Column with what is predicted.
+    value
+        Column with how well. Intervals are read from `ci_low` and `ci_high`. Rows without a value are left out.
     chance
         Column with the chance level of the target, drawn as a dashed line across its group, if there is one.
     ax

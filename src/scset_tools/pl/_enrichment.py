@@ -38,8 +38,14 @@ def enrichment(
     ----------
     table
         DataFrame with one row per gene set.
-    name, score, p_value, size
-        Columns with the name of the set, the effect, the (adjusted) p-value and the number of genes in common.
+    name
+        Column with the name of the set.
+    score
+        Column with the effect.
+    p_value
+        Column with the (adjusted) p-value.
+    size
+        Column with the number of genes in common.
     n_top
         Number of sets to draw, smallest p-value on top.
     ax

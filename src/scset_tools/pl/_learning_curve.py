@@ -38,9 +38,12 @@ def learning_curve(
         DataFrame (or a result with ``summary()``) with one row per subsample, or one row per size with the intervals
         `ci_low` and `ci_high` already there. With columns `subsample` and `fold` (as from ``tl.learning_curve``), folds are
         averaged first.
-    x, y, hue
-        Columns with the number of training samples, the score, and the representation. Without a column ``hue`` there is
-        one line.
+    x
+        Column with the number of training samples.
+    y
+        Column with the score.
+    hue
+        Column with the representation. Without it there is one line.
     level
         Confidence level of the intervals of repeated rows: Student's t with n - 1 degrees of freedom, cut off at the range of the
         metric, if the table names one.

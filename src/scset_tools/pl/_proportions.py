@@ -22,8 +22,10 @@ def proportions(true: pd.DataFrame, predicted: pd.DataFrame, *, ax: Axes | None 
 
     Parameters
     ----------
-    true, predicted
-        Samples x cell types. The same samples and types in any order; pairs with a missing value are left out.
+    true
+        What was counted, samples x cell types. Pairs with a missing value are left out.
+    predicted
+        What was predicted: the same samples and types in any order.
     ax
         Axes to draw on. Default: a new figure.
 

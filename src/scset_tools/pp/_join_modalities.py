@@ -40,8 +40,10 @@ def join_modalities(
         Column with the sample of each cell, of ``mdata.obs`` or of the ``obs`` of every modality.
     modalities
         Which to join, two at least. Default: all.
-    use_rep, layer
-        Entry of ``obsm``, or layer, of a modality to take instead of its ``X``.
+    use_rep
+        Entry of ``obsm`` of a modality to take instead of its ``X``.
+    layer
+        Layer of a modality to take instead.
     join
         ``"inner"``: cells that every modality of their sample has. ``"outer"``: all cells, also those of modalities that share none; what a cell
         lacks is NaN, and with ``panel="open"`` models take cells of one sample that differ in their modalities.

@@ -85,21 +85,29 @@ def report(
     modalities
         With a MuData: the modality to read, or several, of which the complete cells are joined first
         (:func:`scset_tools.pp.join_modalities`). MAESTRO and ScSet then read an open panel.
-    use_rep, layer
-        Key of ``obsm`` or layer to read, of several modalities one for all or by name. Default: ``X``.
+    use_rep
+        Key of ``obsm`` to read, of several modalities one for all or by name. Default: ``X``.
+    layer
+        Layer to read, likewise.
     models
         Names of models, as ``"MAESTRO"`` or ``["maestro", "pascient"]``; none for profiles alone.
     profiles
         Name -> unfitted profile of :mod:`scset_tools.profiles`. Default: means, k-means fractions, number of cells, and
         fractions where there are cell types.
-    build, train
-        Arguments of the constructors and of ``train`` of all models, for instance ``train={"max_epochs": 20}``.
+    build
+        Arguments of the constructors of all models.
+    train
+        Arguments of ``train`` of all models, for instance ``{"max_epochs": 20}``.
     target
         Class that attributions explain. Default: of two the second, of more the most frequent.
-    cv, n_repeats
-        Folds, and how often samples are split anew. Every model is trained in each.
-    n_seeds, n_permutations
-        Trainings that attributions are compared over, and permuted labelings.
+    cv
+        Folds. Every model is trained in each.
+    n_repeats
+        How often samples are split anew, with as many trainings more.
+    n_seeds
+        Trainings that attributions are compared over.
+    n_permutations
+        Permuted labelings that a model is trained on, to see what attributions are by chance.
     seed
         Of all that is drawn.
     title

@@ -60,9 +60,10 @@ def compare_similarity(
 
     Parameters
     ----------
-    first, second
-        Square tables with names on both sides, as :func:`scset_tools.tl.label_similarity` gives them: of two models, or of a model and a curated
-        one. Matched by name; names that one of them lacks are left out.
+    first
+        Square table with names on both sides, as :func:`scset_tools.tl.label_similarity` gives it.
+    second
+        Another one: of a second model, or curated. Matched by name; names that one of them lacks are left out.
     method
         Correlation of ranks or of values.
     n_permutations

@@ -45,8 +45,10 @@ class ConfoundingResult(ShortRepr):
         One row: how far label and batch are the same thing; see :func:`confounding`.
     counts
         Samples per label (rows) and batch (columns). For labels that are numbers: one row, ``n_samples``.
-    label_key, batch_key
-        The two columns.
+    label_key
+        Column of the label.
+    batch_key
+        Column of the batch.
     is_separable
         False if the label is the same in all samples of every batch: then no method can tell label from batch.
     verdict
@@ -103,16 +105,21 @@ def confounding(
         R2, chance 0). Ordered categories are treated as classes.
     batch_key
         Column of ``samples.obs`` with the technical batch or study.
-    use_rep, obsp_key
-        Representation (default ``samples.X``), or stored distances, which are probed by nearest neighbours.
+    use_rep
+        Representation. Default: ``samples.X``.
+    obsp_key
+        Stored distances instead, which are probed by nearest neighbours.
     covariate_keys
         Columns of ``samples.obs`` that should not predict the label. Numbers without negative values enter as
         log(1 + x). Default: those of ``n_cells`` and ``depth`` that there are.
     groups_key
         Column with the donor or study of each sample, kept whole by all folds.
-    cv, n_repeats, n_permutations, tune, rng
-        See :func:`probe`. As many batches are held out as there are folds; a permutation p-value costs as many
-        evaluations of every row.
+    cv
+        As of :func:`probe`. As many batches are held out as there are folds.
+    n_permutations
+        As of :func:`probe`. A permutation p-value costs as many evaluations of every row.
+    n_repeats, tune, rng
+        As of :func:`probe`.
 
     Returns
     -------

@@ -47,8 +47,10 @@ def enrichment(
     n_top
         How many genes of the ranking make the list. Needed for a Series; default for a list: all. Where the cut goes through
         genes of one score, none of these is taken, and a warning says so; of a ranking that says nothing the list is empty.
-    min_size, max_size
-        Sets with fewer or more genes in the background are not tested.
+    min_size
+        Sets with fewer genes in the background are not tested.
+    max_size
+        Sets with more genes in the background are not tested.
     backend
         ``"scipy"``, or ``"decoupler"`` to let that package compute the p-values (``decoupler.mt.query_set``), if installed.
 

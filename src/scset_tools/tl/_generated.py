@@ -30,8 +30,10 @@ class GeneratedComposition(ShortRepr):
 
     Attributes
     ----------
-    true, generated
-        Samples x cell types; rows sum to 1.
+    true
+        Proportions in the samples, samples x cell types; rows sum to 1.
+    generated
+        Proportions in the generated cells of each sample, likewise.
     correlation
         Pearson correlation of the true proportions of each sample (rows) with the generated ones of each (columns).
     overall

@@ -39,13 +39,17 @@ class RepresentationHealth:
     ----------
     effective_rank
         Participation ratio of the eigenvalues of the covariance of the vectors: along how many directions they vary.
-    n_samples, n_features
-        Shape of the vectors; the rank is at most the smaller of ``n_features`` and ``n_samples - 1``.
+    n_samples
+        Number of vectors.
+    n_features
+        Their length; the rank is at most the smaller of ``n_features`` and ``n_samples - 1``.
     share_between
         Share of the variance that is between samples and not between two draws of their cells (intraclass correlation); NaN
         without a second draw.
-    neighbors_kept, neighbors_by_chance
-        Share of the nearest neighbours of a sample that two draws have in common, and its expectation for random vectors.
+    neighbors_kept
+        Share of the nearest neighbours of a sample that two draws have in common.
+    neighbors_by_chance
+        Its expectation for random vectors.
     leakage
         Nuisance -> R2 of a cross-validated ridge regression from the vectors to its logarithm; NaN with fewer than ten samples.
     n_cells

@@ -32,14 +32,26 @@ class ProbeResult:
     predictions
         One row per sample and repeat, predicted by a probe that has not seen its group: ``sample``, ``repeat``, ``fold``, ``group``,
         ``y_true``, ``y_pred`` (for time-to-event: time and risk) and ``score_<class>`` (probability or decision value).
-    label_key, target, probe, representation
-        What was predicted, as which kind of target, by which probe, from what.
+    label_key
+        Column that was predicted.
+    target
+        As which kind of target.
+    probe
+        By which probe.
+    representation
+        From what.
     classes
         Names of the classes (empty for other kinds). With two classes the second is the positive one.
-    n_samples, n_missing, n_groups
-        Samples used; samples left out because their label is missing; groups that the folds keep whole.
-    cv, n_repeats
-        Folds and repeats that were made; fewer than asked where the labels do not allow them.
+    n_samples
+        Samples used.
+    n_missing
+        Samples left out because their label is missing.
+    n_groups
+        Groups that the folds keep whole.
+    cv
+        Folds that were made; fewer than asked where the labels do not allow them.
+    n_repeats
+        Repeats that were made, likewise.
     metric
         Metric of the permutation test.
     p_value
@@ -96,8 +108,10 @@ class ProbeResult:
             are scored together, each draw in one of the repeats; mean is then that of the repeats (see :meth:`repeats`).
         level
             Confidence level.
-        n_resamples, rng
-            Draws of the bootstrap, and their seed.
+        n_resamples
+            Draws of the bootstrap.
+        rng
+            Their seed.
 
         Returns
         -------

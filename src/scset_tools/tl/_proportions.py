@@ -48,10 +48,14 @@ class ProportionResult(ShortRepr):
         side is constant), ``mean_proportion``. Means over repeats.
     folds
         One row per fold: ``repeat``, ``fold``, ``mae`` and ``mae_of_mean`` over samples and types, ``n_train``, ``n_test``.
-    true, predicted
-        Samples x cell types; rows sum to 1. Out of fold, mean over repeats: what ``pl.proportions`` draws.
-    probe, representation
-        What predicted, from what.
+    true
+        What was counted, samples x cell types; rows sum to 1.
+    predicted
+        What was predicted out of fold, mean over repeats: what ``pl.proportions`` draws beside it.
+    probe
+        What predicted.
+    representation
+        From what.
     n_missing
         Samples without proportions, left out.
     """

@@ -180,9 +180,11 @@ def information_retention(
     label_keys
         Columns of ``samples.obs``. Values are classes, also of numbers. Samples without a value, and with a warning those
         of classes with a single sample, are left out for that label.
-    use_rep, obsp_key
-        One or several ``obsm`` keys (``"X"`` for ``samples.X``) and ``obsp`` keys: each gets its rows in the table. With
-        neither, ``samples.X``.
+    use_rep
+        One or several ``obsm`` keys (``"X"`` for ``samples.X``): each gets its rows in the table. With neither this nor ``obsp_key``,
+        ``samples.X``.
+    obsp_key
+        One or several ``obsp`` keys with distances: each gets its rows too.
     metric
         Metric for representations.
     n_neighbors

@@ -110,8 +110,10 @@ def spare(
         Path of a ``benchmark_schema.json``, or its content: ``"relevant"``, ``"technical"`` and ``"contextual"``, each with names of columns of
         ``samples.obs`` (or ``var_names``) and their task: ``"classification"``, ``"regression"`` or ``"ranking"``. Columns that are not there are left
         out with a warning.
-    use_rep, obsp_key
-        One or several ``obsm`` keys (``"X"`` for ``samples.X``) and ``obsp`` keys. Default: the distances that patpy left
+    use_rep
+        One or several ``obsm`` keys (``"X"`` for ``samples.X``).
+    obsp_key
+        One or several ``obsp`` keys. With neither this nor ``use_rep``: the distances that patpy left
         (``uns["sample_representations"]``), else every full matrix of distances in ``obsp``, else ``samples.X``.
     distances
         Further distances, name -> DataFrame with the names of the samples as index and columns, in any order.
@@ -119,8 +121,10 @@ def spare(
         Neighbours that predict; 3 in SPARE.
     groups_key
         Column with the donor.
-    trajectory_key, root
-        Covariate (numbers or ordered categories) that diffusion pseudotime from the sample ``root`` should follow.
+    trajectory_key
+        Covariate (numbers or ordered categories) that diffusion pseudotime should follow.
+    root
+        Sample from which pseudotime is counted.
     replicate_key
         Column whose equal values mark replicates.
     n_permutations

@@ -49,8 +49,10 @@ def subtypes(
         Sample-level AnnData.
     label_keys
         Columns of ``samples.obs`` to compare the clusters with. Samples without a value are left out of the comparison.
-    use_rep, obsp_key
-        Representation (Euclidean distances) or stored distances.
+    use_rep
+        Representation, of which distances are Euclidean.
+    obsp_key
+        Stored distances instead.
     n_clusters
         Number of clusters. Default: the one of 2 to 10 with the largest mean silhouette. Every data set has such a
         number, also one without clusters: look at its silhouette.

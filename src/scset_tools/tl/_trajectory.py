@@ -34,8 +34,10 @@ class TrajectoryResult(ShortRepr):
     ordering
         Position of every sample on the axis (not only of those with the covariate). For ``"pca"`` and ``"diffusion"``, whose
         direction is arbitrary, turned so that it rises with the covariate.
-    covariate_key, method
-        What was compared, and how samples were ordered.
+    covariate_key
+        Column that the order was compared with.
+    method
+        How samples were ordered.
     correlation
         Spearman's rho of ordering and covariate. Never negative for ``"pca"`` and ``"diffusion"``.
     p_value
@@ -82,9 +84,11 @@ def trajectory_correlation(
         Sample-level AnnData.
     covariate_key
         Column of ``samples.obs``: numbers, or an ordered category. Samples without a value take part in the ordering only.
-    use_rep, obsp_key
-        Representation, or stored distances, which are turned into vectors by classical scaling (principal coordinates;
-        negative eigenvalues of distances that are not Euclidean are dropped).
+    use_rep
+        Representation.
+    obsp_key
+        Stored distances instead, which are turned into vectors by classical scaling (principal coordinates; negative eigenvalues of
+        distances that are not Euclidean are dropped).
     method
         ``"pca"``: first principal component. ``"diffusion"``: first non-trivial component of scanpy's diffusion map.
         ``"dpt"``: scanpy's diffusion pseudotime from ``root``.

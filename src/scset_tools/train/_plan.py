@@ -28,8 +28,10 @@ class SampleTrainingPlan(pl.LightningModule):
     module
         A module with ``metrics`` (names), ``loss(batch) -> LossOutput`` (which may have ``weights``, the numbers of samples behind
         metrics that are not of all) and, if it keeps averaged weights, ``after_step``.
-    lr, lr_min
-        Learning rate at the start, and at the end of a cosine schedule.
+    lr
+        Learning rate at the start.
+    lr_min
+        Learning rate at the end of a cosine schedule.
     lr_schedule
         ``"constant"``, ``"cosine"`` (from ``lr`` to ``lr_min`` over the run) or ``"plateau"`` (lowered whenever
         a metric stops improving).

@@ -27,23 +27,34 @@ class Attributions:
     ----------
     values
         Contribution of each feature, (samples, classes, features), float32.
-    samples, classes, feature_names
-        Names of its three sides. A head without classes has one score, under the name of its column.
+    samples
+        Names of its first side.
+    classes
+        Names of its second side. A head without classes has one score, under the name of its column.
+    feature_names
+        Names of its third side.
     cells
         Contribution of each cell, summed over features, (cells, classes); NaN for a cell that was not drawn. For
         ``method="attention"`` its weight.
-    scores, baseline_scores
-        Scores of the samples and of the baseline, (samples, classes).
+    scores
+        Scores of the samples, (samples, classes).
+    baseline_scores
+        Scores of the baseline, (samples, classes).
     completeness_error
         How far the contributions of a sample are from adding up, relative to the difference of its scores, or to a tenth of a
         unit where that is more, (samples, classes). NaN for ``method="attention"``, which does not add up.
     labels
         Label of each sample: name of its class, or number; missing where there is none.
     label_key, kind, reference, head, method, baseline
-        What was explained and how: see ``get_attributions``.
-    group_names, group_values, group_cells, group_sizes
-        Groups of cells, and for each group of each sample the contribution of each feature (samples, groups, classes, features), the
-        contribution of its cells (samples, groups, classes), and their number (samples, groups). Without ``groupby`` no groups.
+        As for ``get_attributions``: what was explained and how.
+    group_names
+        Groups of cells; none without ``groupby``.
+    group_values
+        Contribution of each feature in each group of each sample, (samples, groups, classes, features).
+    group_cells
+        Contribution of the cells of each group of each sample, (samples, groups, classes).
+    group_sizes
+        Number of these cells, (samples, groups).
     group_sums
         Where ``group_values`` would take more than 2 GiB it is None, and this holds what is made of it: ``"contrast"`` and ``"mean"``, each
         (groups, classes, features), float64, summed sample by sample as they were found. Otherwise None.

@@ -85,8 +85,10 @@ class FeatureSpace:
 
         Parameters
         ----------
-        n_features, n_scores
-            Number of features of a cell, and of scores.
+        n_features
+            Number of features of a cell.
+        n_scores
+            Number of scores.
         """
         return max(1, min(MAX_CELLS, MAX_VALUES // max(1, n_features * n_scores)))
 

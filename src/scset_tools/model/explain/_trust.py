@@ -121,8 +121,14 @@ def trust_attributions(
         paired design asks. Default: among all samples.
     by
         How features are scored: see :meth:`scset_tools.model.Attributions.rank_features`.
-    setup, build, train, attribute
-        Further arguments of ``setup_anndata``, of the constructor, of ``train`` and of ``get_attributions``.
+    setup
+        Further arguments of ``setup_anndata``.
+    build
+        Further arguments of the constructor.
+    train
+        Further arguments of ``train``.
+    attribute
+        Further arguments of ``get_attributions``.
     finetune
         Further arguments of ``finetune`` (``{"mode": "end_to_end"}``): then its head is explained. Default: a linear probe, or the
         head of a model that ``train`` teaches labels.

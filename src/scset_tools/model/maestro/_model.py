@@ -77,15 +77,19 @@ class MAESTRO(TakesCovariates):
         ``"sab"``: decoded cells attend to each other (the paper; quadratic). ``"isab"``: through inducing points (linear).
     reconstruct
         Whether the loss compares the ``"masked"`` cells (as the reference code does) or ``"all"`` cells of the crop.
-    reconstruction_weight, distillation_weight
-        Weights of the two losses (1 and 1 in the paper). 0 leaves a loss out, with the parts that serve it alone.
+    reconstruction_weight
+        Weight of the reconstruction of hidden cells (1 in the paper). 0 leaves it out, with its decoder.
+    distillation_weight
+        Weight of the agreement with the teacher (1 in the paper). 0 leaves it out, with the teacher.
     distillation
         ``"relational"``: samples lie to each other as they do for the teacher (:class:`~scset_tools.nn.loss.RelationalLoss`), which
         cannot collapse. ``"prototypes"``: the projected vectors agree, softmax by softmax (the paper).
     n_prototypes
         Width of the projected outputs that student and teacher agree on, for ``"prototypes"``.
-    student_temperature, teacher_temperature
-        Temperatures of the two distributions, for ``"prototypes"``.
+    student_temperature
+        Temperature of the student's distribution, for ``"prototypes"``.
+    teacher_temperature
+        Temperature of the teacher's distribution, for ``"prototypes"``.
     center_momentum
         Momentum of the centre of the teacher's outputs, for ``"prototypes"``.
     ema_decay

@@ -55,8 +55,10 @@ class SelfGuidedMAE(PublishedModel):
     mask_candidates
         Among which genes the mask chooses: ``"expressed"`` ones, with other genes hidden evenly, or ``"all"``, as in the paper: the
         latents attend to the whole vector of genes, zeros included, and it is for the mask to find the expressed ones.
-    mask_rate, zero_mask_rate
-        Shares of the expressed and of the unexpressed genes that are hidden; with ``mask_candidates="all"`` their sum counts.
+    mask_rate
+        Share of the expressed genes that are hidden.
+    zero_mask_rate
+        Share of the unexpressed genes that are hidden; with ``mask_candidates="all"`` the sum of the two counts.
     n_hidden
         Width of the encoder.
     n_layers
@@ -65,17 +67,29 @@ class SelfGuidedMAE(PublishedModel):
         Number of its attention heads.
     n_ff
         Inner width of its feed-forward layers. Default: ``2 * n_hidden``.
-    n_bins, bin_alpha
-        Bins of the value embedding, and weight of its direct path.
-    n_latents, n_latent_hidden, n_latent_heads
-        Number of latents, their width and heads. ``n_latents=0`` leaves them out, with ``masking="random"``.
+    n_bins
+        Bins of the value embedding.
+    bin_alpha
+        Weight of its direct path.
+    n_latents
+        Number of latents. 0 leaves them out, with ``masking="random"``.
+    n_latent_hidden
+        Width of the latents.
+    n_latent_heads
+        Attention heads of the latents.
     importance_spread
         Relative standard deviation of the importance over genes before training, by which guided masks begin to differ from
         random ones. How sharp the attention is is learned from there.
     attention_weight
         Weight of the penalty on latents that attend to the same genes (lambda_attn).
-    n_decoder_hidden, n_decoder_layers, n_decoder_heads, dim_decoder_head
-        Decoder: width, blocks, heads, width of a head (default: ``n_decoder_hidden / n_decoder_heads``).
+    n_decoder_hidden
+        Width of the decoder.
+    n_decoder_layers
+        Blocks of the decoder.
+    n_decoder_heads
+        Attention heads of the decoder.
+    dim_decoder_head
+        Width of one of them. Default: ``n_decoder_hidden / n_decoder_heads``.
     n_decoder_features
         Random features of the decoder's attention; None for the ``elu(x) + 1`` kernel, whose cost with one block grows with the
         expressed genes alone.
