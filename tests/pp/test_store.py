@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import shutil
+import subprocess
+import sys
 
 import anndata as ad
 import h5py
@@ -14,7 +16,9 @@ import zarr
 from scipy import sparse
 
 import scset_tools as sst
+from scset_tools import _lock
 from scset_tools.data import _features, _known
+from scset_tools.data._rows import RowReader
 from scset_tools.pp import _store_run, _store_writer
 
 pytestmark = pytest.mark.platform
@@ -400,3 +404,124 @@ def test_columns_in_a_file_are_refused_where_they_are_large(tmp_path, monkeypatc
 def test_names_of_files_are_told_what_opens_them(given, words):
     with pytest.raises(TypeError, match=words):
         sst.ScSet.setup_anndata(given, sample_key="sample")
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from scset_tools._lock import held
+with held(Path(sys.argv[1]), str, is_removed=True):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time_writes_a_store(tmp_path):
+    pytest.importorskip("fcntl")
+    path, lock = tmp_path / "cohort.zarr", tmp_path / ".cohort.zarr.lock"
+    command = [sys.executable, "-c", HOLD, str(lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        message = (
+            rf"cohort.zarr is being written by process {other.pid} on .*\. Wait for it to end, or take another name"
+        )
+        with pytest.raises(RuntimeError, match=message):
+            sst.pp.write_store(cells(0, ["s0"]), path, sample_key="sample", progress=False)
+        other.kill()
+        other.wait()
+    assert lock.exists()  # of a process that was killed: it holds nothing
+    sst.pp.write_store(cells(0, ["s0"]), path, sample_key="sample", progress=False)
+    assert [found.name for found in tmp_path.iterdir()] == ["cohort.zarr"]
+
+
+def test_a_lock_that_was_removed_while_it_was_opened_is_taken_anew(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    path, locked = tmp_path / "lock", fcntl.lockf
+
+    def late(file, how):
+        monkeypatch.undo()
+        path.unlink()  # by the process that held it, between the two calls
+        locked(file, how)
+
+    monkeypatch.setattr(_lock.fcntl, "lockf", late)
+    with _lock.held(path, str, is_removed=True):
+        assert path.read_text().startswith("process ")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("made", ["permuted", "some", "joined", "dask", "dask permuted", "other cells"])
+def test_what_is_made_of_a_store_is_not_taken_for_it(tmp_path, made):
+    """Its values are read, in their own order, and not what the store says of its cells."""
+    import dask.array
+
+    store = sst.pp.read_store(
+        sst.pp.write_store(cells(0, ["s1", "s0", "s2"]), tmp_path / "c.zarr", sample_key="sample", progress=False)
+    )
+    memory = store.to_memory()
+    order = np.random.default_rng(0).permutation(store.n_obs)
+    if made == "permuted":
+        found, want = store[order].copy(), memory[order].copy()
+    elif made == "some":
+        found, want = store[5:40].copy(), memory[5:40].copy()
+    elif made == "joined":
+        found, want = (ad.concat([x[order[:30]].copy(), x[order[30:]].copy()]) for x in (store, memory))
+    elif made.startswith("dask"):
+        rows = order if made == "dask permuted" else np.arange(len(order))
+        want = memory[rows].copy()
+        found = want.copy()
+        found.X = dask.array.from_array(dense(memory.X), chunks=(16, 12))[rows]
+    else:  # the values of the file, of which someone says that they are of other samples
+        found, want = store, memory
+        for x in (found, want):
+            x.obs["sample"] = np.asarray(x.obs["sample"].astype(str))[order]
+    if made != "other cells":
+        assert not _known.known_of(found.X)
+    for x in (found, want):
+        x.obs["sample"] = x.obs["sample"].astype(str).astype("category")
+    means = [sst.profiles.mean(x, sample_key="sample").to_df() for x in (found, want)]
+    pd.testing.assert_frame_equal(*means)
+    vectors = []
+    for x in (found, want):
+        sst.MAESTRO.setup_anndata(x, "sample")
+        build = {"n_hidden": 8, "n_latent": 4, "n_inducing": 2, "n_heads": 2, "n_cells": 10}
+        model = sst.MAESTRO(x, random_state=0, **build)
+        model.is_trained_ = True
+        vectors.append(model.get_sample_representation())
+    pd.testing.assert_frame_equal(*vectors, rtol=1e-4, atol=1e-5)
+
+
+def test_a_store_that_was_moved_while_it_was_open_is_told(tmp_path):
+    """Not read as zeros, which is what zarr makes of a piece without a file."""
+    path = sst.pp.write_store(cells(0, ["s0", "s1"]), tmp_path / "c.zarr", sample_key="sample", progress=False)
+    store = sst.pp.read_store(path)
+    reader = RowReader(store.X)
+    reader(np.arange(3))
+    sst.MAESTRO.setup_anndata(store, "sample")
+    model = sst.MAESTRO(store, n_hidden=8, n_latent=4, n_inducing=2, n_heads=2, n_cells=10)
+    model.is_trained_ = True
+    path.rename(tmp_path / "elsewhere.zarr")
+    message = "c.zarr is no longer there: it was moved, renamed or removed while it was open"
+    for read in (
+        lambda: reader(np.arange(3)),
+        lambda: list(reader.chunks()),
+        lambda: sst.profiles.mean(store, sample_key="sample"),
+        lambda: sst.MAESTRO.setup_anndata(store, "sample"),
+        model.get_sample_representation,
+    ):
+        with pytest.raises(FileNotFoundError, match=message):
+            read()
+
+
+@pytest.mark.parametrize("kind", ["memory", "store", "h5ad"])
+def test_a_view_is_told_what_to_do_with_it(tmp_path, kind):
+    adata = cells(0, ["s0", "s1"])
+    adata.obs["sample"] = ["s0", "s1"] * 30
+    if kind == "store":
+        adata = sst.pp.read_store(sst.pp.write_store(adata, tmp_path / "c.zarr", sample_key="sample", progress=False))
+    elif kind == "h5ad":
+        adata.write_h5ad(tmp_path / "c.h5ad")
+        adata = ad.read_h5ad(tmp_path / "c.h5ad", backed="r")
+    how = "to_memory" if kind == "h5ad" else "copy"
+    with pytest.raises(ValueError, match=rf"is a view: 40 of the cells of another.* adata\.{how}\(\); .*fit\(samples="):
+        sst.MAESTRO.setup_anndata(adata[:40], "sample")
+    sst.MAESTRO.setup_anndata(getattr(adata[:40], how)(), "sample")

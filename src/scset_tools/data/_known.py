@@ -32,6 +32,7 @@ def known_of(source: Any) -> dict[str, Any]:
     folder = getattr(store, "root", None)
     if folder is None or getattr(group, "path", None) != "X":
         return {}
+    require_there(source)
     import zarr
 
     root = zarr.open_group(store, mode="r")
@@ -41,6 +42,27 @@ def known_of(source: Any) -> dict[str, Any]:
     if not _is_as_written(Path(folder) / "X", known.get("fingerprint")):
         return {}
     return {**known, "root": root}
+
+
+def require_there(source: Any) -> None:
+    """Raise if the folder of a zarr array was moved while it was open: zarr reads a piece without a file as zeros.
+
+    Parameters
+    ----------
+    source
+        Array of cells x features.
+
+    Raises
+    ------
+    FileNotFoundError
+        If its folder is no longer there.
+    """
+    source = getattr(source, "picked_from", source)
+    group = getattr(source, "group", source)
+    root = getattr(getattr(group, "store", None), "root", None)
+    if isinstance(root, str | os.PathLike) and not (Path(root) / str(getattr(group, "path", ""))).exists():
+        msg = f"{root} is no longer there: it was moved, renamed or removed while it was open. Put it back, or open it anew where it is now."
+        raise FileNotFoundError(msg)
 
 
 def fingerprint(folder: Path) -> dict[str, str]:

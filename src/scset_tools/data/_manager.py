@@ -55,6 +55,14 @@ class SampleManager(AnnDataManager):
         return {**self.__dict__, "_weak": None, "_strong": self.adata, "beside": None}
 
     def register_fields(self, adata: AnnData, source_registry: dict | None = None, **transfer_kwargs: Any) -> None:
+        if adata.is_view:
+            is_file = adata.isbacked
+            msg = (
+                f"This AnnData is a view: {adata.n_obs:,} of the cells of another, by reference. Set up a copy of its own in memory, "
+                f"adata.{'to_memory()' if is_file else 'copy()'}; or set the whole AnnData up, which may stay in its file, and name the samples to learn "
+                "from: train(external_indexing=[[...]]), or fit(samples=[...]) of a profile."
+            )
+            raise ValueError(msg)
         super().register_fields(adata, source_registry, **transfer_kwargs)
         self._n_cells = adata.n_obs
 

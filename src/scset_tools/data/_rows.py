@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from scset_tools import _checks
-from scset_tools.data._known import known_of
+from scset_tools.data._known import known_of, require_there
 from scset_tools.data._reopen import InFile, located
 from scset_tools.data._stored_rows import StoredRows
 
@@ -133,6 +133,7 @@ class RowReader:
         rows = np.asarray(rows, dtype=np.int64)
         if not self.is_out_of_core:
             return self._finite(convert(self.source[rows]), rows)
+        require_there(self.source)
         if len(rows) == 0:
             return convert(np.zeros((0, self.n_features), dtype=np.float32))
         if hasattr(self.source, "picked_from"):  # which reads rows in any order itself
@@ -193,6 +194,7 @@ class RowReader:
     def _chunks(self, size: int | None, convert: Callable[[Any], Any]) -> Iterator[tuple[int, Any]]:
         size = self.rows_per_chunk(self.n_features) if size is None else size
         for start in range(0, self.n_rows, size):
+            require_there(self.source)
             x = self._from_stored(operator.methodcaller("block", start, start + size))
             yield start, convert(self.source[start : start + size] if x is None else x)
 

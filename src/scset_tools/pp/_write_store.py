@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scset_tools import _checks
+from scset_tools._lock import held
 from scset_tools._numbers import checks_numbers
 from scset_tools._samples import sample_codes
 from scset_tools.pp._store_run import StoreRun
@@ -81,6 +82,8 @@ def write_store(
     ------
     FileExistsError
         If ``path`` is there.
+    RuntimeError
+        If another process writes it now.
     KeyError
         If a source lacks the column or the layer.
     ValueError
@@ -88,13 +91,49 @@ def write_store(
         infinite, a marker is missing in a part of the cells of a sample, or a sample has none.
     """
     path = Path(path)
+    there = f"{path} is there already. Remove it, or take another name."
     if path.exists():
-        msg = f"{path} is there already. Remove it, or take another name."
-        raise FileExistsError(msg)
+        raise FileExistsError(there)
     _checks.require_choice("join", join, ("inner", "outer"))
     _checks.require_choice("same_names", same_names, ("raise", "merge"))
     _checks.require_choice("panel", panel, ("fixed", "open"))
+
+    def complaint(holder: str) -> str:
+        return f"{path} is being written by {holder}. Wait for it to end, or take another name."
+
     opened = open_sources(sources, layer=layer, is_open=panel == "open")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with held(path.with_name(f".{path.name}.lock"), complaint, is_removed=True):
+        if path.exists():  # by now
+            raise FileExistsError(there)
+        return _write(
+            opened,
+            path,
+            sample_key=sample_key,
+            join=join,
+            same_names=same_names,
+            source_key=source_key,
+            max_bytes=max_bytes,
+            settings=f"{join} {layer} {panel}",
+            is_open=panel == "open",
+            progress=progress,
+        )
+
+
+def _write(
+    opened: list[Source],
+    path: Path,
+    *,
+    sample_key: str | Sequence[str],
+    join: str,
+    same_names: str,
+    source_key: str,
+    max_bytes: int,
+    settings: str,
+    is_open: bool,
+    progress: bool,
+) -> Path:
+    """What :func:`write_store` does once nobody else writes the same path."""
     obs, key, origin, row = _cells(opened, sample_key, source_key=source_key, same_names=same_names)
     features = _features(opened, join)
     codes, names = sample_codes(obs[key], key)
@@ -110,8 +149,8 @@ def write_store(
         codes=codes[order].astype(np.int32),
         samples=names,
         max_bytes=max_bytes,
-        settings=f"{key} {join} {layer} {panel}",
-        is_open=panel == "open",
+        settings=f"{key} {settings}",
+        is_open=is_open,
     )
     run.begin(obs.iloc[order])
     del obs, origin, row, codes, order  # as large as the cohort has cells

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from scset_tools import _checks
+from scset_tools._lock import held
 from scset_tools._whole import unwritable
-
-fcntl: Any = None
-with suppress(ImportError):  # Windows: no lock
-    import fcntl
 
 SHOWN = 3
 """How many differences a message lists."""
@@ -64,28 +60,14 @@ def alone_in(folder: Path) -> Iterator[None]:
     RuntimeError
         If another process holds it.
     """
-    if fcntl is None:
-        yield
-        return
-    path = folder / ".lock"
-    with path.open("a+") as file:
-        try:
-            # not flock: a forked worker would hold it too, and outlive a killed run by some seconds
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                msg = (
-                    f"{folder} is in use: {holder} trains there now. Give this run a folder of its own (checkpoint_dir), or "
-                    "wait for the other to end."
-                )
-                raise RuntimeError(msg) from None
-            yield  # a file system without locks
-            return
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+
+    def complaint(holder: str) -> str:
+        return (
+            f"{folder} is in use: {holder} trains there now. Give this run a folder of its own (checkpoint_dir), or "
+            "wait for the other to end."
+        )
+
+    with held(folder / ".lock", complaint):
         yield
 
 
