@@ -1,6 +1,6 @@
 """Many small samples: processor seconds and memory of training, embedding, profiles and a probe, by the number of samples.
 
-    python benchmarks/many_samples.py [--samples 5000 20000] [--cells 20] [--features 30] [--epochs 1]
+    python benchmarks/many_samples.py [--samples 5000 20000] [--cells 20] [--features 30] [--epochs 1]   # 0: no training
 
 Each line is a process of its own, with MAESTRO at small sizes. Linear is a ratio per sample of 1 between the numbers.
 """
@@ -16,9 +16,9 @@ import time
 import warnings
 
 import numpy as np
-from _timing import hardware_line
+from _timing import hardware_line, peak_above_now
 
-STEPS = ("set-up", "training", "embedding", "mean profile", "k-means profile", "probe")
+STEPS = ("set-up", "training", "embedding", "mean profile", "k-means profile", "probe", "probe by neighbours", "health")
 
 
 def measure(n_samples: int, n_cells: int, n_features: int, epochs: int) -> dict[str, float]:
@@ -48,22 +48,22 @@ def measure(n_samples: int, n_cells: int, n_features: int, epochs: int) -> dict[
 
     def timed(name, call):
         start = time.process_time()
-        out = call()
-        taken[name] = time.process_time() - start
+        out, peak = peak_above_now(call)
+        taken[name], taken[f"{name}, MB"] = time.process_time() - start, peak / 2**20
         return out
 
     timed("set-up", lambda: sst.MAESTRO.setup_anndata(adata, sample_key="sample"))
     model = sst.MAESTRO(adata, n_hidden=16, n_latent=8, n_inducing=4, n_cells=n_cells, n_heads=2, random_state=0)
-    timed(
-        "training",
-        lambda: model.train(
-            epochs, batch_size=256, accelerator="cpu", enable_progress_bar=False, watch_health=False, seed=0
-        ),
-    )
+    how = {"batch_size": 256, "accelerator": "cpu", "enable_progress_bar": False, "watch_health": False, "seed": 0}
+    timed("training", lambda: model.train(epochs, **how) if epochs else None)
     samples = timed("embedding", lambda: model.to_sample_adata(batch_size=256))
     timed("mean profile", lambda: sst.profiles.mean(adata, sample_key="sample"))
     timed("k-means profile", lambda: sst.profiles.kmeans_fractions(adata, sample_key="sample", n_clusters=10))
     timed("probe", lambda: sst.tl.probe(samples, label_key="label", n_repeats=1))
+    timed("probe by neighbours", lambda: sst.tl.probe(samples, label_key="label", probe="knn", n_repeats=1))
+    second = samples.copy()
+    second.X = samples.X + rng.normal(scale=0.1, size=samples.shape)
+    timed("health", lambda: sst.tl.representation_health(samples, second=second))
     taken["memory"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     return taken
 
@@ -93,7 +93,10 @@ def main() -> None:
     for step in (*STEPS, "memory"):
         ratio = found[high][step] / high / max(found[low][step] / low, 1e-12)
         unit = "MB" if step == "memory" else "s"
-        cells = " | ".join(f"{found[n][step]:,.1f} {unit}" for n in found)
+        cells = " | ".join(
+            f"{found[n][step]:,.1f} {unit}" + (f", {found[n][f'{step}, MB']:,.0f} MB" if unit == "s" else "")
+            for n in found
+        )
         print(f"| {step}{' over the cells' if step == 'memory' else ''} | {cells} | {ratio:.2f}x |")
 
 

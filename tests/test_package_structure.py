@@ -65,6 +65,7 @@ CORE = (
     "_short_repr",
     "_spread",
     "_whole",
+    "_lock",
     "_unreadable",
     "_backed",
     "_correction",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from scset_tools.tl import representation_health
+from scset_tools.tl import _health, representation_health
 
 
 def table(x, obs=None):
@@ -76,7 +76,9 @@ def test_a_collapse_is_called_one(spread):
     assert str(same) == "Collapsed: the vectors of all 60 samples are the same."
 
 
-def test_neighbours_of_two_draws_against_a_loop(spread):
+@pytest.mark.parametrize("at_once", [2**22, 60 * 7, 1], ids=["all", "seven rows", "a row"])
+def test_neighbours_of_two_draws_against_a_loop(spread, monkeypatch, at_once):
+    monkeypatch.setattr(_health, "DISTANCES_AT_ONCE", at_once)
     second = table(spread + 0.5 * np.random.default_rng(1).normal(size=spread.shape))
     health = representation_health(table(spread), second=second, n_neighbors=4)
     kept = []
