@@ -60,6 +60,7 @@ CORE = (
     "_joined",
     "_joined_parts",
     "_events",
+    "_units",
     "_metrics",
     "_samples",
     "_short_repr",

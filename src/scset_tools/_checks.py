@@ -214,7 +214,9 @@ def arguments_of(*takers: Callable[..., Any] | type) -> list[str]:
     """Names of the keyword arguments of functions and of constructors, whose bases are asked as far as further arguments are handed on."""
     names: dict[str, None] = {}
     for taker in takers:
-        chain = [c.__init__ for c in taker.__mro__ if "__init__" in vars(c)] if inspect.isclass(taker) else [taker]
+        chain = (
+            [vars(c)["__init__"] for c in taker.__mro__ if "__init__" in vars(c)] if inspect.isclass(taker) else [taker]
+        )
         for function in chain:
             parameters = inspect.signature(function).parameters.values()
             names |= dict.fromkeys(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))

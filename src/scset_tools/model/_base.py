@@ -53,10 +53,6 @@ class SampleModelClass(StartedModel):
     """Arguments of ``setup_anndata`` that this model alone has."""
     _forbid_zero_cells = False
     _seeded = staticmethod(seeded)
-    _panels: tuple[str, ...] = ("fixed",)
-    """What ``panel`` of :meth:`setup_anndata` may be."""
-    _why_fixed: str | None = None
-    """Why it may not be open, as a clause."""
     _health_cells = 64
     """Cells of a sample that are embedded to watch its vector in training."""
 
@@ -130,7 +126,12 @@ class SampleModelClass(StartedModel):
             If features are not finite, sample names are missing, a label varies within a sample, there is only one sample,
             or a sample has fewer than ``min_cells`` cells.
         TypeError
-            If given anything but an AnnData.
+            If given anything but an AnnData, or an argument that nobody takes.
+
+        Warns
+        -----
+        UserWarning
+            If each "sample" has the cells of several samples, donors or libraries, by a column of ``adata.obs`` with such a name.
         """
         require_setup_arguments(cls, kwargs)
         own = {name: kwargs.pop(name, None) for name in cls._own_keys}
@@ -151,17 +152,6 @@ class SampleModelClass(StartedModel):
         )
         given = {"sample_key": sample_key, "labels_key": kinds, "event_key": events, **reads, **own}
         cls._register(adata, fields, cls._get_setup_method_args(cls=cls, adata=adata, **given), **kwargs)
-
-    @classmethod
-    def _require_panel(cls, panel: str, use_rep: str | None) -> None:
-        _checks.require_choice("panel", panel, ("fixed", "open"))
-        if panel not in cls._panels:
-            why = "" if cls._why_fixed is None else f": {cls._why_fixed}"
-            msg = f"{cls.__name__} reads a fixed panel{why}; panel='open' is for MAESTRO and ScSet."
-            raise ValueError(msg)
-        if panel == "open" and use_rep is not None:
-            msg = f"panel='open' reads markers by name, from X or a layer, not from obsm (use_rep={use_rep!r})."
-            raise ValueError(msg)
 
     @classmethod
     def _other_fields(cls, sample_key: str) -> tuple[Any, ...]:

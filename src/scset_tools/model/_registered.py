@@ -16,6 +16,7 @@ from scvi.model.base import BaseModelClass
 
 from scset_tools import _checks
 from scset_tools._numbers import check_methods
+from scset_tools._units import warn_of_several_samples_in_one
 from scset_tools.data._dataset import SampleDataset
 from scset_tools.data._feature_fields import CellLayerField
 from scset_tools.data._manager import SampleManager
@@ -39,6 +40,10 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
     """How its dataset reads cells."""
     _layer_field_cls: type[CellLayerField] = CellLayerField
     """How it registers features from ``X`` or a layer."""
+    _panels: tuple[str, ...] = ("fixed",)
+    """What ``panel`` of :meth:`setup_anndata` may be."""
+    _why_fixed: str | None = None
+    """Why it may not be open, as a clause."""
     stopped_after_: list[int] | None = None
     """Epochs done and asked for, of a training that was interrupted."""
 
@@ -141,6 +146,17 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
         require_train_arguments(type(self), {**given, **nested})
 
     @classmethod
+    def _require_panel(cls, panel: str, use_rep: str | None) -> None:
+        _checks.require_choice("panel", panel, ("fixed", "open"))
+        if panel not in cls._panels:
+            why = "" if cls._why_fixed is None else f": {cls._why_fixed}"
+            msg = f"{cls.__name__} reads a fixed panel{why}; panel='open' is for MAESTRO and ScSet."
+            raise ValueError(msg)
+        if panel == "open" and use_rep is not None:
+            msg = f"panel='open' reads markers by name, from X or a layer, not from obsm (use_rep={use_rep!r})."
+            raise ValueError(msg)
+
+    @classmethod
     def _register(cls, adata: AnnData, fields: list, setup_method_args: dict[str, Any], **kwargs: Any) -> None:
         """Register fields; the manager keeps what it found, and ``Model(adata)`` finds the manager."""
         known = cls._setup_adata_manager_store.get(adata.uns.get(_SCVI_UUID_KEY))
@@ -148,6 +164,8 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
             _assign_adata_uuid(adata, overwrite=True)  # a copy is another object: the set-up of the first one stays
         manager = SampleManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
+        if "source_registry" not in kwargs:
+            warn_of_several_samples_in_one(adata.obs, setup_method_args["setup_args"]["sample_key"])
         manager.warn_if_unsorted()
         cls.register_manager(manager)
         weakref.finalize(adata, _forget, cls._setup_adata_manager_store, manager.adata_uuid)
