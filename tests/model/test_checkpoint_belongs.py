@@ -311,3 +311,91 @@ sst.MAESTRO(adata, n_hidden=8, n_latent=4, n_inducing=2, n_layers=1, n_heads=2).
 def test_a_device_without_float64_is_refused_before_anything_is_read():
     with pytest.raises(ValueError, match=r"accelerator='mps' is not supported: .* Use 'cpu'"):
         maestro().train(**{**FIT, "accelerator": "mps"})
+
+
+# ---- what a run starts from
+
+
+def _copy(folder, to):
+    return shutil.copytree(folder, to / "run")
+
+
+def test_a_trained_model_does_not_take_up_the_run_of_an_untrained_one(run, tmp_path):
+    """Its weights would be gone, and nobody would be told."""
+    folder, model = _copy(run[0], tmp_path), maestro()
+    model.train(**FIT)
+    before = {k: v.clone() for k, v in model.module.state_dict().items()}
+    with pytest.raises(ValueError, match=r"weights at the start \('random weights' then, 'trained weights \w+' now"):
+        model.train(**{**FIT, "max_epochs": 3}, checkpoint_dir=folder)
+    assert all(torch.equal(v, before[k]) for k, v in model.module.state_dict().items())
+
+
+def test_an_untrained_model_does_not_take_up_the_run_of_a_trained_one(tmp_path):
+    model = maestro()
+    model.train(**FIT)
+    model.train(**FIT, checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"weights at the start \('trained weights \w+' then, 'random weights' now"):
+        maestro().train(**FIT, checkpoint_dir=tmp_path)
+
+
+def test_a_model_that_was_trained_elsewhere_since_does_not_go_back(run, tmp_path):
+    folder, model = _copy(run[0], tmp_path), maestro()
+    model.train(**{**FIT, "max_epochs": 3}, checkpoint_dir=folder)
+    model.train(**FIT)
+    with pytest.raises(ValueError, match="weights at the start"):
+        model.train(**{**FIT, "max_epochs": 4}, checkpoint_dir=folder)
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_a_model_goes_on_with_its_own_run(run, is_saved, tmp_path):
+    """After its end, for more epochs, and after an interruption; the same object, or saved and loaded."""
+    folder, model = tmp_path / "run", maestro()
+    fit = {**FIT, "plan_kwargs": {"lr_schedule": "constant"}}  # one that does not depend on the number of epochs
+
+    def again(model):
+        if not is_saved:
+            return model
+        model.save(tmp_path / "model", overwrite=True)
+        return sst.MAESTRO.load(tmp_path / "model", adata=make_cohort())
+
+    model.train(**fit, checkpoint_dir=folder)
+    model = again(model)
+    with pytest.raises(RuntimeError, match="no power"):
+        model.train(**{**fit, "max_epochs": 4}, checkpoint_dir=folder, callbacks=[Interrupt(RuntimeError("no power"))])
+    model = again(model)
+    model.train(**{**fit, "max_epochs": 4}, checkpoint_dir=folder)
+    once = maestro()
+    once.train(**{**fit, "max_epochs": 4})
+    for (name, a), b in zip(once.module.state_dict().items(), model.module.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_second_training_goes_on_in_another_process(tmp_path):
+    """It starts from trained weights, which a model that was saved before has as well."""
+    model = maestro()
+    model.train(**FIT)
+    model.save(tmp_path / "model")
+    with pytest.raises(RuntimeError, match="no power"):
+        model.train(
+            **{**FIT, "max_epochs": 4}, checkpoint_dir=tmp_path, callbacks=[Interrupt(RuntimeError("no power"))]
+        )
+    loaded = sst.MAESTRO.load(tmp_path / "model", adata=make_cohort())
+    loaded.train(**{**FIT, "max_epochs": 4}, checkpoint_dir=tmp_path)
+    assert len(loaded.history["loss_train"]) == 2 + 4
+
+
+def test_a_run_from_pretrained_weights_belongs_to_these(run, tmp_path):
+    def start(source):
+        adata = make_cohort()
+        sst.MAESTRO.setup_anndata(adata, "sample", labels_key="condition")
+        return sst.MAESTRO.from_pretrained(adata, source)
+
+    source, other = run[1], maestro(random_state=1)
+    other.train(**FIT)
+    with pytest.raises(RuntimeError, match="no power"):
+        start(source).train(
+            **{**FIT, "max_epochs": 4}, checkpoint_dir=tmp_path, callbacks=[Interrupt(RuntimeError("no power"))]
+        )
+    with pytest.raises(ValueError, match=r"weights at the start \('pretrained weights"):
+        start(other).train(**{**FIT, "max_epochs": 4}, checkpoint_dir=tmp_path)
+    start(source).train(**{**FIT, "max_epochs": 4}, checkpoint_dir=tmp_path)

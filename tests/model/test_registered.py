@@ -17,6 +17,8 @@ import scset_tools as sst
 
 pytestmark = [pytest.mark.platform, pytest.mark.filterwarnings("ignore:.*is not trained")]
 KINDS = pytest.mark.parametrize("kind", MODELS)
+WHOLE_STUDIES = pytest.mark.filterwarnings("ignore:Each of the . values of adata.obs..study..")
+"""Another set-up of the same cells, whose samples are studies on purpose."""
 
 
 def build(kind, adata, *, sample_key="sample", labels_key="condition", **setup):
@@ -52,6 +54,7 @@ def test_cells_that_were_never_set_up_are_embedded_without_a_word(kind, caplog):
 
 
 @KINDS
+@WHOLE_STUDIES
 def test_another_set_up_in_between_does_not_matter(kind):
     alone = fit(kind, make_cohort()).get_sample_representation()
     adata = make_cohort()
@@ -88,6 +91,7 @@ def test_labels_are_those_of_the_model_and_not_of_the_last_set_up():
     assert set(second.predict()["half"]) <= {"F", "M"}
 
 
+@WHOLE_STUDIES
 def test_a_copy_is_set_up_by_itself_and_the_first_set_up_stays():
     adata = make_cohort()
     sst.MAESTRO.setup_anndata(adata, "sample")
@@ -98,6 +102,7 @@ def test_a_copy_is_set_up_by_itself_and_the_first_set_up_stays():
     assert sst.MAESTRO(copy, **arguments).sample_names == ["study0", "study1", "study2"]
 
 
+@WHOLE_STUDIES
 def test_embedding_leaves_the_set_up_of_the_embedded_cells_alone(tmp_path):
     model, query = fit("maestro", make_cohort()), make_cohort(4, prefix="q")
     model.save(tmp_path / "m")

@@ -136,6 +136,21 @@ def test_an_argument_that_nobody_takes_is_named_before_any_work(made, case):
     assert all(torch.equal(v, before[k]) for k, v in made.module.state_dict().items())
 
 
+def test_an_override_that_hands_everything_on_takes_what_the_model_takes(made):
+    class Mine(type(made)):
+        def train(self, *args, **kwargs):
+            super().train(*args, **kwargs)
+
+        @classmethod
+        def setup_anndata(cls, adata, *args, **kwargs):
+            super().setup_anndata(adata, *args, **kwargs)
+
+    setup, train = {"batch_key": "batch"}, {"max_epochs": 1, "plan_kwargs": {"lr": 1e-3}}
+    assert sst.model.ModelProfile(Mine, sample_key="sample", setup=setup, train=train).train == train
+    with pytest.raises(TypeError, match="'labels_key'"):
+        Mine.setup_anndata(made.adata, "sample", label_key="condition")
+
+
 def test_what_is_handed_on_is_taken(made):
     """Arguments of each of those that are handed some: the trainer of scvi-tools, Lightning's, the plan, the loader."""
     made_again = type(made)(made.adata, **MODELS[type(made).__name__.lower()][1])

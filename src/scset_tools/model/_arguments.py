@@ -32,10 +32,10 @@ def require_setup_arguments(cls: Any, given: Mapping[str, Any], *, method: str =
     """
     carried = given.get("source_registry") or {}
     # a model of another version may have registered more
-    known = {*arguments_of(cls.setup_anndata), *TRANSFERRED, *carried.get("setup_args", ())}
+    known = {*_of_method(cls, "setup_anndata"), *TRANSFERRED, *carried.get("setup_args", ())}
     if given.keys() - known:
-        elsewhere = {_constructor(cls): arguments_of(cls), f"{cls.__name__}.train": arguments_of(cls.train)}
-        known_first = [*arguments_of(cls.setup_anndata), *TRANSFERRED]
+        elsewhere = {_constructor(cls): arguments_of(cls), f"{cls.__name__}.train": _of_method(cls, "train")}
+        known_first = [*_of_method(cls, "setup_anndata"), *TRANSFERRED]
         require_known_arguments(given, known_first, of=f"{cls.__name__}.{method}", elsewhere=elsewhere)
 
 
@@ -69,11 +69,11 @@ def require_train_arguments(
     of_plan = arguments_of(plan or cls._training_plan_cls)
     of_splitter = [*arguments_of(splitter or cls._data_splitter_cls, make_loader, DataLoader)]
     places = {
-        of: arguments_of(getattr(cls, method)),
+        of: _of_method(cls, method),
         "plan_kwargs={...}": of_plan,
         "datasplitter_kwargs={...}": [n for n in of_splitter if n not in OF_LOADER],
     }
-    others = {_constructor(cls): arguments_of(cls), f"{cls.__name__}.setup_anndata": arguments_of(cls.setup_anndata)}
+    others = {_constructor(cls): arguments_of(cls), f"{cls.__name__}.setup_anndata": _of_method(cls, "setup_anndata")}
     for name in ("plan_kwargs", "datasplitter_kwargs"):
         nested = given.get(name) or {}
         elsewhere = {place: names for place, names in {**places, **others}.items() if not place.startswith(name)}
@@ -103,7 +103,7 @@ def require_profile_arguments(
         Ways to learn a label, by name, each with the arguments of ``finetune``, and ``n_labels``.
     """
     require_setup_arguments(cls, setup or {})
-    elsewhere = {"setup={...}": arguments_of(cls.setup_anndata), "train={...}": arguments_of(cls.train)}
+    elsewhere = {"setup={...}": _of_method(cls, "setup_anndata"), "train={...}": _of_method(cls, "train")}
     require_known_arguments(build or {}, arguments_of(cls), of=_constructor(cls), elsewhere=elsewhere)
     require_train_arguments(cls, train or {})
     for way in (finetune or {}).values():
@@ -112,3 +112,9 @@ def require_profile_arguments(
 
 def _constructor(cls: Any) -> str:
     return f"{cls.__name__}(adata, ...)"
+
+
+def _of_method(cls: Any, name: str) -> list[str]:
+    """Arguments of a method and of those that it overrides: an override may hand on whatever it is given."""
+    found = [vars(c)[name] for c in cls.__mro__ if name in vars(c)]
+    return arguments_of(*(getattr(method, "__func__", method) for method in found))

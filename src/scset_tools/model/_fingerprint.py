@@ -15,6 +15,7 @@ from scset_tools.data._index import SampleIndex
 N_CELLS, N_VALUES = 4096, 2**21
 """Most cells, and most values of theirs, that are compared; the check of all would read the whole file."""
 
+START = "weights at the start"
 FREE = (
     "pin_memory",
     "num_workers",
@@ -68,6 +69,28 @@ def fingerprint(model: Any, splitter: Any, *, arguments: Mapping[str, Any], abou
         "frozen parts": list(model.module.frozen),
         **{aspect: plain(value) for aspect, value in about.items()},
     }
+
+
+def start_of(model: Any, run: str | None) -> tuple[str, str]:
+    """What the weights of a run start from, as a checkpoint must agree in it, and the name of the run that starts there.
+
+    Random weights without a seed are others in each process, and weights that a run left behind are no longer its first ones: the model
+    remembers the run that it is of.
+
+    Parameters
+    ----------
+    model
+        The model that is about to be trained.
+    run
+        Name of the interrupted run, if there is one.
+    """
+    now = digest(*(weight.detach().double().cpu() for weight in model.module.parameters()))
+    if model.run_ is not None and model.run_["name"] == run:
+        return model.run_["start"], model.run_["name"]
+    if model.start_ is not None:
+        return model.start_, now
+    is_random = not model.is_trained_ and model.stopped_after_ is None
+    return ("random weights" if is_random else f"trained weights {now}"), now
 
 
 def digest(*arrays: Any) -> str:

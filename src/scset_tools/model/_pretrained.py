@@ -16,6 +16,7 @@ from scset_tools import _checks
 from scset_tools._modalities import is_mudata, modality_of
 from scset_tools._samples import as_text
 from scset_tools.data._panel import IS_PAIRED, MODALITY, PanelReader, match_markers
+from scset_tools.model._fingerprint import digest
 from scset_tools.model._moments import batch_moments
 from scset_tools.model._setup_mudata import registered_modality
 from scset_tools.model._tokens import CELLS_OF_TOKENS, fit_tokens
@@ -175,6 +176,8 @@ def start_from(cls: Any, adata: Any, source: Any, *, new_markers: str, kinds: st
     _take_weights(model, source, moments)
     model._take_heads(source)
     model.is_trained_, model.history_ = True, None
+    # what is new beside them may be random, and other in each process
+    model.start_ = f"pretrained weights {digest(*(w.detach().double().cpu() for w in source.module.parameters()))}"
     if kinds == "refit" and tokens is not None:
         dataset = model._dataset_cls(model.adata_manager, n_cells=CELLS_OF_TOKENS, seed=settings.seed or 0)
         read = getattr(model.module, "read", model.module.standardize)

@@ -46,6 +46,10 @@ class RegisteredModel(MuDataSetup, BaseModelClass):
     """Why it may not be open, as a clause."""
     stopped_after_: list[int] | None = None
     """Epochs done and asked for, of a training that was interrupted."""
+    start_: str | None = None
+    """What weights come from that were taken over and not trained since."""
+    run_: dict[str, str] | None = None
+    """Name and start of the last training, if it wrote checkpoints: these may be gone on with."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -14,7 +14,7 @@ import torch
 from scvi.train import SaveCheckpoint
 from scvi.train._callbacks import LoudEarlyStopping  # not exported
 
-from scset_tools.model._fingerprint import fingerprint
+from scset_tools.model._fingerprint import START, fingerprint, start_of
 from scset_tools.model._health import MIN_SAMPLES, TwoDraws
 from scset_tools.model._runner import SampleTrainRunner
 from scset_tools.train import ExpectedTime, ResumeCheckpoint, SaveBestModel, StopAtPlateau, WatchHealth
@@ -99,7 +99,9 @@ def run_training(
             **plan_kwargs,
             **{k: trainer_kwargs[k] for k in OF_STEPS if k in trainer_kwargs},
         }
-        resume.fingerprint = fingerprint(model, splitter, arguments=of_training, about=about)
+        start, run = start_of(model, None if state is None else state.get("run"))
+        resume.fingerprint = fingerprint(model, splitter, arguments=of_training, about={**about, START: start})
+        resume.run = run if state is None else state.get("run", run)
     if resume is not None and state is not None:
         resume.require_same_run(state)
         resume.require_epochs_left(state, max_epochs)
@@ -114,6 +116,7 @@ def run_training(
         runner = SampleTrainRunner(
             model, training_plan=plan, data_splitter=splitter, max_epochs=max_epochs, **trainer_kwargs
         )
+    model.start_, model.run_ = None, None if resume is None else {"start": start, "name": resume.run}
     if resume is not None:
         # after all others, and unknown to scvi's trainer, which would add its own
         runner.trainer.callbacks.append(resume)

@@ -113,6 +113,8 @@ class ResumeCheckpoint(Checkpoint):
 
     fingerprint: Mapping[str, Any] = MappingProxyType({})
     """What the run is of, in plain types, by aspect; written to the file."""
+    run: str = ""
+    """Name of the run, by which a model knows it again; written to the file."""
 
     def __init__(self, directory: str | os.PathLike, *, every_n_epochs: int = 1) -> None:
         self.path = Path(directory) / "last.ckpt"
@@ -206,7 +208,7 @@ class ResumeCheckpoint(Checkpoint):
                     column["index"].append(int(trainer.current_epoch))
                     column["values"].append(float(value))
         checkpoint["history"], checkpoint["should_stop"] = history, bool(trainer.should_stop)
-        checkpoint["fingerprint"] = dict(self.fingerprint)
+        checkpoint["fingerprint"], checkpoint["run"] = dict(self.fingerprint), self.run
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         """Put the history of the interrupted run back into the logger."""

@@ -64,7 +64,7 @@ class Trained:
         self._of, self.module, self.adata_manager = model, module, manager
         self._data_splitter_cls, self._training_plan_cls = splitter, TwoRatePlan
         self.history_: Any = None
-        self.is_trained_, self.stopped_after_ = False, None
+        self.is_trained_, self.stopped_after_, self.start_, self.run_ = False, None, None, None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._of, name)
