@@ -115,8 +115,13 @@ def test_a_mudata_of_samples(kind, how, fitted, tmp_path):
     assert found["adt"].n_obs == found["rna"].n_obs == 7
     assert found["joint"].n_obs == 8
     assert found.obs["condition"].tolist() == ["control", "case"] * 4
+    for name in ("rna", "adt"):
+        pd.testing.assert_frame_equal(found[name].obs, found["joint"].obs.loc[found[name].obs_names])
+    assert list(found.obs.columns) == list(found["joint"].obs.columns)
     found.write_h5mu(tmp_path / "s.h5mu")
-    np.testing.assert_allclose(md.read_h5mu(tmp_path / "s.h5mu")["rna"].X, found["rna"].X)
+    read = md.read_h5mu(tmp_path / "s.h5mu")
+    np.testing.assert_allclose(read["rna"].X, found["rna"].X)
+    assert read["rna"].obs["condition"].tolist() == found["rna"].obs["condition"].tolist()
 
 
 def test_order_of_cells_and_features_batch_mates_and_pieces_do_not_matter(kind, how, fitted, monkeypatch):

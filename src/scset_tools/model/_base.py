@@ -379,7 +379,7 @@ class SampleModelClass(StartedModel):
         Returns
         -------
         MuData with the modalities ``"joint"``, the result of :meth:`to_sample_adata`, and one for each modality of the model, with the samples that
-        have it. ``obs`` is that of ``"joint"``.
+        have it. ``obs`` is that of ``"joint"``, and each modality has that of its samples.
 
         Raises
         ------

@@ -218,7 +218,7 @@ def sample_mudata(samples: AnnData, name: str) -> MuData:
     for modality, x in by.items():
         has = np.isfinite(x).all(axis=1)
         var = pd.DataFrame(index=[f"{modality}:{v}" for v in samples.var_names])
-        parts[modality] = AnnData(x[has], obs=pd.DataFrame(index=samples.obs_names[has]), var=var)
+        parts[modality] = AnnData(x[has], obs=samples.obs[has].copy(), var=var)  # read alone, it has its labels
     out = mudata.MuData(parts)
     out.obs = samples.obs.loc[out.obs_names].copy()
     return out
