@@ -45,6 +45,8 @@ REAL = {
 }
 NAMES = [*REAL, "cytometry"]
 BASELINES = {"mean": None, "k-means-20 fractions": 20}
+ORDER = [*BASELINES, *(label for model in MODELS for label in (model, f"{model}, untrained"))]
+"""Of the rows of a table."""
 MIN_CELLS = 8
 """Samples with fewer cells are left out of the IPF cohort, where some have one."""
 
@@ -281,7 +283,7 @@ def table_text(rows: pd.DataFrame) -> str:
         ratio, out = float((part["n_test"] / part["n_train"]).mean()), {}
         n_samples = float((part["n_test"] + part["n_train"]).iloc[0])
         by_fold = part.set_index(["seed", "fold"])
-        for label, own in by_fold.groupby("representation", sort=False):
+        for label, own in sorted(by_fold.groupby("representation"), key=lambda item: ORDER.index(item[0])):
             row = {
                 "weighted F1": with_interval(own["f1_weighted"], ratio, n_samples),
                 "AUROC": with_interval(own["auroc"].dropna(), ratio, n_samples) if own["auroc"].notna().any() else "-",
