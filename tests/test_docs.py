@@ -265,3 +265,20 @@ def test_readme_runs(tmp_path, monkeypatch):
     code = python_blocks((ROOT / "README.md").read_text())
     assert "import scset_tools as sst" in code
     exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_quick_start_that_is_timed_is_that_of_the_page(monkeypatch):
+    """The benchmark takes the page's lines, with another file and other columns; it stops where they are no longer there."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    newcomer = import_module("newcomer")
+    page = python_blocks((ROOT / "docs" / "quick_start.md").read_text())
+    timed = newcomer.quick_start(Path("kang.h5ad"), "sample_id", "stim", "ind", None)
+    compile(timed, "quick start", "exec")
+    changed = {line for line in timed.splitlines() if line not in page}
+    assert "adata = anndata.read_h5ad('kang.h5ad')" in changed
+    assert "sst.MAESTRO.setup_anndata(adata, sample_key='sample_id')" in changed
+    assert "result = sst.tl.probe(samples, 'stim', groups_key='ind')" in changed
+    assert len(changed) == 8  # these, two imports and three lines that normalise counts
+    monkeypatch.setattr(newcomer, "blocks", lambda page: ["import scset_tools as sst\n"])
+    with pytest.raises(ValueError, match="no longer has"):
+        newcomer.quick_start(Path("a.h5ad"), "sample", "label", None, None)
