@@ -53,8 +53,7 @@ def write(translator: Any, node: nodes.Element, *, as_block: bool) -> None:
         logger.warning("formula %r: %s", node.astext(), error, location=node)
         mathml = f"<code>{translator.encode(node.astext())}</code>"
     tag, class_ = ("div", "math block") if as_block else ("span", "math inline")
-    joiner = "" if as_block else "\u2060"  # a full stop after a formula does not begin the next line
-    translator.body.append(f'<{tag} class="{class_} notranslate">{mathml}{joiner}</{tag}>')
+    translator.body.append(f'<{tag} class="{class_} notranslate">{mathml}</{tag}>')
     raise nodes.SkipNode
 
 
