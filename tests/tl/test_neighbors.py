@@ -11,6 +11,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from scset_tools import tl
+from scset_tools.tl import _neighbors
 
 
 def make_samples(n=40, n_features=3, n_classes=3, seed=0):
@@ -48,6 +49,23 @@ def test_table_is_the_slow_loop(k, groups_key):
     np.testing.assert_allclose(result.proportions, slow_table(samples, k, groups_key))
     by_distance = tl.neighbor_table(samples, "label", obsp_key="d", n_neighbors=k, groups_key=groups_key)
     pd.testing.assert_frame_equal(by_distance.proportions, result.proportions)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "seuclidean", "mahalanobis"])
+@pytest.mark.parametrize("at_once", [1, 40 * 7], ids=["a row", "seven rows"])
+def test_many_samples_are_taken_by_rows(monkeypatch, metric, at_once):
+    samples = make_samples()
+    samples.obs["label"] = samples.obs["label"].where(np.arange(40) % 9 > 0)
+    how = {"n_neighbors": 3, "groups_key": "donor", "metric": metric}
+    whole = tl.neighbor_table(samples, "label", **how)
+    monkeypatch.setattr(_neighbors, "DISTANCES_AT_ONCE", at_once)
+    parts = tl.neighbor_table(samples, "label", **how)
+    for name in ("proportions", "chance", "samples"):
+        pd.testing.assert_frame_equal(getattr(parts, name), getattr(whole, name))
+    assert parts.n_missing == whole.n_missing == 5
+    stored = tl.neighbor_table(samples, "label", obsp_key="d", n_neighbors=3, groups_key="donor")
+    if metric == "euclidean":
+        pd.testing.assert_frame_equal(stored.samples, whole.samples)
 
 
 def test_table_names_the_nearest_sample_and_sums_up():

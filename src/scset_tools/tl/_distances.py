@@ -61,7 +61,7 @@ def distances(
     out = np.empty((len(x), len(x)), dtype=np.float32)
     for start in range(0, len(x), _ROWS):  # what is held at once are the result and these rows, in double precision
         rows = slice(start, start + _ROWS)
-        out[rows] = cdist(x[rows], x, metric=metric, **_scales(x, metric))
+        out[rows] = cdist(x[rows], x, metric=metric, **metric_scales(x, metric))
     np.fill_diagonal(out, 0)
     require_defined(out, metric, samples.obs_names)
     key = _keys.key(key_added or _keys.distances(use_rep))
@@ -69,7 +69,7 @@ def distances(
     samples.uns[key] = {"use_rep": use_rep or "X", "metric": metric}
 
 
-def _scales(x: np.ndarray, metric: str) -> dict[str, np.ndarray]:
+def metric_scales(x: np.ndarray, metric: str) -> dict[str, np.ndarray]:
     """What a metric takes from all samples, and would otherwise take from the rows of a block."""
     if metric == "seuclidean":
         return {"V": x.var(axis=0, ddof=1)}

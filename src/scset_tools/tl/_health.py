@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from scset_tools import _checks
 from scset_tools._numbers import checks_numbers
 from scset_tools._spread import COLLAPSED, effective_rank, share_between
-from scset_tools.tl._neighbors import neighbor_weights
+from scset_tools.tl._neighbors import DISTANCES_AT_ONCE, neighbor_weights
 from scset_tools.tl._representation import get_representation
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 NUISANCES = ("n_cells", "depth")
 MIN_FOR_LEAKAGE = 10
 """Fewest samples for a cross-validated regression."""
-DISTANCES_AT_ONCE = 2**22
-"""Distances between samples that are held together: all of them would take 3.2 GB for 20,000 samples."""
 LEAKS = 0.5
 """R2 from which a nuisance is named in the sentence."""
 

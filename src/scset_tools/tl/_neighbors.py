@@ -5,22 +5,27 @@ Works from distances only, so a stored distance matrix is judged exactly like a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import cdist
 
 from scset_tools import _checks, _labels
 from scset_tools._metrics import label_metrics
 from scset_tools._numbers import checks_numbers
 from scset_tools._short_repr import ShortRepr
-from scset_tools.tl._representation import get_distances
+from scset_tools.tl._distances import metric_scales
+from scset_tools.tl._representation import get_distances, get_representation, require_defined
 from scset_tools.tl._splits import read_groups
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+DISTANCES_AT_ONCE = 2**22
+"""Distances between samples that are held together: all of them would take 3.2 GB for 20,000 samples."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,21 +115,23 @@ def neighbor_table(
         If fewer than two samples have a label, if ``n_neighbors`` is not positive, or if a sample has no permitted
         neighbour (a single group).
     """
-    distances = get_distances(samples, use_rep=use_rep, obsp_key=obsp_key, metric=metric)
+    distances = _distances_by_rows(samples, use_rep=use_rep, obsp_key=obsp_key, metric=metric)
     codes, classes = class_codes(samples, label_key)
-    keep = codes >= 0
-    names = samples.obs_names[keep]
-    distances, codes = distances[np.ix_(keep, keep)], codes[keep]
-    is_candidate = candidates(samples[keep], groups_key=groups_key)
-    weights = neighbor_weights(distances, n_neighbors, is_candidate=is_candidate, names=names)
-    weights /= weights.sum(axis=1, keepdims=True)
+    kept = np.flatnonzero(codes >= 0)
+    known, names, codes = samples[kept], samples.obs_names[kept], codes[kept]
     is_class = np.eye(len(classes))[codes]  # (samples, classes)
     n = is_class.sum(axis=0)
-    votes = weights @ is_class
-    expected = (is_candidate / is_candidate.sum(axis=1, keepdims=True)) @ is_class
-    index, columns = pd.Index(classes, name=label_key), pd.Index(classes, name="neighbor")
     by_name = np.argsort(names.astype(str), kind="stable")
-    nearest = by_name[np.where(is_candidate, distances, np.inf)[:, by_name].argmin(axis=1)]
+    votes, expected, nearest = np.empty_like(is_class), np.empty_like(is_class), np.empty(len(kept), dtype=int)
+    n_rows = max(1, DISTANCES_AT_ONCE // samples.n_obs)
+    for rows in np.split(np.arange(len(kept)), range(n_rows, len(kept), n_rows)):
+        d = distances(kept[rows])[:, kept]
+        is_candidate = candidates(known, groups_key=groups_key, rows=rows)
+        weights = neighbor_weights(d, n_neighbors, is_candidate=is_candidate, names=names[rows])
+        votes[rows] = (weights / weights.sum(axis=1, keepdims=True)) @ is_class
+        expected[rows] = (is_candidate / is_candidate.sum(axis=1, keepdims=True)) @ is_class
+        nearest[rows] = by_name[np.where(is_candidate, d, np.inf)[:, by_name].argmin(axis=1)]
+    index, columns = pd.Index(classes, name=label_key), pd.Index(classes, name="neighbor")
     per_sample = pd.DataFrame(
         {
             "label": classes[codes],
@@ -140,7 +147,7 @@ def neighbor_table(
         chance=pd.DataFrame(is_class.T @ expected / n[:, None], index=index, columns=columns),
         counts=pd.Series(n.astype(int), index=index, name="n_samples"),
         samples=per_sample,
-        n_missing=int((~keep).sum()),
+        n_missing=samples.n_obs - len(kept),
     )
 
 
@@ -234,12 +241,38 @@ def class_codes(samples: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
     return read.codes, np.asarray(read.names, dtype=object)
 
 
-def candidates(samples: AnnData, *, groups_key: str | None = None, held_out: Sequence[str] | None = None) -> np.ndarray:
-    """Which samples (columns) may be a neighbour of which (rows): never oneself, one's own group, or a held-out one."""
-    is_candidate = ~np.eye(samples.n_obs, dtype=bool)
+def _distances_by_rows(
+    samples: AnnData, *, use_rep: str | None, obsp_key: str | None, metric: str
+) -> Callable[[np.ndarray], np.ndarray]:
+    """What gives the distances of some samples to all, (rows, samples); of many samples, not all are held at once."""
+    if obsp_key is not None or samples.n_obs**2 <= DISTANCES_AT_ONCE:
+        d = get_distances(samples, use_rep=use_rep, obsp_key=obsp_key, metric=metric)
+        return lambda rows: d[rows]
+    x = get_representation(samples, use_rep)
+    scales = metric_scales(x, metric)
+
+    def of_rows(rows: np.ndarray) -> np.ndarray:
+        d = cdist(x[rows], x, metric=metric, **scales)
+        d[np.arange(len(rows)), rows] = 0
+        require_defined(d, metric, samples.obs_names[rows])
+        return d
+
+    return of_rows
+
+
+def candidates(
+    samples: AnnData,
+    *,
+    groups_key: str | None = None,
+    held_out: Sequence[str] | None = None,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
+    """Which samples (columns) may be a neighbour of which (rows, all or some): never oneself, one's own group, or a held-out one."""
+    rows = np.arange(samples.n_obs) if rows is None else rows
+    is_candidate = rows[:, None] != np.arange(samples.n_obs)
     if groups_key is not None:
         codes = read_groups(samples, groups_key, np.arange(samples.n_obs))
-        is_candidate &= codes[:, None] != codes[None, :]
+        is_candidate &= codes[rows, None] != codes[None, :]
     if held_out is not None:
         names = list(held_out)
         unknown = [n for n in names if n not in samples.obs_names]
@@ -265,7 +298,8 @@ def neighbor_weights(distances: np.ndarray, k: int, *, is_candidate: np.ndarray,
         raise ValueError(msg)
     d = np.where(is_candidate, distances, np.inf)
     n_wanted = np.minimum(k, n_candidates)
-    last = np.take_along_axis(np.sort(d, axis=1), (n_wanted - 1)[:, None], axis=1)  # distance of the k-th nearest
+    in_part = np.partition(d, np.unique(n_wanted - 1), axis=1)
+    last = np.take_along_axis(in_part, (n_wanted - 1)[:, None], axis=1)  # distance of the k-th nearest
     is_inside, is_last = d < last, is_candidate & (d == last)
     share = (n_wanted - is_inside.sum(axis=1)) / is_last.sum(axis=1)
     return is_inside + is_last * share[:, None]
