@@ -18,7 +18,17 @@ import warnings
 import numpy as np
 from _timing import hardware_line, peak_above_now
 
-STEPS = ("set-up", "training", "embedding", "mean profile", "k-means profile", "probe", "probe by neighbours", "health")
+STEPS = (
+    "set-up",
+    "training",
+    "embedding",
+    "mean profile",
+    "k-means profile",
+    "probe",
+    "probe by neighbours",
+    "health",
+    "neighbour table",
+)
 
 
 def measure(n_samples: int, n_cells: int, n_features: int, epochs: int) -> dict[str, float]:
@@ -64,6 +74,7 @@ def measure(n_samples: int, n_cells: int, n_features: int, epochs: int) -> dict[
     second = samples.copy()
     second.X = samples.X + rng.normal(scale=0.1, size=samples.shape)
     timed("health", lambda: sst.tl.representation_health(samples, second=second))
+    timed("neighbour table", lambda: sst.tl.neighbor_table(samples, "label", n_neighbors=5))
     taken["memory"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     return taken
 
