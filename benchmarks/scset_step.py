@@ -28,7 +28,7 @@ N_FEATURES = 14
 ARGUMENTS = {
     "n_latent": 256, "n_layers": 2, "n_heads": 4, "n_cells": 1024, "n_targets": 16, "n_times": 16, "tilt": 0.0, "max_value": 4.0,
     "encoder": "transformer", "decoder": "diffusion", "n_hidden": 256, "n_blocks": 5, "schedule": "cosine", "n_steps": 1000,
-    "dropout_rate": 0.0,
+    "dropout_rate": 0.0, "n_tokens": 0, "token_weight": 1.0,
 }  # fmt: skip
 
 
