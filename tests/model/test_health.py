@@ -23,13 +23,19 @@ def test_rows_before_training_after_some_epochs_and_at_the_end(kind):
     for name in NAMES:
         assert list(model.history[name].index) == [-1, 0, 1, 3, 5]
         assert np.isfinite(model.history[name].to_numpy()).all()
+    # those of the vectors that the trained model gives: of few cells of the samples, as the rows are
+    final = ["effective_rank_final", "share_between_final"]
+    sizes = model.adata.obs["sample"].value_counts()
+    n_cells = int(min(model._health_cells, np.quantile(sizes, 0.1) // 2))
+    given = [model.get_sample_representation(n_cells=n_cells, seed=seed).to_numpy(dtype=float) for seed in (0, 1)]
+    assert [list(model.history[name].index) for name in final] == [[5], [5]]
+    assert model.history[final[0]].iloc[0, 0] == pytest.approx(effective_rank((given[0] + given[1]) / 2), rel=1e-4)
+    assert model.history[final[1]].iloc[0, 0] == pytest.approx(share_between(*given), rel=1e-3)
     # the last row is of the vectors that the model gives, before they are whitened
     whitening = getattr(model.module, "whitening", None)
     fitted = copy.deepcopy(whitening)
     if whitening is not None:
         whitening.reset()
-    sizes = model.adata.obs["sample"].value_counts()
-    n_cells = int(min(model._health_cells, np.quantile(sizes, 0.1) // 2))
     draws = [model.get_sample_representation(n_cells=n_cells, seed=seed).to_numpy(dtype=float) for seed in (0, 1)]
     assert model.history[NAMES[0]].iloc[-1, 0] == pytest.approx(effective_rank((draws[0] + draws[1]) / 2), rel=1e-4)
     assert model.history[NAMES[1]].iloc[-1, 0] == pytest.approx(share_between(*draws), rel=1e-3)
@@ -37,7 +43,7 @@ def test_rows_before_training_after_some_epochs_and_at_the_end(kind):
         model.module.whitening = fitted
     # watching changes nothing of what is learned
     unseen = fit(kind, make_cohort(), **quick, watch_health=False)
-    assert not set(NAMES) & set(unseen.history)
+    assert not {*NAMES, *final} & set(unseen.history)
     assert_same_weights(model, unseen)
     health = sst.tl.representation_health(model)
     assert health.n_samples == 8

@@ -217,7 +217,8 @@ class SampleModelClass(StartedModel):
         watch_health
             Whether to note now and then in ``history`` along how many directions vectors of the training samples vary before whitening
             (``effective_rank_train``) and which share of their variance is between samples and not between draws of their
-            cells (``share_between_train``); epoch -1 is before training. See :func:`scset_tools.tl.representation_health`.
+            cells (``share_between_train``); epoch -1 is before training. ``effective_rank_final`` and ``share_between_final`` are those of
+            the vectors that the trained model gives. See :func:`scset_tools.tl.representation_health`.
         gradient_clip_val
             Largest norm of the gradient.
         checkpoint_dir

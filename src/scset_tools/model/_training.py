@@ -132,6 +132,8 @@ def run_training(
         model.stopped_after_ = None
         if "fsdp" not in str(trainer_kwargs.get("strategy")).lower():  # where no process holds the whole module
             model._after_training(splitter)
+        if health is not None:
+            health.look_at_the_end()
     finally:
         if not model.is_trained_ and runner.trainer.global_step:
             model.stopped_after_ = [int(runner.trainer.current_epoch), int(max_epochs)]

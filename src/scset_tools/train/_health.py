@@ -14,6 +14,8 @@ from tqdm.auto import tqdm
 from scset_tools._spread import COLLAPSED, effective_rank, share_between
 
 METRICS = ("effective_rank_train", "share_between_train")
+FINAL = ("effective_rank_final", "share_between_final")
+"""The same of the vectors that the trained model gives, after what the end of a training adds: whitening, or the best weights."""
 
 Draws = Callable[[], tuple[np.ndarray, np.ndarray]]
 """Vectors of the same samples, each (samples, features), from two draws of some of their cells."""
@@ -41,6 +43,7 @@ class WatchHealth(pl.Callback):
     def __init__(self, draws: Draws, *, every_epoch: bool = False) -> None:
         self.draws, self.every_epoch = draws, every_epoch
         self.rows: dict[int, tuple[float, float]] = {}
+        self.final: tuple[float, float] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the weights that training begins with; a resumed run knows them."""
@@ -74,12 +77,23 @@ class WatchHealth(pl.Callback):
         self.rows = {int(epoch): (float(rank), float(share)) for epoch, rank, share in state_dict["rows"]}
 
     def history(self) -> dict[str, pd.DataFrame]:
-        """The rows as entries of ``model.history``."""
+        """The rows as entries of ``model.history``, and, of a training that came to its end, those of the final vectors."""
         index = pd.Index(sorted(self.rows), name="epoch")
-        return {
+        out = {
             name: pd.DataFrame({name: [self.rows[epoch][i] for epoch in index]}, index=index, dtype=float)
             for i, name in enumerate(METRICS)
         }
+        if self.final is not None:
+            out |= {
+                name: pd.DataFrame({name: [value]}, index=index[-1:], dtype=float)
+                for name, value in zip(FINAL, self.final, strict=True)
+            }
+        return out
+
+    def look_at_the_end(self) -> None:
+        """Look at the vectors that the trained model gives."""
+        first, second = self.draws()
+        self.final = effective_rank((first + second) / 2), share_between(first, second)
 
     def _look(self, epoch: int) -> tuple[float, float]:
         first, second = self.draws()
