@@ -20,6 +20,30 @@ from scset_tools import _keys
 if TYPE_CHECKING:
     from anndata import AnnData
 
+OTHER_NAMES = {
+    "learning_rate": "lr",
+    "epochs": "max_epochs",
+    "n_epochs": "max_epochs",
+    "num_epochs": "max_epochs",
+    "use_gpu": "accelerator",
+    "gpus": "devices",
+    "device": "accelerator",
+    "patience": "early_stopping_patience",
+    "dropout": "dropout_rate",
+    "reduce_lr_on_plateau": "lr_schedule",
+    "random_state": "seed",
+    "random_seed": "seed",
+    "num_layers": "n_layers",
+    "latent_dim": "n_latent",
+    "hidden_dim": "n_hidden",
+    "batch": "batch_key",
+    "labels": "labels_key",
+    "label_key": "labels_key",
+    "covariates": "covariate_keys",
+    "categorical_covariate_keys": "covariate_keys",
+    "continuous_covariate_keys": "covariate_keys",
+}
+"""What scvi-tools, scanpy and others call an argument that has another name here."""
 SHOW = 5
 """How many culprits a message lists."""
 
@@ -225,6 +249,13 @@ def arguments_of(*takers: Callable[..., Any] | type) -> list[str]:
     return [name for name in names if name not in ("self", "cls", "adata", "mdata", "adata_manager", "module")]
 
 
+def _nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
+    """Names that are spelled like this one, or are what other libraries call it by."""
+    names = list(names)
+    own = OTHER_NAMES.get(name)
+    return [own] if own in names else difflib.get_close_matches(name, names, n=n)
+
+
 def require_known_arguments(
     given: Iterable[str], known: Iterable[str], *, of: str, elsewhere: Mapping[str, Iterable[str]] | None = None
 ) -> None:
@@ -248,8 +279,9 @@ def require_known_arguments(
     hints = []
     for name in unknown:
         places = [place for place, names in elsewhere.items() if name in names]
-        near = [repr(n) for n in difflib.get_close_matches(name, known)]
-        near += [f"{n!r} of {p}" for p, names in elsewhere.items() for n in difflib.get_close_matches(name, names, n=1)]
+        near = [repr(n) for n in _nearest(name, known)]
+        near += [f"{n!r} of {p}" for p, names in elsewhere.items() for n in _nearest(name, names, n=1)]
+        near = [text for text in near if text.startswith(repr(OTHER_NAMES.get(name)))] or near
         if places:
             hints.append(f"{name!r} is an argument of {' and of '.join(places)}.")
         elif near:

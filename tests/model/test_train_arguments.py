@@ -110,6 +110,8 @@ WRONG = {
     "train, set-up": (of_train(use_rep="X"), r"'use_rep' is an argument of \w+.setup_anndata"),
     "trainer": (of_train(early_stopping_patienc=3), "'early_stopping_patience'"),
     "two": (of_train(max_epoch=1, devises=1), "no arguments 'max_epoch', 'devises'.*'max_epochs'.*'devices'"),
+    "called otherwise": (of_train(use_gpu=True, epochs=3), r"mean 'accelerator'\?.*mean 'max_epochs'\?"),
+    "called otherwise, elsewhere": (of_train(learning_rate=1), r"did you mean 'lr' of plan_kwargs=\{...\}\?"),
     "far from all": (of_train(qqqqqq=1), r"no argument 'qqqqqq'. There are \['max_epochs'"),
     "plan": (of_train(plan_kwargs={"weight_decai": 0}), "plan_kwargs of .*'weight_decai'.*'weight_decay'"),
     "plan, elsewhere": (of_train(plan_kwargs={"batch_size": 4}), "'batch_size' is an argument of .*train"),
