@@ -17,6 +17,8 @@ DOCS_OUT ?= docs/_build/html
 
 # One thread per process: two threads on two busy cores made the same fit 20 times slower.
 export OMP_NUM_THREADS ?= 1
+# numba, which scanpy counts with, sets the threads of torch to its own number.
+export NUMBA_NUM_THREADS ?= $(OMP_NUM_THREADS)
 
 .DEFAULT_GOAL := help
 .PHONY: FORCE help env test fuzz demo docs lint format types bench build clean clean-env

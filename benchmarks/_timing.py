@@ -96,3 +96,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         print("| " + " | ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)) + " |")
         if number == 0:
             print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+
+
+def one_number_of_threads() -> dict[str, str]:
+    """The environment for a process of its own, where numba, which scanpy counts with and which sets the threads of torch, has as many."""
+    n = os.environ.get("OMP_NUM_THREADS")
+    return {**os.environ, **({"NUMBA_NUM_THREADS": n} if n else {})}

@@ -8,7 +8,6 @@ Every line runs in a process of its own, start of Python and imports included. E
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import resource
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from _results import write_section
+from _timing import one_number_of_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +105,9 @@ def steps(part: str, data: Path, out: Path) -> Iterator[Step]:
 def timed(name: str, command: list[str]) -> str:
     """Run a command and print its row: processor seconds and exit code."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "MPLBACKEND": "agg"})
+    run = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env={**one_number_of_threads(), "MPLBACKEND": "agg"}
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     row = f"| {name} | {seconds:.0f} | {run.returncode} |"

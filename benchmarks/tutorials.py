@@ -7,7 +7,6 @@ its own. Processor seconds (user and system) of that process and its kernel: sta
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from _results import write_section
-from _timing import hardware_line
+from _timing import hardware_line, one_number_of_threads
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED = 90.0
@@ -41,7 +40,7 @@ def run_one(name: str) -> None:
 def seconds(name: str) -> float:
     """Processor seconds of one tutorial, in a process of its own."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    environment = {**one_number_of_threads(), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     done = subprocess.run([sys.executable, __file__, "--only", name], capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"{name} failed:\n{done.stderr[-3000:]}")

@@ -59,7 +59,7 @@ class SampleManager(AnnDataManager):
             is_file = adata.isbacked
             msg = (
                 f"This AnnData is a view: {adata.n_obs:,} of the cells of another, by reference. Set up a copy of its own in memory, "
-                f"adata.{'to_memory()' if is_file else 'copy()'}; or set the whole AnnData up, which may stay in its file, and name the samples to learn "
+                f"adata = adata.{'to_memory()' if is_file else 'copy()'}; or set the whole AnnData up, which may stay in its file, and name the samples to learn "
                 "from: train(external_indexing=[[...]]), or fit(samples=[...]) of a profile."
             )
             raise ValueError(msg)
