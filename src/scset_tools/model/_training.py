@@ -21,6 +21,7 @@ from scset_tools.train import ExpectedTime, ResumeCheckpoint, SaveBestModel, Sto
 from scset_tools.train._health import METRICS as HEALTH
 from scset_tools.train._quiet import without_adverts
 from scset_tools.train._run_folder import alone_in, require_room
+from scset_tools.train._threads import warn_of_more_threads
 
 MONITOR = "loss_validation"
 OF_STEPS = ("gradient_clip_val", "gradient_clip_algorithm", "precision", "accumulate_grad_batches")
@@ -60,6 +61,7 @@ def run_training(
     ``about`` is what else a checkpoint must agree in, by aspect.
     """
     require_known_device(trainer_kwargs.get("accelerator"))
+    warn_of_more_threads()
     resume = None if checkpoint_dir is None else ResumeCheckpoint(checkpoint_dir)
     state = None
     if resume is not None:
