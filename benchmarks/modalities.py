@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import time
-import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -20,7 +19,7 @@ import mudata as md
 import numpy as np
 import pandas as pd
 import scanpy as sc
-import torch
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from scipy.spatial.distance import pdist
 from sklearn.linear_model import LogisticRegression
@@ -317,8 +316,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="epochs of training; default: those of the models")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
+    one_quiet_thread()
     for seed in args.seeds if args.part else ():
         run(args.part, args.models, args.cohorts, seed=seed, epochs=args.epochs)
     if args.write:

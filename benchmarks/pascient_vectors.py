@@ -11,15 +11,13 @@ cells, and of five folds three are run. So one training gives all steps, in a te
 from __future__ import annotations
 
 import argparse
-import logging
-import warnings
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scvi
 import torch
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from _timing import hardware_line
 from defaults import NAMES, read
@@ -168,9 +166,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md from the file")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    scvi.settings.verbosity = logging.ERROR
-    torch.set_num_threads(1)
+    one_quiet_thread()
     if args.write:
         title = "PaSCient: predictions and vectors over steps"
         write_section("pascient-vectors", title, f"{hardware_line()}\n\n{text(pd.read_csv(args.csv))}")

@@ -11,15 +11,13 @@ reliability over draws of cells, and without; and where a cohort has a ``batch_k
 from __future__ import annotations
 
 import argparse
-import logging
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scvi
 import torch
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from _timing import hardware_line
 from defaults import NAMES, Cohort, keep, read
@@ -185,9 +183,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the vectors")
     parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md from the file")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    scvi.settings.verbosity = logging.ERROR
-    torch.set_num_threads(1)
+    one_quiet_thread()
     if args.write:
         rows = pd.read_csv(args.csv)
         write_section("spectrum", "Vectors along more directions", f"{hardware_line()}\n\n{text(rows)}")

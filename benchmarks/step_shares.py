@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from _quiet import one_quiet_thread
 from _timing import hardware_line, interleaved_medians, print_table
 from defaults import QUIET, read
 from lightning.pytorch.profilers import Profiler
@@ -219,8 +219,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--operators", type=int, default=0, help="operations to print, those that take most first")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
+    one_quiet_thread()
     print(hardware_line())
     for name in args.models:
         for cohort in args.cohorts:

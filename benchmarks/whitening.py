@@ -10,15 +10,13 @@ training sample has the label of a held-out one.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scvi
 import torch
+from _quiet import one_quiet_thread
 from _results import markdown, write_section
 from _timing import hardware_line
 from anndata import AnnData
@@ -80,9 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    scvi.settings.verbosity = logging.ERROR
-    torch.set_num_threads(1)
+    one_quiet_thread()
     rows = pd.concat([run(cohort) for cohort in built_in_cohorts()]).set_index(["cohort", "vectors"])
     print(rows.round(2).to_string())
     if args.write:

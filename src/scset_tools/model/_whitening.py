@@ -113,8 +113,6 @@ class PartialWhitening(nn.Module):
         centred = z - location
         variance, axes = np.linalg.eigh(centred.T @ centred / max(1, len(z)))
         variance = variance.clip(0)
-        if noise is not None:
-            axes = _settled(axes, variance, noise)
         if len(z) < MIN_SAMPLES or variance.sum() <= 1e-12 * max(1e-12, float(np.square(location).sum())):
             self.reset()
             return
@@ -124,6 +122,9 @@ class PartialWhitening(nn.Module):
         gain = shrunk ** (-self.degree / 2)
         if noise is not None:
             of_draws = np.einsum("ji,jk,ki->i", axes, noise, axes)
+            # along which axes samples do not vary is left to rounding where they are fewer than dimensions: that space counts as one
+            is_null = variance <= 1e-10 * variance.max()
+            of_draws[is_null] = of_draws[is_null].sum() / max(1, is_null.sum())
             of_draws = (1 - shrinkage) * of_draws + shrinkage * of_draws.mean()
             gain *= np.clip(1 - of_draws / shrunk, LEAST_RELIABILITY, 1)
         gain *= np.sqrt(variance.sum() / (variance * gain**2).sum())
@@ -141,19 +142,6 @@ class PartialWhitening(nn.Module):
     def extra_repr(self) -> str:
         """What torch prints."""
         return f"n_latent={len(self.location)}, degree={self.degree}"
-
-
-def _settled(axes: np.ndarray, variance: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """The axes, those without variance turned to the axes of the noise within the space that they span.
-
-    With fewer samples than dimensions, which axes span that space is left to rounding; their reliabilities must not be.
-    """
-    is_null = variance <= 1e-10 * variance.max()
-    null = axes[:, is_null]
-    _, turn = np.linalg.eigh(null.T @ noise @ null)
-    out = axes.copy()
-    out[:, is_null] = null @ turn
-    return out
 
 
 def batch_effects(z: np.ndarray, batch: np.ndarray, *, n_batches: int) -> np.ndarray:
